@@ -1,0 +1,1 @@
+"""The built-in plugins, one folder each; they use the same door as anybody's."""
