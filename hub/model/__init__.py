@@ -1,0 +1,1 @@
+"""Frozen data and the rules that belong to it; no I/O."""

@@ -1,0 +1,113 @@
+"""Executions: one run of a flow each, their states and the allowed moves between them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from hub.model.ids import FlowKey
+
+
+class ExecutionState(StrEnum):
+    """Where an execution stands; the names are Kestra's."""
+
+    CREATED = "CREATED"
+    QUEUED = "QUEUED"
+    RUNNING = "RUNNING"
+    PAUSED = "PAUSED"
+    RETRYING = "RETRYING"
+    KILLING = "KILLING"
+    SUCCESS = "SUCCESS"
+    WARNING = "WARNING"
+    FAILED = "FAILED"
+    KILLED = "KILLED"
+    CANCELLED = "CANCELLED"
+
+    @property
+    def is_terminal(self) -> bool:
+        return self in TERMINAL
+
+
+_S = ExecutionState
+TERMINAL = frozenset({_S.SUCCESS, _S.WARNING, _S.FAILED, _S.KILLED, _S.CANCELLED})
+_ENDS = {_S.SUCCESS, _S.WARNING, _S.FAILED, _S.KILLED}
+_WAITING = {_S.PAUSED, _S.RETRYING}
+ALLOWED: Mapping[ExecutionState, frozenset[ExecutionState]] = {
+    _S.CREATED: frozenset({_S.RUNNING, _S.KILLING, _S.CANCELLED, _S.KILLED} | _ENDS | _WAITING),
+    _S.QUEUED: frozenset({_S.CREATED, _S.CANCELLED}),
+    # RUNNING again: another incarnation took it over
+    _S.RUNNING: frozenset({_S.RUNNING, _S.KILLING} | _ENDS | _WAITING),
+    _S.PAUSED: frozenset({_S.RUNNING, _S.KILLING, _S.KILLED} | _ENDS | _WAITING),
+    _S.RETRYING: frozenset({_S.RUNNING, _S.KILLING, _S.KILLED} | _ENDS | _WAITING),
+    _S.KILLING: frozenset({_S.KILLED}),
+    **{state: frozenset() for state in TERMINAL},
+}
+
+
+class QueueBehavior(StrEnum):
+    """What happens to an execution over its flow's concurrency limit."""
+
+    QUEUE = "QUEUE"
+    CANCEL = "CANCEL"
+    FAIL = "FAIL"
+
+
+@dataclass(frozen=True, slots=True)
+class Queue:
+    """The line an execution stands in: at most ``limit`` of one ``key`` are under way."""
+
+    key: str
+    limit: int
+    behavior: QueueBehavior = QueueBehavior.QUEUE
+
+
+@dataclass(frozen=True, slots=True)
+class NewExecution:
+    """An execution to be stored."""
+
+    id: str
+    flow: FlowKey
+    revision: int
+    created_at: datetime
+    trigger: str | None = None
+    inputs: Mapping[str, Any] = field(default_factory=dict)
+    labels: Mapping[str, str] = field(default_factory=dict)
+    queue: Queue | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Execution:
+    """A stored execution as lists and the API show it."""
+
+    id: str
+    flow: FlowKey
+    revision: int
+    state: ExecutionState
+    created_at: datetime
+    started_at: datetime | None = None
+    ended_at: datetime | None = None
+    trigger: str | None = None
+    event_id: str | None = None
+    inputs: Mapping[str, Any] = field(default_factory=dict)
+    labels: Mapping[str, str] = field(default_factory=dict)
+    outputs: Mapping[str, Any] | None = None
+    error: str | None = None
+    trigger_data: Mapping[str, Any] | None = None
+    wake_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """The right of one node incarnation to move one execution; every write carries the fence."""
+
+    execution: Execution
+    fence: int
+    fresh: bool = False
+    """Never run before: there are no task runs to read."""
+    suspect: bool = False
+    """It was being run, without progress, when its last node went down."""
+    suspect_starts: int = 0
+    """How many recorded starts as a suspect took the node down."""

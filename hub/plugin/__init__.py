@@ -1,0 +1,138 @@
+"""THE plugin API: the only package plugins import.
+
+A plugin is a module found by the entry-point group ``hub.plugins``; it defines hooks (``hub.plugin.hookspecs``)
+that return component classes.
+"""
+
+from hub.clock import Clock, from_micros, iso, to_micros
+from hub.errors import (
+    Conflict,
+    FenceRefused,
+    HubError,
+    InvalidInput,
+    NotFound,
+    StorageError,
+    StorageLocked,
+    StorageOverloaded,
+    StorageUnavailable,
+    TooLarge,
+    did_you_mean,
+)
+from hub.model import jsontext
+from hub.model.durations import format_duration, parse_duration
+from hub.model.event import Delivery, Event, Occurrence, Receipt, StoredEvent, Verdict
+from hub.model.execution import Claim, Execution, ExecutionState, NewExecution, Queue, QueueBehavior
+from hub.model.flow import FlowRecord, TaskDeclaration
+from hub.model.ids import FlowKey, TriggerKey, derived_id, new_id
+from hub.model.task_run import TaskRun, TaskRunState, scope_of
+from hub.plugin.component import Component, Model
+from hub.plugin.context import Branch, Emit, GroupOutcome, TaskContext, TaskLogger, TriggerContext
+from hub.plugin.fields import Children, Decided, Deferred, Duration, Script, Static
+from hub.plugin.file_store import FileStore
+from hub.plugin.hookspecs import hookimpl
+from hub.plugin.outcomes import Fail, Failed, Outcome, Retry, Skip, Wait
+from hub.plugin.secrets import SecretSource
+from hub.plugin.storage import (
+    Accepted,
+    Arrival,
+    DeliveryKey,
+    ExecutionFilter,
+    LogLine,
+    Page,
+    Recorded,
+    Slice,
+    Storage,
+    StorageSettings,
+    Transition,
+    TriggerMove,
+    TriggerState,
+)
+from hub.plugin.task import Task
+from hub.plugin.trigger import HttpAnswer, HttpRequest, HttpTrigger, Trigger
+
+API_VERSION = 1
+"""Raised when a plugin written for an older one may no longer work."""
+
+__all__ = [
+    "API_VERSION",
+    "Accepted",
+    "Arrival",
+    "Branch",
+    "Children",
+    "Claim",
+    "Clock",
+    "Component",
+    "Conflict",
+    "Decided",
+    "Deferred",
+    "Delivery",
+    "DeliveryKey",
+    "Duration",
+    "Emit",
+    "Event",
+    "Execution",
+    "ExecutionFilter",
+    "ExecutionState",
+    "Fail",
+    "Failed",
+    "FenceRefused",
+    "FileStore",
+    "FlowKey",
+    "FlowRecord",
+    "GroupOutcome",
+    "HttpAnswer",
+    "HttpRequest",
+    "HttpTrigger",
+    "HubError",
+    "InvalidInput",
+    "LogLine",
+    "Model",
+    "NewExecution",
+    "NotFound",
+    "Occurrence",
+    "Outcome",
+    "Page",
+    "Queue",
+    "QueueBehavior",
+    "Receipt",
+    "Recorded",
+    "Retry",
+    "Script",
+    "SecretSource",
+    "Skip",
+    "Slice",
+    "Static",
+    "Storage",
+    "StorageError",
+    "StorageLocked",
+    "StorageOverloaded",
+    "StorageSettings",
+    "StorageUnavailable",
+    "StoredEvent",
+    "Task",
+    "TaskContext",
+    "TaskDeclaration",
+    "TaskLogger",
+    "TaskRun",
+    "TaskRunState",
+    "TooLarge",
+    "Transition",
+    "Trigger",
+    "TriggerContext",
+    "TriggerKey",
+    "TriggerMove",
+    "TriggerState",
+    "Verdict",
+    "Wait",
+    "derived_id",
+    "did_you_mean",
+    "format_duration",
+    "from_micros",
+    "hookimpl",
+    "iso",
+    "jsontext",
+    "new_id",
+    "parse_duration",
+    "scope_of",
+    "to_micros",
+]

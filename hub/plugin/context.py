@@ -1,0 +1,158 @@
+"""What a running component is given.
+
+``ctx`` is a component's whole world: time, log, secrets, files and, for groups, running their children.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+from hub.model.event import Occurrence, Receipt
+from hub.model.flow import TaskDeclaration
+from hub.model.ids import FlowKey, TriggerKey
+
+T = TypeVar("T")
+
+
+class TaskLogger(ABC):
+    """The execution's log. Lines are masked, stored in chunks and shown live."""
+
+    @abstractmethod
+    def log(self, level: str, message: str, *, stream: str | None = None) -> None:
+        """Add a line; ``level`` is TRACE, DEBUG, INFO, WARN or ERROR."""
+
+    def debug(self, message: str) -> None:
+        self.log("DEBUG", message)
+
+    def info(self, message: str) -> None:
+        self.log("INFO", message)
+
+    def warning(self, message: str) -> None:
+        self.log("WARN", message)
+
+    def error(self, message: str) -> None:
+        self.log("ERROR", message)
+
+
+@dataclass(frozen=True, slots=True)
+class Branch:
+    """One way of a group: its tasks, its iteration number in a loop and the names its expressions gain."""
+
+    tasks: Sequence[TaskDeclaration]
+    index: int | None = None
+    names: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class GroupOutcome:
+    """How a group's branches ended."""
+
+    done: int = 0
+    """How many branches ended, failed ones included."""
+    failed: int = 0
+    warned: int = 0
+    error: str | None = None
+    """The first failure's reason."""
+
+
+class TaskContext(ABC):
+    """What ``Task.run`` is given."""
+
+    execution_id: str
+    task_run_id: str
+    """Unique and the same for every attempt of this task in this execution."""
+    idempotency_key: str
+    """Stable over attempts, crashes and restarts; hand it to services that take one."""
+    flow: FlowKey
+    task_id: str
+    path: str
+    attempt: int
+    """Counts from 1."""
+    process_token: str
+    """What a started process carries as ``HUB_TASK_TOKEN``, so that its whole tree can be found again."""
+    logger: TaskLogger
+
+    @abstractmethod
+    def now(self) -> datetime:
+        """The present moment in UTC."""
+
+    @abstractmethod
+    async def secret(self, name: str) -> str:
+        """A secret's value. Raises ``NotFound``."""
+
+    @abstractmethod
+    async def decide(self, name: str, make: Callable[[], T]) -> T:
+        """A value that decides the path: made once, stored before use, read on every later walk.
+
+        The value is plain JSON data.
+        """
+
+    @abstractmethod
+    async def run(self, tasks: Sequence[TaskDeclaration]) -> GroupOutcome:
+        """Run child tasks one after another; stops after the first that fails."""
+
+    @abstractmethod
+    async def run_branches(
+        self, branches: Iterable[Branch], *, count: int | None = None, limit: int | None = None
+    ) -> GroupOutcome:
+        """Run branches side by side, at most ``limit`` at a time; starts no new one after a failure.
+
+        Branches are taken from the iterable when they start, so a long loop costs no memory.
+        """
+
+    @abstractmethod
+    def working_folder(self) -> AbstractAsyncContextManager[Path]:
+        """A fresh folder for this attempt, removed afterwards."""
+
+    @abstractmethod
+    async def shared(self, key: str, open: Callable[[], AbstractAsyncContextManager[T]]) -> T:
+        """One producer, watcher or session for all users of a plugin; closed when the hub stops."""
+
+
+class Emit(Protocol):
+    """The one door for events: stores them, with the trigger's new state, in one transaction.
+
+    Its return is the acknowledgement: answer 202, commit the offset or claim the file after it.
+    """
+
+    async def __call__(
+        self, occurrences: Sequence[Occurrence] | Occurrence, *, state: Mapping[str, Any] | None = None
+    ) -> list[Receipt]:
+        """One receipt per occurrence, in order. Raises ``StorageUnavailable``, ``StorageOverloaded``."""
+        ...
+
+
+class TriggerContext(ABC):
+    """What a trigger is given."""
+
+    key: TriggerKey
+    state: Mapping[str, Any]
+    """What the last ``emit(…, state=…)`` stored, empty at first."""
+    enabled_since: datetime
+    """Since when this trigger has been enabled, without a gap."""
+
+    @abstractmethod
+    def now(self) -> datetime:
+        """The present moment in UTC."""
+
+    @abstractmethod
+    async def sleep_until(self, moment: datetime) -> None:
+        """Return at ``moment``, or earlier when the clock jumps; check the time again."""
+
+    @abstractmethod
+    async def render(self, text: str, data: Mapping[str, Any]) -> Any:
+        """Evaluate a ``Deferred`` field over ``trigger`` = data. Raises ``ExpressionError``."""
+
+    @abstractmethod
+    def log(self, level: str, message: str, **fields: Any) -> None:
+        """A line for the operator."""
+
+    @abstractmethod
+    async def shared(self, key: str, open: Callable[[], AbstractAsyncContextManager[T]]) -> T:
+        """One watcher, producer or session for all users of a plugin; closed when the hub stops."""

@@ -1,0 +1,70 @@
+"""What a component's field means to the hub, said in its annotation.
+
+A plain field is rendered before the component runs: text holding ``{{`` is an expression. The markers here
+say otherwise::
+
+    script: Script                      # a program's text, never rendered
+    tasks: Children                     # child tasks; run them with ctx.run
+    values: Decided[list[Any]]          # rendered once, stored before use, read on a later walk
+    dialect: Static[str] = "unix"       # taken as written
+    key: Deferred                       # rendered by the component itself, with ctx.render
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Annotated, Any, TypeVar
+
+from pydantic import BeforeValidator, PlainSerializer, WithJsonSchema
+
+from hub.model.durations import format_duration, parse_duration
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class FieldRole:
+    """How the hub treats a field's value; see the module's text."""
+
+    name: str
+
+
+STATIC = FieldRole("static")
+SCRIPT = FieldRole("script")
+CHILDREN = FieldRole("children")
+DECIDED = FieldRole("decided")
+DEFERRED = FieldRole("deferred")
+
+Static = Annotated[T, STATIC]
+Decided = Annotated[T, DECIDED]
+Script = Annotated[str, SCRIPT]
+Deferred = Annotated[str, DEFERRED]
+Children = Annotated[
+    tuple[Any, ...],
+    CHILDREN,
+    WithJsonSchema({"type": "array", "items": {"$ref": "#/$defs/Task"}, "minItems": 1}),
+]
+
+
+def _to_duration(value: Any) -> Any:
+    if isinstance(value, str):
+        return parse_duration(value)
+    if isinstance(value, bool | int | float):
+        raise ValueError(f"a duration needs a unit: write {value}s or PT{value}S")
+    return value
+
+
+Duration = Annotated[
+    timedelta,
+    BeforeValidator(_to_duration),
+    PlainSerializer(format_duration, when_used="json"),
+    WithJsonSchema(
+        {
+            "type": "string",
+            "examples": ["PT30S", "5m"],
+            "description": "ISO 8601 (`PT30S`) or short (`30s`, `5m`, `1h`).",
+        }
+    ),
+]
+"""A length of time, written ``PT30S`` or ``30s``."""

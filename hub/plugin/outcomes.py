@@ -1,0 +1,47 @@
+"""Named outcomes: what a task raises to steer the engine.
+
+Returning a value is success; any other exception is an error under the task's retry policy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from typing import Any
+
+
+class Outcome(Exception):
+    """The root of the named outcomes."""
+
+    def __init__(self, reason: str, *, outputs: Mapping[str, Any] | None = None) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.outputs = outputs
+
+
+class Fail(Outcome):
+    """The task failed for good; retries are useless. ``outputs`` are kept."""
+
+
+class Failed(Outcome):
+    """The task failed; its retry policy decides. ``outputs`` are kept."""
+
+
+class Skip(Outcome):
+    """The task had nothing to do; it ends SKIPPED, which is no failure."""
+
+
+class Retry(Outcome):
+    """Try again ``after`` a while, whatever the policy says of delays; its attempts still count."""
+
+    def __init__(self, reason: str, *, after: timedelta) -> None:
+        super().__init__(reason)
+        self.after = after
+
+
+class Wait(Outcome):
+    """The task waits and costs nothing while it does; ``run`` is called again at ``until``."""
+
+    def __init__(self, reason: str = "waiting", *, until: datetime) -> None:
+        super().__init__(reason)
+        self.until = until

@@ -1,0 +1,322 @@
+"""Storages: where the state lives.
+
+The engine decides; a storage keeps, all or nothing, and answers. Every write of an execution carries the
+fence of its claim; a write with an old fence changes nothing and raises ``FenceRefused``. Writes of many
+executions may share one commit, but each item gets its own answer, and an answer means durable.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any, ClassVar, Generic, TypeVar
+
+from hub.clock import Clock
+from hub.model.event import Event, Receipt, StoredEvent, Verdict
+from hub.model.execution import Claim, Execution, ExecutionState, NewExecution
+from hub.model.flow import FlowRecord
+from hub.model.ids import FlowKey, TriggerKey
+from hub.model.task_run import TaskRun
+
+Item = TypeVar("Item")
+
+
+@dataclass(frozen=True, slots=True)
+class DeliveryKey:
+    """A delivery key in its scope; unique until it expires."""
+
+    scope: str
+    key: str
+    body_hash: str
+    expires_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """One event and the executions it starts; or, without an event, executions started by hand."""
+
+    executions: tuple[NewExecution, ...] = ()
+    event: Event | None = None
+    delivery: DeliveryKey | None = None
+    verdicts: tuple[Verdict, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class TriggerMove:
+    """A trigger's new state, stored only if it still stands at ``expected`` (0: nothing stored yet)."""
+
+    key: TriggerKey
+    state: Mapping[str, Any]
+    expected: int
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """What became of one arrival."""
+
+    receipt: Receipt
+    claims: tuple[Claim, ...] = ()
+    """The executions that were born claimed."""
+    waiting: int = 0
+    """How many may run but were not claimed."""
+
+
+@dataclass(frozen=True, slots=True)
+class LogLine:
+    """One line of an execution's log."""
+
+    time: datetime
+    level: str
+    message: str
+    path: str = ""
+    attempt: int = 0
+    stream: str | None = None
+    number: int = 0
+    """Its place in the execution's log, from 1; given by the storage."""
+
+
+@dataclass(frozen=True, slots=True)
+class Transition:
+    """One step of an execution: what changed, recorded all or nothing under the claim's fence.
+
+    ``state`` None leaves the execution's state. ``release`` gives the claim back; with ``wake_at`` the
+    execution may be claimed from then on. A terminal state always releases, and admits the next of its queue.
+    """
+
+    execution_id: str
+    fence: int
+    at: datetime
+    task_runs: tuple[TaskRun, ...] = ()
+    logs: tuple[LogLine, ...] = ()
+    state: ExecutionState | None = None
+    outputs: Mapping[str, Any] | None = None
+    error: str | None = None
+    wake_at: datetime | None = None
+    release: bool = False
+    progress: bool = False
+    """A task run ended: whoever goes down now is no suspect."""
+    suspect_start: bool = False
+    """A suspect is about to run a task."""
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """What a transition brought: the executions its end admitted."""
+
+    claims: tuple[Claim, ...] = ()
+    waiting: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class TriggerState:
+    """A trigger's stored state and its version; version 0 means nothing is stored."""
+
+    state: Mapping[str, Any] = field(default_factory=dict)
+    version: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ExecutionFilter:
+    """Which executions a list shows; None means any."""
+
+    namespace: str | None = None
+    flow: str | None = None
+    states: tuple[ExecutionState, ...] = ()
+    labels: Mapping[str, str] = field(default_factory=dict)
+    since: datetime | None = None
+    until: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A page of a list: where it starts and how long it may be."""
+
+    limit: int = 50
+    cursor: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Slice(Generic[Item]):
+    """A page of a list's items and where the next page starts; None at the end."""
+
+    items: tuple[Item, ...]
+    next_cursor: str | None = None
+    total: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StorageSettings:
+    """What a storage is opened with."""
+
+    url: str
+    """The settings' URL; its scheme chose the plugin."""
+    data_dir: Path
+    """The folder that this process has locked."""
+    clock: Clock
+    queue_limit: int = 10_000
+    """How many writes may wait before ``StorageOverloaded`` is raised."""
+
+
+class Storage(ABC):
+    """Keeps flows, events, executions, task runs, logs and trigger states.
+
+    Raises, from every method: ``StorageUnavailable`` when nothing can be stored or read for now,
+    ``StorageOverloaded`` when too much is waiting. Nothing was stored then.
+    """
+
+    type: ClassVar[str]
+    """The plugin's name."""
+    schemes: ClassVar[tuple[str, ...]]
+    """The URL schemes it answers to, ``("sqlite",)``."""
+    single_process: ClassVar[bool] = True
+    """One process at a time holds it, so a start takes over all earlier claims at once."""
+
+    @classmethod
+    @abstractmethod
+    def open(cls, settings: StorageSettings) -> AbstractAsyncContextManager[Storage]:
+        """Open it, with its tables brought up to date; close it on the way out, after its last commit."""
+
+    # events and executions
+
+    @abstractmethod
+    async def accept(
+        self,
+        arrivals: Sequence[Arrival],
+        *,
+        at: datetime,
+        move: TriggerMove | None = None,
+        claim: bool = True,
+    ) -> list[Accepted]:
+        """Store events, their executions and a trigger's new state in one transaction.
+
+        Admission is decided here: each execution is born CREATED (claimed, when ``claim``), QUEUED, CANCELLED
+        or FAILED by its queue. A known delivery key stores nothing and answers the first event's receipt,
+        marked ``duplicate``, or ``conflict`` when the body differs. Raises ``FenceRefused``, with nothing
+        stored, when ``move`` does not start from the stored version.
+        """
+
+    @abstractmethod
+    async def record(self, transition: Transition) -> Recorded:
+        """Store one step of an execution. Raises ``FenceRefused``, with nothing of it stored."""
+
+    @abstractmethod
+    def record_soon(self, transition: Transition) -> None:
+        """Store one step without waiting; it is stored before any later step of the same execution.
+
+        A lost one does no harm: it may be dropped by a crash or replaced by a later step of the task run.
+        """
+
+    @abstractmethod
+    async def claim(self, *, limit: int, at: datetime) -> list[Claim]:
+        """Claim up to ``limit`` executions that may run by ``at``: suspects last, then oldest first."""
+
+    @abstractmethod
+    async def next_wake_at(self) -> datetime | None:
+        """When the earliest unclaimed execution may be claimed, or None when there is none."""
+
+    @abstractmethod
+    async def take_over(self, *, at: datetime) -> int:
+        """Release every claim of earlier incarnations; answers how many there were.
+
+        One that ended no task run under its last claim becomes a suspect.
+        """
+
+    @abstractmethod
+    async def request_kill(self, execution_id: str, *, at: datetime, reason: str) -> Execution:
+        """Mark a claimed execution KILLING; end one that waits KILLED, one that never started CANCELLED.
+
+        Answers the execution as it stands afterwards; a terminal one is left as it is. Ending one admits the
+        next of its queue, unclaimed. Raises ``NotFound``.
+        """
+
+    @abstractmethod
+    async def execution(self, execution_id: str) -> Execution:
+        """One execution with its trigger data. Raises ``NotFound``."""
+
+    @abstractmethod
+    async def executions(
+        self, filter: ExecutionFilter, page: Page, *, count: bool = False
+    ) -> Slice[Execution]:
+        """Executions, newest first, without trigger data; ``total`` only with ``count``.
+
+        Raises ``InvalidInput`` for a cursor it did not make.
+        """
+
+    @abstractmethod
+    async def task_runs(self, execution_id: str, page: Page) -> Slice[TaskRun]:
+        """Task runs of an execution in the order they were first recorded."""
+
+    @abstractmethod
+    async def scope_task_runs(self, execution_id: str, scope: str) -> dict[str, TaskRun]:
+        """The task runs of one loop iteration (``each[3]/``), or of the top level (empty), by path."""
+
+    @abstractmethod
+    async def append_logs(self, execution_id: str, lines: Sequence[LogLine]) -> None:
+        """Store log lines; returns when they can be read."""
+
+    @abstractmethod
+    async def logs(self, execution_id: str, *, after: int = 0, limit: int = 1000) -> list[LogLine]:
+        """Log lines with a number above ``after``, in order."""
+
+    @abstractmethod
+    async def event(self, event_id: str) -> StoredEvent:
+        """One event. Raises ``NotFound``."""
+
+    @abstractmethod
+    async def events(
+        self, page: Page, *, namespace: str | None = None, flow: str | None = None
+    ) -> Slice[StoredEvent]:
+        """Events, newest first."""
+
+    @abstractmethod
+    async def counts(self) -> Mapping[str, int]:
+        """How many executions stand in each state that is not terminal, by state name."""
+
+    # triggers
+
+    @abstractmethod
+    async def trigger_states(self) -> dict[TriggerKey, TriggerState]:
+        """Every stored trigger state."""
+
+    # flows
+
+    @abstractmethod
+    async def put_flow(
+        self,
+        key: FlowKey,
+        *,
+        source: str,
+        source_hash: str,
+        summary: Mapping[str, Any],
+        disabled: bool,
+        origin: str | None,
+        at: datetime,
+    ) -> tuple[FlowRecord, bool]:
+        """Store a flow; answers it and whether it changed. The same content is no new revision.
+
+        A retired flow comes back. Raises ``Conflict`` when it belongs to another origin that still holds it.
+        """
+
+    @abstractmethod
+    async def retire_flow(self, key: FlowKey, *, at: datetime) -> None:
+        """Take a flow out of use and keep its history. Raises ``NotFound``."""
+
+    @abstractmethod
+    async def flows(self) -> list[FlowRecord]:
+        """Every flow in use."""
+
+    @abstractmethod
+    async def flow(self, key: FlowKey) -> FlowRecord:
+        """One flow, retired or not. Raises ``NotFound``."""
+
+    @abstractmethod
+    async def flow_source(self, key: FlowKey, revision: int | None = None) -> tuple[int, str]:
+        """A revision's number and source, the newest by default. Raises ``NotFound``."""
+
+    @abstractmethod
+    async def revisions(self, key: FlowKey) -> list[tuple[int, datetime]]:
+        """A flow's revisions, newest first. Raises ``NotFound``."""

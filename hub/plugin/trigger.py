@@ -1,0 +1,69 @@
+"""Triggers: sources of events, declared in a flow."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, ClassVar
+
+from pydantic import BaseModel
+
+from hub.plugin.component import Component
+from hub.plugin.context import Emit, TriggerContext
+
+
+class Trigger(Component):
+    """A source of events.
+
+    ``run`` owns its connection from start to cancellation. A failure is shown and ``run`` is started again
+    with back-off. Acknowledge the source only after ``await emit(…)``.
+    """
+
+    event_type: ClassVar[str]
+    """The CloudEvents type of its events."""
+    Data: ClassVar[type[BaseModel] | None] = None
+    """The model of what expressions see as ``trigger``."""
+
+    async def run(self, ctx: TriggerContext, emit: Emit) -> None:
+        """Emit occurrences until cancelled."""
+        raise NotImplementedError
+
+    def next_times(self, after: datetime, count: int) -> list[datetime]:
+        """The next planned times, for those who have some."""
+        return []
+
+
+@dataclass(frozen=True, slots=True)
+class HttpRequest:
+    """A request as a trigger sees it."""
+
+    method: str
+    headers: Mapping[str, str]
+    """Names in lower case; several values of one name are joined by ", "."""
+    query: Mapping[str, str | list[str]]
+    """Single values are text, repeated ones a list."""
+    body: bytes
+    """The raw bytes, as they came over the wire, without content encoding."""
+    content_type: str = ""
+    """The media type without parameters, in lower case."""
+    charset: str = "utf-8"
+
+
+@dataclass(frozen=True, slots=True)
+class HttpAnswer:
+    """What a trigger answers; ``body`` is sent as JSON."""
+
+    status: int
+    body: Mapping[str, Any]
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+class HttpTrigger(Trigger):
+    """A trigger that receives requests at ``/api/v1/webhooks/{namespace}/{flow}/{key}``; it has no task of its own."""
+
+    key: str
+
+    async def receive(self, request: HttpRequest, ctx: TriggerContext, emit: Emit) -> HttpAnswer:
+        """Answer one request; 202 only after ``emit`` returned."""
+        raise NotImplementedError

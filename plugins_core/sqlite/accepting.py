@@ -1,0 +1,267 @@
+"""Accept: events, executions, delivery keys, admission and trigger states, inside the writer's transaction."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from hub.plugin import (
+    Accepted,
+    Arrival,
+    Claim,
+    DeliveryKey,
+    Execution,
+    ExecutionState,
+    FenceRefused,
+    NewExecution,
+    QueueBehavior,
+    Receipt,
+    TriggerMove,
+    jsontext,
+    to_micros,
+)
+from plugins_core.sqlite.rows import verdicts_of, verdicts_text, write_many
+from plugins_core.sqlite.writer import Job
+
+
+@dataclass(frozen=True, slots=True)
+class AcceptWork:
+    """One call of ``accept``; JSON texts are made before it reaches the writer."""
+
+    arrivals: Sequence[Arrival]
+    at: datetime
+    move: TriggerMove | None
+    claim: bool
+
+
+class _Rows:
+    """What a batch is going to insert."""
+
+    def __init__(self) -> None:
+        self.events: list[tuple[Any, ...]] = []
+        self.executions: list[tuple[Any, ...]] = []
+
+
+def run_accepts(connection: sqlite3.Connection, jobs: Sequence[Job[list[Accepted]]]) -> None:
+    """Store every job's arrivals; a job whose trigger state was moved by another is refused whole."""
+    rows = _Rows()
+    for job in jobs:
+        work: AcceptWork = job.work
+        if work.move is not None and not _move_trigger(connection, work.move):
+            job.error = FenceRefused(f"trigger {work.move.key} was moved on by another")
+            continue
+        job.answer = [_accept_one(connection, arrival, work, rows) for arrival in work.arrivals]
+    _flush(connection, rows)
+
+
+def _flush(connection: sqlite3.Connection, rows: _Rows) -> None:
+    write_many(connection, _insert_events, 12, rows.events)
+    write_many(connection, _insert_executions, 18, rows.executions)
+    rows.events.clear()
+    rows.executions.clear()
+
+
+def _insert_events(values: str) -> str:
+    return (
+        "INSERT INTO events (id, source, type, time, subject, namespace, flow, trigger, depth, received_at,"
+        f" data, verdicts) VALUES {values}"
+    )
+
+
+def _insert_executions(values: str) -> str:
+    return (
+        "INSERT INTO executions (id, namespace, flow, revision, state, trigger, event_id, inputs, labels,"
+        " error, created_at, ended_at, claimed, fence, ready_at, queue, queue_limit, started_at)"
+        f" VALUES {values}"
+    )
+
+
+def _move_trigger(connection: sqlite3.Connection, move: TriggerMove) -> bool:
+    key, state = move.key, jsontext.dumps(move.state)
+    if move.expected == 0:
+        changed = connection.execute(
+            "INSERT INTO trigger_states (namespace, flow, trigger, version, state) VALUES (?, ?, ?, 1, ?)"
+            " ON CONFLICT DO NOTHING",
+            (*key, state),
+        )
+    else:
+        changed = connection.execute(
+            "UPDATE trigger_states SET version = version + 1, state = ?"
+            " WHERE namespace = ? AND flow = ? AND trigger = ? AND version = ?",
+            (state, *key, move.expected),
+        )
+    return changed.rowcount == 1
+
+
+def _accept_one(connection: sqlite3.Connection, arrival: Arrival, work: AcceptWork, rows: _Rows) -> Accepted:
+    event = arrival.event
+    if event is not None and arrival.delivery is not None:
+        _add_delivery_key(connection, arrival.delivery, event.id, work.at)
+        # the unique key decided: whoever it names now was first
+        first_id, first_hash = _delivery(connection, arrival.delivery)
+        if first_id != event.id:
+            _flush(connection, rows)  # the first may be of this very batch
+            return _known(connection, arrival.delivery, first_id, first_hash)
+    if event is not None:
+        rows.events.append(
+            (
+                event.id,
+                event.source,
+                event.type,
+                to_micros(event.time),
+                event.subject,
+                event.namespace,
+                event.flow,
+                event.trigger,
+                event.depth,
+                to_micros(work.at),
+                jsontext.dumps(event.data),
+                verdicts_text(arrival.verdicts) if arrival.verdicts else "[]",
+            )
+        )
+    claims: list[Claim] = []
+    waiting = 0
+    for new in arrival.executions:
+        state, error = _admit_new(connection, new, rows)
+        ready = state is ExecutionState.CREATED
+        claimed = ready and work.claim
+        _insert_execution(arrival, new, work, rows, state, error, claimed)
+        waiting += ready and not claimed
+        if claimed:
+            claims.append(_born_claimed(arrival, new))
+    receipt = Receipt(
+        event_id=event.id if event is not None else "",
+        execution_ids=tuple(new.id for new in arrival.executions),
+        verdicts=arrival.verdicts,
+    )
+    return Accepted(receipt, tuple(claims), waiting)
+
+
+def _add_delivery_key(
+    connection: sqlite3.Connection, delivery: DeliveryKey, event_id: str, at: datetime
+) -> None:
+    connection.execute(
+        "INSERT INTO delivery_keys (scope, key, body_hash, event_id, expires_at) VALUES (?, ?, ?, ?, ?)"
+        " ON CONFLICT DO UPDATE SET body_hash = excluded.body_hash, event_id = excluded.event_id,"
+        " expires_at = excluded.expires_at WHERE delivery_keys.expires_at <= ?",
+        (
+            delivery.scope,
+            delivery.key,
+            delivery.body_hash,
+            event_id,
+            to_micros(delivery.expires_at),
+            to_micros(at),
+        ),
+    )
+
+
+def _delivery(connection: sqlite3.Connection, delivery: DeliveryKey) -> tuple[str, str]:
+    # rowid-less table: without its unique key the newest row would answer, so each repeat would look new
+    row = connection.execute(
+        "SELECT event_id, body_hash FROM delivery_keys WHERE scope = ? AND key = ? ORDER BY event_id DESC LIMIT 1",
+        (delivery.scope, delivery.key),
+    ).fetchone()
+    return row[0], row[1]
+
+
+def _known(connection: sqlite3.Connection, delivery: DeliveryKey, event_id: str, body_hash: str) -> Accepted:
+    if delivery.body_hash and body_hash and delivery.body_hash != body_hash:
+        return Accepted(Receipt(event_id=event_id, conflict=True))
+    executions = connection.execute(
+        "SELECT id FROM executions WHERE event_id = ? ORDER BY seq", (event_id,)
+    ).fetchall()
+    verdicts = connection.execute("SELECT verdicts FROM events WHERE id = ?", (event_id,)).fetchone()
+    return Accepted(
+        Receipt(
+            event_id=event_id,
+            execution_ids=tuple(row[0] for row in executions),
+            duplicate=True,
+            verdicts=verdicts_of(verdicts[0]) if verdicts else (),
+        )
+    )
+
+
+def _admit_new(
+    connection: sqlite3.Connection, new: NewExecution, rows: _Rows
+) -> tuple[ExecutionState, str | None]:
+    """The state an execution is born in: derived from what its queue holds now."""
+    queue = new.queue
+    if queue is None:
+        return ExecutionState.CREATED, None
+    _flush(connection, rows)  # those of this batch count too
+    under_way, queued = queue_counts(connection, queue.key)
+    if under_way < queue.limit and not queued:
+        return ExecutionState.CREATED, None
+    if queue.behavior is QueueBehavior.QUEUE:
+        return ExecutionState.QUEUED, None
+    reason = f"over the concurrency limit of {queue.limit}"
+    if queue.behavior is QueueBehavior.CANCEL:
+        return ExecutionState.CANCELLED, reason
+    return ExecutionState.FAILED, reason
+
+
+def queue_counts(connection: sqlite3.Connection, key: str) -> tuple[int, int]:
+    """How many executions of a queue are under way, and how many stand in line."""
+    row = connection.execute(
+        "SELECT coalesce(sum(state <> 'QUEUED'), 0), coalesce(sum(state = 'QUEUED'), 0)"
+        " FROM executions WHERE queue = ? AND ended_at IS NULL",
+        (key,),
+    ).fetchone()
+    return row[0], row[1]
+
+
+def _insert_execution(
+    arrival: Arrival,
+    new: NewExecution,
+    work: AcceptWork,
+    rows: _Rows,
+    state: ExecutionState,
+    error: str | None,
+    claimed: bool,
+) -> None:
+    created = to_micros(new.created_at)
+    rows.executions.append(
+        (
+            new.id,
+            new.flow.namespace,
+            new.flow.id,
+            new.revision,
+            state.value,
+            new.trigger,
+            arrival.event.id if arrival.event is not None else None,
+            jsontext.dumps(new.inputs) if new.inputs else "{}",
+            jsontext.dumps(new.labels) if new.labels else "{}",
+            error,
+            created,
+            to_micros(work.at) if state.is_terminal else None,
+            1 if claimed else 0,
+            1 if claimed else 0,
+            created if state is ExecutionState.CREATED and not claimed else None,
+            new.queue.key if new.queue else None,
+            new.queue.limit if new.queue else None,
+            None,
+        )
+    )
+
+
+def _born_claimed(arrival: Arrival, new: NewExecution) -> Claim:
+    event = arrival.event
+    return Claim(
+        execution=Execution(
+            id=new.id,
+            flow=new.flow,
+            revision=new.revision,
+            state=ExecutionState.CREATED,
+            created_at=new.created_at,
+            trigger=new.trigger,
+            event_id=event.id if event is not None else None,
+            inputs=new.inputs,
+            labels=new.labels,
+            trigger_data=event.data if event is not None else None,
+        ),
+        fence=1,
+        fresh=True,
+    )

@@ -1,0 +1,186 @@
+"""Rows and back: SQL texts with many value lists, and model objects out of rows."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import datetime
+from functools import lru_cache
+from typing import Any
+
+from hub.plugin import (
+    Claim,
+    Event,
+    Execution,
+    ExecutionState,
+    FlowKey,
+    FlowRecord,
+    LogLine,
+    StoredEvent,
+    TaskRun,
+    TaskRunState,
+    Verdict,
+    from_micros,
+    jsontext,
+)
+
+_LARGEST_CHUNK = 64
+
+
+def write_many(
+    connection: sqlite3.Connection, sql: Callable[[str], str], width: int, rows: Sequence[Sequence[Any]]
+) -> int:
+    """Run one statement over many value lists; answers how many rows it changed.
+
+    One step of SQLite does the whole chunk without holding the interpreter, which a row at a time does not.
+    Chunks are powers of two, so that few statements are ever prepared.
+    """
+    changed = 0
+    for chunk in _chunks(rows):
+        text = _statement(sql, width, len(chunk))
+        changed += connection.execute(text, [value for row in chunk for value in row]).rowcount
+    return changed
+
+
+@lru_cache(maxsize=256)
+def _statement(sql: Callable[[str], str], width: int, count: int) -> str:
+    values = "(" + ",".join("?" * width) + ")"
+    return sql(",".join([values] * count))
+
+
+def _chunks(rows: Sequence[Sequence[Any]]) -> Iterator[Sequence[Sequence[Any]]]:
+    start, left = 0, len(rows)
+    while left:
+        size = min(_LARGEST_CHUNK, 1 << (left.bit_length() - 1))
+        yield rows[start : start + size]
+        start, left = start + size, left - size
+
+
+def moment(micros: int | None) -> datetime | None:
+    return None if micros is None else from_micros(micros)
+
+
+def json_or_none(text: str | None) -> Any:
+    return None if text is None else jsontext.loads(text)
+
+
+EXECUTION_COLUMNS = (
+    "e.id, e.namespace, e.flow, e.revision, e.state, e.created_at, e.started_at, e.ended_at, e.trigger, "
+    "e.event_id, e.inputs, e.labels, e.outputs, e.error, e.wake_at"
+)
+
+
+def execution_of(row: Sequence[Any], trigger_data: Mapping[str, Any] | None = None) -> Execution:
+    """An execution out of ``EXECUTION_COLUMNS``."""
+    return Execution(
+        id=row[0],
+        flow=FlowKey(row[1], row[2]),
+        revision=row[3],
+        state=ExecutionState(row[4]),
+        created_at=from_micros(row[5]),
+        started_at=moment(row[6]),
+        ended_at=moment(row[7]),
+        trigger=row[8],
+        event_id=row[9],
+        inputs=jsontext.loads(row[10]),
+        labels=jsontext.loads(row[11]),
+        outputs=json_or_none(row[12]),
+        error=row[13],
+        wake_at=moment(row[14]),
+        trigger_data=trigger_data,
+    )
+
+
+CLAIM_COLUMNS = EXECUTION_COLUMNS + ", e.fence, e.suspect, e.suspect_starts"
+
+
+def claim_of(row: Sequence[Any], trigger_data: Mapping[str, Any] | None) -> Claim:
+    """A claim out of ``CLAIM_COLUMNS`` as they stand after claiming."""
+    fence = row[15]
+    return Claim(
+        execution=execution_of(row, trigger_data),
+        fence=fence,
+        fresh=fence == 1,
+        suspect=bool(row[16]),
+        suspect_starts=row[17],
+    )
+
+
+EVENT_COLUMNS = (
+    "id, source, type, time, subject, namespace, flow, trigger, depth, received_at, data, verdicts"
+)
+
+
+def stored_event_of(row: Sequence[Any]) -> StoredEvent:
+    """An event out of ``EVENT_COLUMNS``."""
+    event = Event(
+        id=row[0],
+        source=row[1],
+        type=row[2],
+        time=from_micros(row[3]),
+        subject=row[4],
+        namespace=row[5],
+        flow=row[6],
+        trigger=row[7],
+        depth=row[8],
+        data=jsontext.loads(row[10]),
+    )
+    return StoredEvent(event, from_micros(row[9]), verdicts_of(row[11]))
+
+
+def verdicts_of(text: str) -> tuple[Verdict, ...]:
+    return tuple(Verdict(*fields) for fields in jsontext.loads(text))
+
+
+def verdicts_text(verdicts: Sequence[Verdict]) -> str:
+    return jsontext.dumps(
+        [[v.namespace, v.flow, v.trigger, v.outcome, v.reason, v.execution_id] for v in verdicts]
+    )
+
+
+TASK_RUN_COLUMNS = (
+    "scope, name, task, type, state, attempts, outputs, error, decisions, started_at, ended_at, wake_at"
+)
+
+
+def task_run_of(row: Sequence[Any]) -> TaskRun:
+    """A task run out of ``TASK_RUN_COLUMNS``."""
+    return TaskRun(
+        path=row[0] + row[1],
+        task=row[2],
+        type=row[3],
+        state=TaskRunState(row[4]),
+        attempts=row[5],
+        outputs=json_or_none(row[6]),
+        error=row[7],
+        decisions=json_or_none(row[8]),
+        started_at=moment(row[9]),
+        ended_at=moment(row[10]),
+        wake_at=moment(row[11]),
+    )
+
+
+FLOW_COLUMNS = "namespace, id, revision, source_hash, origin, disabled, summary, updated_at, retired_at"
+
+
+def flow_of(row: Sequence[Any]) -> FlowRecord:
+    """A flow out of ``FLOW_COLUMNS``."""
+    return FlowRecord(
+        key=FlowKey(row[0], row[1]),
+        revision=row[2],
+        source_hash=row[3],
+        origin=row[4],
+        disabled=bool(row[5]),
+        summary=jsontext.loads(row[6]),
+        updated_at=from_micros(row[7]),
+        retired_at=moment(row[8]),
+    )
+
+
+def log_lines_text(lines: Sequence[LogLine], micros: Callable[[datetime], int]) -> str:
+    return jsontext.dumps([[micros(x.time), x.level, x.message, x.path, x.attempt, x.stream] for x in lines])
+
+
+def log_lines_of(first: int, text: str) -> Iterator[LogLine]:
+    for offset, (time, level, message, path, attempt, stream) in enumerate(jsontext.loads(text)):
+        yield LogLine(from_micros(time), level, message, path, attempt, stream, first + offset)

@@ -1,0 +1,171 @@
+"""The one thread that writes: collects what is waiting, commits it at once, answers each item.
+
+Callers hand in a job from the event loop and await its answer; the answer comes after the commit. While a
+commit is being flushed the next jobs gather, so the flush is shared. When a shared transaction fails, it is
+rolled back and each job is tried alone, so one job's error is only its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import queue
+import sqlite3
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any, Generic, TypeVar
+
+from hub.plugin import StorageOverloaded, StorageUnavailable
+
+Answer = TypeVar("Answer")
+
+_MOST_PER_COMMIT = 512
+
+
+class Job(Generic[Answer]):
+    """One write. Jobs of the same ``kind`` that wait together are run together."""
+
+    __slots__ = ("answer", "error", "future", "kind", "work")
+
+    def __init__(self, kind: Kind[Answer], work: Any, future: asyncio.Future[Answer] | None) -> None:
+        self.kind = kind
+        self.work = work
+        self.future = future
+        self.answer: Any = None
+        self.error: Exception | None = None
+
+
+class Kind(Generic[Answer]):
+    """How jobs of one kind are run: ``run`` sets every job's ``answer`` or ``error`` and changes nothing for
+    a job whose error it sets."""
+
+    def __init__(self, run: Callable[[sqlite3.Connection, Sequence[Job[Answer]]], None]) -> None:
+        self.run = run
+
+
+class Writer:
+    """Owns the writing connection and its thread."""
+
+    def __init__(self, connect: Callable[[], sqlite3.Connection], *, queue_limit: int) -> None:
+        self._connect = connect
+        self._limit = queue_limit
+        self._jobs: queue.SimpleQueue[Job[Any] | None] = queue.SimpleQueue()
+        self._loop = asyncio.get_running_loop()
+        self._thread = threading.Thread(target=self._main, name="sqlite-writer", daemon=True)
+        self._opened: asyncio.Future[None] = self._loop.create_future()
+        self._closed = False
+
+    async def start(self) -> None:
+        """Open the connection in the thread. Raises what opening raised."""
+        self._thread.start()
+        await self._opened
+
+    async def stop(self) -> None:
+        """Commit what waits, close the connection and end the thread."""
+        if not self._closed:
+            self._closed = True
+            self._jobs.put(None)
+            await asyncio.to_thread(self._thread.join)
+
+    def submit(self, kind: Kind[Answer], work: Any) -> asyncio.Future[Answer]:
+        """Queue a write; its future has the answer once it is durable.
+
+        Raises ``StorageOverloaded`` when too much is waiting.
+        """
+        if self._closed:
+            raise StorageUnavailable("the storage is closed")
+        if self._jobs.qsize() >= self._limit:
+            raise StorageOverloaded(f"{self._limit} writes are waiting")
+        future: asyncio.Future[Answer] = self._loop.create_future()
+        self._jobs.put(Job(kind, work, future))
+        return future
+
+    def submit_soon(self, kind: Kind[Any], work: Any) -> None:
+        """Queue a write nobody waits for."""
+        if not self._closed:
+            self._jobs.put(Job(kind, work, None))
+
+    def _main(self) -> None:
+        try:
+            connection = self._connect()
+        except Exception as error:
+            # the name is unbound when this block ends, before the loop calls back
+            self._tell(functools.partial(self._opened.set_exception, error))
+            return
+        self._tell(lambda: self._opened.set_result(None))
+        more = True
+        while more:
+            jobs, more = self._collect()
+            if jobs:
+                self._commit(connection, jobs)
+                self._tell(functools.partial(_answer, jobs))
+        connection.close()
+
+    def _collect(self) -> tuple[list[Job[Any]], bool]:
+        """Wait for a job and take all that wait with it; False at the end."""
+        job = self._jobs.get()
+        jobs: list[Job[Any]] = []
+        while True:
+            if job is None:
+                return jobs, False
+            jobs.append(job)
+            if len(jobs) >= _MOST_PER_COMMIT:
+                return jobs, True
+            try:
+                job = self._jobs.get_nowait()
+            except queue.Empty:
+                return jobs, True
+
+    def _commit(self, connection: sqlite3.Connection, jobs: list[Job[Any]]) -> None:
+        try:
+            self._transaction(connection, jobs)
+        except Exception as error:
+            if len(jobs) == 1:
+                jobs[0].error = _plain(error)
+                return
+            for job in jobs:
+                job.answer = job.error = None
+                self._commit(connection, [job])
+
+    def _transaction(self, connection: sqlite3.Connection, jobs: list[Job[Any]]) -> None:
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            # kinds in the order in which they first wait: no two kinds write the same execution at once
+            kinds: dict[Kind[Any], list[Job[Any]]] = {}
+            for job in jobs:
+                kinds.setdefault(job.kind, []).append(job)
+            for kind, same in kinds.items():
+                kind.run(connection, same)
+            connection.execute("COMMIT")
+        except BaseException:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            raise
+
+    def _tell(self, callback: Callable[[], object]) -> None:
+        try:
+            self._loop.call_soon_threadsafe(callback)
+        except RuntimeError:
+            # the loop is gone: nobody is left to hear the answer
+            self._closed = True
+
+
+def _answer(jobs: list[Job[Any]]) -> None:
+    for job in jobs:
+        if job.future is None or job.future.done():
+            continue
+        if job.error is not None:
+            job.future.set_exception(job.error)
+        else:
+            job.future.set_result(job.answer)
+
+
+def _plain(error: Exception) -> Exception:
+    """The error as the engine knows it: what the disk or file refuses is "away for now"."""
+    if isinstance(error, sqlite3.OperationalError | sqlite3.DatabaseError) and not isinstance(
+        error, sqlite3.IntegrityError | sqlite3.ProgrammingError
+    ):
+        away = StorageUnavailable(f"sqlite: {error}")
+        away.__cause__ = error
+        return away
+    return error
