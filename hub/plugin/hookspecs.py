@@ -6,7 +6,7 @@ Arguments may be added, never removed.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 
 import pluggy
 from pydantic import BaseModel
@@ -58,3 +58,12 @@ def register_expression_functions() -> Mapping[str, Callable[..., object]]:  # t
 @hookspec
 def settings_model() -> type[BaseModel] | None:
     """The model of this plugin's settings under ``plugins.<name>``."""
+
+
+@hookspec
+def register_cleaners() -> Iterable[Callable[[str], Awaitable[int]]]:  # type: ignore[empty-body]
+    """What ends the processes that a killed hub left behind; called before the hub starts anything.
+
+    Each is given the installation's name, which ``ctx.process_token`` begins with, and answers how many
+    processes it ended.
+    """

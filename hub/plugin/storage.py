@@ -101,6 +101,8 @@ class Transition:
     """A task run ended: whoever goes down now is no suspect."""
     suspect_start: bool = False
     """A suspect is about to run a task."""
+    started_at: datetime | None = None
+    """When the execution first ran, where a step says so; the storage keeps the first it hears."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -145,7 +145,7 @@ def _change(step: Transition) -> tuple[Any, ...]:
         step.execution_id,
         step.fence,
         step.state.value if step.state is not None else None,
-        at if step.state is not None else None,
+        _started(step, at),
         at if terminal else None,
         jsontext.dumps(step.outputs) if step.outputs is not None else None,
         step.error,
@@ -156,6 +156,12 @@ def _change(step: Transition) -> tuple[Any, ...]:
     )
 
 
+def _started(step: Transition, at: int) -> int | None:
+    if step.started_at is not None:
+        return to_micros(step.started_at)
+    return at if step.state is ExecutionState.RUNNING else None
+
+
 def _update_executions(values: str) -> str:
     # v: id, fence, state, started, ended, outputs, error, released, ready, wake, marks
     return (
@@ -163,7 +169,9 @@ def _update_executions(values: str) -> str:
         " state = CASE WHEN state = 'KILLING' AND v.column5 IS NULL THEN state ELSE coalesce(v.column3, state) END,"
         " started_at = coalesce(started_at, v.column4), ended_at = v.column5,"
         " outputs = coalesce(v.column6, outputs), error = coalesce(v.column7, error),"
-        " claimed = CASE WHEN v.column8 THEN 0 ELSE claimed END, ready_at = v.column9, wake_at = v.column10,"
+        " claimed = CASE WHEN v.column8 THEN 0 ELSE claimed END, wake_at = v.column10,"
+        # asked to be killed while it was letting go: it must be claimed again at once, to be ended
+        " ready_at = CASE WHEN state = 'KILLING' AND v.column5 IS NULL AND v.column8 THEN 0 ELSE v.column9 END,"
         " progress = CASE WHEN v.column11 & 1 THEN 1 ELSE progress END,"
         " suspect = CASE WHEN v.column11 & 1 THEN 0 ELSE suspect END,"
         " suspect_starts = CASE WHEN v.column11 & 1 THEN 0 ELSE suspect_starts + (v.column11 >> 1) END"

@@ -1,0 +1,93 @@
+"""Answers: JSON out, errors in one shape, secrets masked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from aiohttp import web
+from pydantic import BaseModel
+
+from hub.engine.secrets import SecretVault
+from hub.errors import (
+    Conflict,
+    Denied,
+    HubError,
+    InvalidFlow,
+    InvalidInput,
+    NotFound,
+    Problem,
+    StorageOverloaded,
+    StorageUnavailable,
+    TooLarge,
+)
+from hub.model import jsontext
+
+_JSON = "application/json"
+
+_STATUS: tuple[tuple[type[HubError], int], ...] = (
+    (NotFound, 404),
+    (Conflict, 409),
+    (Denied, 403),
+    (TooLarge, 413),
+    (InvalidInput, 422),
+    (StorageOverloaded, 503),
+    (StorageUnavailable, 503),
+)
+
+
+def json_answer(
+    value: Any,
+    *,
+    status: int = 200,
+    vault: SecretVault | None = None,
+    headers: Mapping[str, str] | None = None,
+) -> web.Response:
+    """A JSON answer; with a vault no secret value is in it."""
+    raw = jsontext.dump_bytes(value)
+    if vault is not None:
+        raw = vault.mask(raw.decode()).encode()
+    return web.Response(body=raw, status=status, content_type=_JSON, headers=headers)
+
+
+def model_answer(model: BaseModel, *, status: int = 200, vault: SecretVault | None = None) -> web.Response:
+    """A view model as JSON."""
+    return json_answer(model.model_dump(by_alias=True), status=status, vault=vault)
+
+
+def error_answer(
+    status: int,
+    code: str,
+    message: str,
+    *,
+    hint: str | None = None,
+    details: Any = None,
+    headers: Mapping[str, str] | None = None,
+) -> web.Response:
+    """An error in the one shape: code, message, hint, details."""
+    body = {"code": code, "message": message, "hint": hint, "details": details}
+    return json_answer(body, status=status, headers=headers)
+
+
+def answer_for(error: HubError, vault: SecretVault) -> web.Response:
+    """The answer that an error of ours means."""
+    status = next((status for kind, status in _STATUS if isinstance(error, kind)), 500)
+    details = None
+    if isinstance(error, InvalidFlow):
+        details = [problem_view(problem) for problem in error.problems]
+    headers = {"Retry-After": "1"} if status == 503 else None
+    return error_answer(
+        status, error.code, vault.mask(error.message), hint=error.hint, details=details, headers=headers
+    )
+
+
+def problem_view(problem: Problem) -> dict[str, Any]:
+    """A finding as API and JSON output show it."""
+    return {
+        "file": problem.file,
+        "line": problem.position.line,
+        "column": problem.position.column,
+        "severity": problem.severity,
+        "message": problem.message,
+        "hint": problem.hint,
+    }

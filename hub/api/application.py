@@ -1,0 +1,116 @@
+"""The aiohttp application: routes behind the guard, on an address that is always said."""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from aiohttp import web
+
+from hub.api import events, executions, flows, system, triggers, webhooks
+from hub.api.guard import Guard
+from hub.api.routing import Call, Route
+from hub.config.settings import Settings
+from hub.engine.node import Node
+from hub.errors import Conflict, InvalidSettings
+
+_ROUTES: tuple[Route, ...] = (
+    *flows.ROUTES,
+    *executions.ROUTES,
+    *events.ROUTES,
+    *triggers.ROUTES,
+    *webhooks.ROUTES,
+    *system.ROUTES,
+)
+ROUTES = (*_ROUTES, system.openapi_route(_ROUTES))
+
+
+@dataclass(frozen=True)
+class Api:
+    """A running API."""
+
+    url: str
+    """What users call: the public URL, else the bound address."""
+
+
+def build_application(
+    node: Node, *, token: str | None, host: str, port: int, public_url: str | None, body_bytes: int
+) -> web.Application:
+    """The application over a node."""
+    guard = Guard(node, token=token, host=host, port=port, public_url=public_url)
+    url = (public_url or f"http://{_spelled(host)}:{port}").rstrip("/")
+    application = web.Application(middlewares=[guard.middleware()], client_max_size=body_bytes)
+    for route in ROUTES:
+        application.router.add_route(route.method, route.path, _bound(route, node, url))
+    return application
+
+
+def _bound(route: Route, node: Node, url: str) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+    handler = route.handler
+
+    async def handle(request: web.Request) -> web.StreamResponse:
+        return await handler(Call(node, request, url))
+
+    return handle
+
+
+@asynccontextmanager
+async def start_api(node: Node, settings: Settings) -> AsyncIterator[Api]:
+    """Listen until the block ends. Raises ``InvalidSettings``, ``Conflict`` when the port is taken."""
+    server = settings.server
+    token = server.token.get_secret_value() if server.token else None
+    if token is None and not is_loopback(server.host):
+        raise InvalidSettings(
+            f"--host {server.host} is reachable from other machines and no token is set",
+            hint="set HUB_TOKEN (or HUB_TOKEN_FILE), or leave --host at 127.0.0.1",
+        )
+    listening = _listen(server.host, server.port)
+    port = listening.getsockname()[1]
+    application = build_application(
+        node,
+        token=token,
+        host=server.host,
+        port=port,
+        public_url=server.public_url,
+        body_bytes=settings.limits.body_bytes,
+    )
+    runner = web.AppRunner(application, access_log=None, handle_signals=False, shutdown_timeout=2.0)
+    await runner.setup()
+    try:
+        await web.SockSite(runner, listening, backlog=1024).start()
+        url = server.public_url or f"http://{_spelled(server.host)}:{port}"
+        yield Api(url.rstrip("/"))
+    finally:
+        await runner.cleanup()
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listening = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind((host, port))
+    except OSError as error:
+        listening.close()
+        raise Conflict(
+            f"{host}:{port} cannot be used: {error.strerror}",
+            hint="end what listens there, or choose another with --port N (0 takes a free one)",
+        ) from error
+    return listening
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches the address."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _spelled(host: str) -> str:
+    return f"[{host}]" if ":" in host else host

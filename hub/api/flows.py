@@ -1,0 +1,150 @@
+"""/api/v1/flows: list, put, get, delete, revisions, start."""
+
+from __future__ import annotations
+
+from aiohttp import web
+from pydantic import ValidationError
+
+from hub.api.answers import json_answer, model_answer, problem_view
+from hub.api.executions import view_of
+from hub.api.routing import Call, Query, Route
+from hub.api.views import (
+    BrokenFile,
+    ExecutionView,
+    FlowList,
+    FlowPut,
+    FlowView,
+    NewExecutionBody,
+    ProblemView,
+    RevisionList,
+    RevisionView,
+)
+from hub.clock import iso
+from hub.errors import Conflict, InvalidInput, NotFound
+from hub.model import jsontext
+from hub.model.ids import FlowKey
+
+_BASE = "/api/v1/flows"
+_ONE = _BASE + "/{namespace}/{id}"
+
+
+def key_of(call: Call) -> FlowKey:
+    return FlowKey(call.path["namespace"], call.path["id"])
+
+
+async def list_flows(call: Call) -> web.Response:
+    namespace = call.text("namespace")
+    records = [r for r in call.node.catalog.records() if namespace in (None, r.key.namespace)]
+    broken = [
+        BrokenFile(file=file, problems=[ProblemView(**problem_view(p)) for p in problems])
+        for file, problems in sorted(call.node.catalog.broken.items())
+    ]
+    return model_answer(FlowList(items=[FlowView.of(r) for r in records], broken=broken))
+
+
+async def get_flow(call: Call) -> web.Response:
+    """The source, byte for byte."""
+    key = key_of(call)
+    wanted = call.text("revision")
+    if wanted is None:
+        record = call.node.catalog.get(key)
+        if record is None:
+            raise NotFound(f"no flow {key}")
+        revision: int | None = record.revision
+    elif wanted.isdigit():
+        revision = int(wanted)
+    else:
+        raise InvalidInput(f'revision is a number, got "{wanted}"')
+    number, source = await call.node.services.storage.flow_source(key, revision)
+    return web.Response(
+        body=source.encode(),
+        content_type="application/yaml",
+        charset="utf-8",
+        headers={"X-Hub-Revision": str(number)},
+    )
+
+
+async def put_flow(call: Call) -> web.Response:
+    key = key_of(call)
+    refuse_file_owned(call, key)
+    raw = await call.request.read()
+    try:
+        source = raw.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise InvalidInput(f"the source is not UTF-8: {error.reason} at byte {error.start}") from error
+    existed = call.node.catalog.get(key) is not None
+    record, loaded, changed = await call.node.catalog.put(source, expect=key)
+    view = FlowPut(
+        **FlowView.of(record).model_dump(),
+        changed=changed,
+        warnings=[ProblemView(**problem_view(p)) for p in loaded.warnings],
+    )
+    return model_answer(view, status=200 if existed else 201)
+
+
+async def delete_flow(call: Call) -> web.Response:
+    key = key_of(call)
+    refuse_file_owned(call, key)
+    await call.node.catalog.retire(key)
+    return web.Response(status=204)
+
+
+def refuse_file_owned(call: Call, key: FlowKey) -> None:
+    """A flow from a folder belongs to its file."""
+    record = call.node.catalog.get(key)
+    if record is not None and record.origin is not None:
+        raise Conflict(f"flow {key} belongs to the file {record.origin}", hint="change or remove that file")
+
+
+async def list_revisions(call: Call) -> web.Response:
+    found = await call.node.services.storage.revisions(key_of(call))
+    return model_answer(RevisionList(items=[RevisionView(revision=n, created_at=iso(at)) for n, at in found]))
+
+
+async def start_flow(call: Call) -> web.Response:
+    raw = await call.request.read()
+    try:
+        body = NewExecutionBody.model_validate(jsontext.loads(raw) if raw.strip() else {})
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(str(part) for part in first["loc"]) or "the body"
+        raise InvalidInput(f"{where}: {first['msg']}") from error
+    except ValueError as error:
+        raise InvalidInput(f"the body is not JSON: {error}") from error
+    execution = await call.node.intake.start(
+        key_of(call), inputs=body.inputs, labels=body.labels, trigger=body.trigger, data=body.data
+    )
+    view = await view_of(call.node.services, execution)
+    return json_answer(view.model_dump(by_alias=True), status=201, vault=call.node.services.vault)
+
+
+ROUTES = (
+    Route(
+        "GET",
+        _BASE,
+        list_flows,
+        "List the flows in use.",
+        FlowList,
+        query=(Query("namespace", "Only this namespace."),),
+    ),
+    Route(
+        "GET",
+        _ONE,
+        get_flow,
+        "Get a flow's source, byte for byte.",
+        query=(Query("revision", "This revision instead of the newest.", "integer"),),
+        media_type="application/yaml",
+    ),
+    Route("PUT", _ONE, put_flow, "Create or change a flow; the body is its YAML.", FlowPut),
+    Route("DELETE", _ONE, delete_flow, "Take a flow out of use; its history is kept.", status=204),
+    Route("GET", _ONE + "/revisions", list_revisions, "List a flow's revisions.", RevisionList),
+    Route(
+        "POST",
+        _ONE + "/executions",
+        start_flow,
+        "Start a flow.",
+        ExecutionView,
+        status=201,
+        body=NewExecutionBody,
+    ),
+)

@@ -1,0 +1,130 @@
+"""The guard before every route: Host, Origin and token; errors in one shape; security headers.
+
+Without a token the hub serves loopback only, and even there a page of another site must not reach it:
+Host and Origin are checked against an allow-list (DNS rebinding, cross-site requests). With a token every
+route needs it, except health and the webhooks of loaded flows.
+"""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Awaitable, Callable
+from urllib.parse import urlsplit
+
+import structlog
+from aiohttp import web
+
+from hub.api.answers import answer_for, error_answer
+from hub.engine.node import Node
+from hub.errors import HubError
+from hub.model.ids import FlowKey
+
+log = structlog.get_logger("hub.api")
+
+_HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "X-Frame-Options": "DENY",
+    "Content-Security-Policy": "default-src 'self'; style-src 'self' 'unsafe-inline'; frame-ancestors 'none'",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cache-Control": "no-store",
+}
+_WEBHOOKS = "/api/v1/webhooks/"
+_HEALTH = frozenset({"/health/live", "/health/ready"})
+_LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+class Guard:
+    """Decides on every request before its route does."""
+
+    def __init__(
+        self, node: Node, *, token: str | None, host: str, port: int, public_url: str | None
+    ) -> None:
+        self._node = node
+        self._token = token.encode() if token else None
+        names = {*_LOOPBACK, host, f"[{host}]"}
+        self._hosts = {f"{name}:{port}" for name in names} | ({*names} if port == 80 else set())
+        self._origins = {f"http://{name}" for name in self._hosts}
+        if public_url:
+            parts = urlsplit(public_url)
+            self._hosts.add(parts.netloc)
+            self._origins.add(f"{parts.scheme}://{parts.netloc}")
+
+    def middleware(self) -> Callable[[web.Request, Handler], Awaitable[web.StreamResponse]]:
+        """The one middleware of the application."""
+
+        @web.middleware
+        async def guarded(request: web.Request, handler: Handler) -> web.StreamResponse:
+            answer = self._refusal(request)
+            if answer is None:
+                answer = await self._answer(request, handler)
+            if not answer.prepared:
+                answer.headers.update(_HEADERS)
+            return answer
+
+        return guarded
+
+    def _refusal(self, request: web.Request) -> web.Response | None:
+        headers = request.headers
+        if self._token is None:
+            if headers.get("Host", "") not in self._hosts:
+                return error_answer(
+                    421,
+                    "unknown_host",
+                    f'this hub does not answer to the host "{headers.get("Host", "")}"',
+                    hint="call it by the address it printed, start it with --public-url URL, or set HUB_TOKEN",
+                )
+            origin = headers.get("Origin")
+            if origin is not None and origin not in self._origins:
+                return error_answer(403, "foreign_origin", "requests from pages of other sites are refused")
+            return None
+        if self._is_open(request) or self._has_token(request):
+            return None
+        return error_answer(
+            401,
+            "unauthorized",
+            "this hub needs a token",
+            hint="send it as: Authorization: Bearer TOKEN",
+            headers={"WWW-Authenticate": "Bearer"},
+        )
+
+    def _has_token(self, request: web.Request) -> bool:
+        assert self._token is not None
+        scheme, _, given = request.headers.get("Authorization", "").partition(" ")
+        return scheme.lower() == "bearer" and hmac.compare_digest(
+            given.strip().encode("utf-8", "surrogateescape"), self._token
+        )
+
+    def _is_open(self, request: web.Request) -> bool:
+        # decided on the route that was found, never on how the path is spelled
+        resource = request.match_info.route.resource
+        canonical = resource.canonical if resource is not None else ""
+        if canonical in _HEALTH:
+            return True
+        if not canonical.startswith(_WEBHOOKS):
+            return False
+        match = request.match_info
+        return self._node.catalog.get(FlowKey(match["namespace"], match["flow"])) is not None
+
+    async def _answer(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        try:
+            return await handler(request)
+        except HubError as error:
+            return answer_for(error, self._node.services.vault)
+        except web.HTTPRequestEntityTooLarge as error:
+            return error_answer(413, "too_large", f"the body is larger than {error.max_size} bytes")  # type: ignore[attr-defined]
+        except web.HTTPMethodNotAllowed as error:
+            allowed = ", ".join(sorted(error.allowed_methods))
+            return error_answer(
+                405, "method_not_allowed", f"{error.method} is not allowed here", headers={"Allow": allowed}
+            )
+        except web.HTTPNotFound:
+            return error_answer(404, "not_found", f"there is nothing at {request.path}")
+        except web.HTTPException:
+            raise
+        except Exception:
+            # said in full to the operator, and only its existence to the caller
+            log.exception("request failed", method=request.method, path=request.path)
+            return error_answer(500, "internal_error", "the hub failed to answer; its log says more")

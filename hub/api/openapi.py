@@ -1,0 +1,84 @@
+"""The OpenAPI 3.1 document, out of the route table and the view models."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from pydantic import BaseModel
+from pydantic.json_schema import models_json_schema
+
+from hub import __version__
+from hub.api.routing import Route
+from hub.api.views import ErrorView
+
+_REF = "#/components/schemas/{model}"
+
+
+def document(routes: Sequence[Route], url: str) -> dict[str, Any]:
+    """The whole API as OpenAPI 3.1."""
+    models = {model for route in routes for model in (route.answer, route.body) if model is not None}
+    models.add(ErrorView)
+    ordered = sorted(models, key=lambda model: model.__name__)
+    _, schemas = models_json_schema(
+        [(model, "serialization" if model is not ErrorView else "validation") for model in ordered],
+        by_alias=True,
+        ref_template=_REF,
+    )
+    paths: dict[str, Any] = {}
+    for route in routes:
+        paths.setdefault(route.path, {})[route.method.lower()] = _operation(route)
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": "asynchub", "version": __version__, "license": {"name": "Apache-2.0"}},
+        "servers": [{"url": url}],
+        "paths": paths,
+        "components": {
+            "schemas": schemas.get("$defs", {}),
+            "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
+        },
+        "security": [{"token": []}, {}],
+    }
+
+
+def _operation(route: Route) -> dict[str, Any]:
+    parameters: list[dict[str, Any]] = [
+        {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
+        for name in re.findall(r"{(\w+)}", route.path)
+    ]
+    for query in route.query:
+        schema: dict[str, Any] = {"type": query.type}
+        if query.repeatable:
+            schema = {"type": "array", "items": schema}
+        parameters.append(
+            {"name": query.name, "in": "query", "description": query.description, "schema": schema}
+        )
+    operation: dict[str, Any] = {
+        "summary": route.summary,
+        "operationId": f"{route.handler.__name__}_{route.method.lower()}",
+        "parameters": parameters,
+        "responses": {
+            str(route.status): _answer(route),
+            "default": {
+                "description": "An error.",
+                "content": {"application/json": {"schema": _schema(ErrorView)}},
+            },
+        },
+    }
+    if route.body is not None:
+        operation["requestBody"] = {"content": {"application/json": {"schema": _schema(route.body)}}}
+    if route.is_open:
+        operation["security"] = [{}]
+    return operation
+
+
+def _answer(route: Route) -> dict[str, Any]:
+    if route.status == 204:
+        return {"description": "Done."}
+    schema = _schema(route.answer) if route.answer is not None else {}
+    return {"description": route.summary, "content": {route.media_type: {"schema": schema}}}
+
+
+def _schema(model: type[BaseModel]) -> dict[str, Any]:
+    return {"$ref": _REF.format(model=model.__name__)}

@@ -1,0 +1,347 @@
+"""What the API shows: one model per thing, JSON names in camelCase."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic.alias_generators import to_camel
+
+from hub.clock import iso
+from hub.model.event import StoredEvent
+from hub.model.execution import Execution
+from hub.model.flow import FlowRecord
+from hub.model.task_run import TaskRun
+from hub.plugin.storage import LogLine
+
+
+class View(BaseModel):
+    """The base of every answer."""
+
+    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True)
+
+
+class TaskRunView(View):
+    """One task in an execution."""
+
+    path: str = Field(description="Where it is in the tree, `each[3]/book`.")
+    task: str = Field(description="The task's id.")
+    type: str
+    state: str
+    attempts: int = Field(description="How many attempts were made.")
+    outputs: Any = None
+    error: str | None = None
+    started_at: str | None = None
+    ended_at: str | None = None
+    wake_at: str | None = Field(None, description="Until when it waits.")
+
+    @classmethod
+    def of(cls, run: TaskRun) -> TaskRunView:
+        return cls(
+            path=run.path,
+            task=run.task,
+            type=run.type,
+            state=run.state.value,
+            attempts=run.attempts,
+            outputs=run.outputs,
+            error=run.error,
+            started_at=iso(run.started_at) if run.started_at else None,
+            ended_at=iso(run.ended_at) if run.ended_at else None,
+            wake_at=iso(run.wake_at) if run.wake_at and not run.state.is_terminal else None,
+        )
+
+
+class ExecutionSummary(View):
+    """An execution in a list."""
+
+    id: str
+    namespace: str
+    flow: str = Field(description="The flow's id.")
+    revision: int
+    state: str
+    labels: dict[str, str] = {}
+    inputs: Any = {}
+    outputs: Any = None
+    error: str | None = None
+    trigger_id: str | None = None
+    event_id: str | None = None
+    created_at: str
+    started_at: str | None = None
+    ended_at: str | None = None
+    wake_at: str | None = Field(None, description="Until when all of it waits.")
+
+    @classmethod
+    def fields_of(cls, execution: Execution) -> dict[str, Any]:
+        return {
+            "id": execution.id,
+            "namespace": execution.flow.namespace,
+            "flow": execution.flow.id,
+            "revision": execution.revision,
+            "state": execution.state.value,
+            "labels": dict(execution.labels),
+            "inputs": execution.inputs,
+            "outputs": execution.outputs,
+            "error": execution.error,
+            "trigger_id": execution.trigger,
+            "event_id": execution.event_id,
+            "created_at": iso(execution.created_at),
+            "started_at": iso(execution.started_at) if execution.started_at else None,
+            "ended_at": iso(execution.ended_at) if execution.ended_at else None,
+            "wake_at": iso(execution.wake_at) if execution.wake_at else None,
+        }
+
+    @classmethod
+    def of(cls, execution: Execution) -> ExecutionSummary:
+        return cls(**cls.fields_of(execution))
+
+
+class ExecutionView(ExecutionSummary):
+    """One execution with its task runs."""
+
+    trigger: Any = Field(None, description="What expressions see as `trigger`.")
+    task_runs: list[TaskRunView] = Field([], description="The first 1,000, in the order they started.")
+    task_runs_cursor: str | None = Field(None, description="Where the rest of the task runs begins.")
+
+
+class ExecutionList(View):
+    """A page of executions, newest first."""
+
+    items: list[ExecutionSummary]
+    next_cursor: str | None = None
+    total: int | None = Field(None, description="How many match; only with `count=true`.")
+
+
+class TaskRunList(View):
+    """A page of task runs."""
+
+    items: list[TaskRunView]
+    next_cursor: str | None = None
+
+
+class LogLineView(View):
+    """One line of an execution's log."""
+
+    number: int
+    time: str
+    level: str
+    message: str
+    path: str
+    attempt: int
+    stream: str | None = None
+
+    @classmethod
+    def of(cls, line: LogLine) -> LogLineView:
+        return cls(
+            number=line.number,
+            time=iso(line.time),
+            level=line.level,
+            message=line.message,
+            path=line.path,
+            attempt=line.attempt,
+            stream=line.stream,
+        )
+
+
+class LogList(View):
+    """Log lines in order."""
+
+    items: list[LogLineView]
+    next_after: int | None = Field(None, description="Ask again with `after` set to this; null at the end.")
+
+
+class VerdictView(View):
+    """Why a trigger did or did not start its flow."""
+
+    namespace: str
+    flow: str
+    trigger: str
+    outcome: str
+    reason: str | None = None
+
+
+class EventView(View):
+    """A stored event, with CloudEvents attributes."""
+
+    id: str
+    source: str
+    type: str
+    time: str
+    subject: str | None = None
+    received_at: str
+    data: Any
+    verdicts: list[VerdictView] = []
+
+    @classmethod
+    def of(cls, stored: StoredEvent, data: Mapping[str, Any]) -> EventView:
+        event = stored.event
+        return cls(
+            id=event.id,
+            source=event.source,
+            type=event.type,
+            time=iso(event.time),
+            subject=event.subject,
+            received_at=iso(stored.received_at),
+            data=data,
+            verdicts=[
+                VerdictView(
+                    namespace=v.namespace,
+                    flow=v.flow,
+                    trigger=v.trigger,
+                    outcome=v.outcome,
+                    reason=v.reason,
+                )
+                for v in stored.verdicts
+            ],
+        )
+
+
+class EventList(View):
+    """A page of events, newest first."""
+
+    items: list[EventView]
+    next_cursor: str | None = None
+
+
+class FlowView(View):
+    """A flow in use."""
+
+    namespace: str
+    id: str
+    revision: int
+    description: str | None = None
+    labels: dict[str, str] = {}
+    disabled: bool = False
+    origin: str | None = Field(None, description="The file it belongs to; null when it came through the API.")
+    updated_at: str
+    triggers: list[str] = []
+
+    @classmethod
+    def of(cls, record: FlowRecord) -> FlowView:
+        return cls(
+            namespace=record.key.namespace,
+            id=record.key.id,
+            revision=record.revision,
+            description=record.summary.get("description"),
+            labels=record.summary.get("labels") or {},
+            disabled=record.disabled,
+            origin=record.origin,
+            updated_at=iso(record.updated_at),
+            triggers=[f"{t['id']} ({t['type']})" for t in record.summary.get("triggers", ())],
+        )
+
+
+class ProblemView(View):
+    """One finding about a flow source."""
+
+    file: str | None = None
+    line: int
+    column: int
+    severity: str
+    message: str
+    hint: str | None = None
+
+
+class BrokenFile(View):
+    """A flow file whose newest text cannot be used."""
+
+    file: str
+    problems: list[ProblemView]
+
+
+class FlowList(View):
+    """Flows in use, and files that cannot be."""
+
+    items: list[FlowView]
+    broken: list[BrokenFile] = []
+
+
+class FlowPut(FlowView):
+    """A flow as it is stored now."""
+
+    changed: bool = Field(description="False when the content was the same: no new revision.")
+    warnings: list[ProblemView] = []
+
+
+class RevisionView(View):
+    """One revision of a flow."""
+
+    revision: int
+    created_at: str
+
+
+class RevisionList(View):
+    """A flow's revisions, newest first."""
+
+    items: list[RevisionView]
+
+
+class NewExecutionBody(View):
+    """What to start a flow with."""
+
+    inputs: dict[str, Any] = {}
+    labels: dict[str, str] = {}
+    trigger: str | None = Field(None, description="Start it as if this trigger had fired.")
+    data: dict[str, Any] | None = Field(None, description="What expressions then see as `trigger`.")
+
+
+class TriggerView(View):
+    """A trigger of a flow in use."""
+
+    namespace: str
+    flow: str
+    id: str
+    type: str
+    state: str
+    error: str | None = None
+    disabled: bool = False
+    url: str | None = Field(None, description="Where a webhook is reached.")
+    curl: str | None = Field(None, description="A line that calls it.")
+    next_times: list[str] = Field([], description="A schedule's next planned times.")
+
+
+class TriggerList(View):
+    """Triggers of the flows in use."""
+
+    items: list[TriggerView]
+
+
+class PluginView(View):
+    """A plugin and how it was loaded."""
+
+    name: str
+    distribution: str | None = None
+    version: str | None = None
+    types: list[str] = []
+    state: str
+    error: str | None = None
+
+
+class PluginList(View):
+    """The hub's plugins."""
+
+    items: list[PluginView]
+
+
+class WebhookAnswer(View):
+    """What a webhook answers once its event is durable."""
+
+    event_id: str
+    execution_ids: list[str]
+    duplicate: bool | None = Field(None, description="True for a repeat of a known delivery.")
+    reason: str | None = Field(None, description="Why nothing was started.")
+
+
+class ErrorView(View):
+    """Every error's shape."""
+
+    code: str
+    message: str
+    hint: str | None = None
+    details: Any = None
+
+
+class HealthView(View):
+    """Whether the hub lives, or takes events."""
+
+    status: str

@@ -1,0 +1,67 @@
+"""/api/v1/webhooks: hand a request to the trigger that listens at its URL."""
+
+from __future__ import annotations
+
+from aiohttp import web
+from multidict import MultiMapping
+
+from hub.api.answers import error_answer, json_answer
+from hub.api.routing import Call, Route
+from hub.api.views import WebhookAnswer
+from hub.errors import StorageOverloaded, StorageUnavailable
+from hub.model.ids import FlowKey
+from hub.plugin.trigger import HttpRequest
+
+_PATH = "/api/v1/webhooks/{namespace}/{flow}/{key}"
+
+
+async def receive(call: Call) -> web.Response:
+    request, path = call.request, call.path
+    listening = await call.node.triggers.receiver(FlowKey(path["namespace"], path["flow"]), path["key"])
+    if listening is None:
+        return error_answer(404, "not_found", "no webhook listens here")
+    if not call.node.is_ready:
+        return error_answer(503, "not_ready", "the hub is starting or stopping", headers={"Retry-After": "1"})
+    asked = HttpRequest(
+        method=request.method,
+        headers=_joined(request.headers),
+        query=_several(request.query),
+        body=await request.read(),
+        content_type=request.content_type if "Content-Type" in request.headers else "",
+        charset=request.charset or "utf-8",
+    )
+    try:
+        answer = await listening.trigger.receive(asked, listening.ctx, listening.emit)
+    except (StorageUnavailable, StorageOverloaded) as error:
+        return error_answer(503, error.code, error.message, headers={"Retry-After": "1"})
+    return json_answer(answer.body, status=answer.status, headers=answer.headers or None)
+
+
+def _joined(headers: MultiMapping[str]) -> dict[str, str]:
+    joined: dict[str, str] = {}
+    for name, value in headers.items():
+        lower = name.lower()
+        joined[lower] = f"{joined[lower]}, {value}" if lower in joined else value
+    return joined
+
+
+def _several(query: MultiMapping[str]) -> dict[str, str | list[str]]:
+    found: dict[str, str | list[str]] = {}
+    for name in query:
+        values = query.getall(name)
+        found[name] = values[0] if len(values) == 1 else values
+    return found
+
+
+ROUTES = tuple(
+    Route(
+        method,
+        _PATH,
+        receive,
+        "Deliver an event to a webhook trigger.",
+        WebhookAnswer,
+        status=202,
+        is_open=True,
+    )
+    for method in ("GET", "POST", "PUT", "PATCH", "DELETE")
+)

@@ -1,0 +1,104 @@
+"""The event bus: one door in, and news for whoever listens.
+
+``publish`` is the one door for events; it returns when the intake has them stored. ``tell`` brings news of
+what is stored already: it only wakes, so a listener that is too slow may miss some without harm. The bus
+knows neither storage nor flows; the intake is handed in when the hub is put together.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from hub.model.event import Occurrence, Receipt
+from hub.model.ids import TriggerKey
+
+
+@dataclass(frozen=True, slots=True)
+class News:
+    """Something that is stored now: ``topic`` says what, ``id`` which, ``details`` a little about it."""
+
+    topic: str
+    id: str
+    details: Mapping[str, Any]
+
+
+Intake = Callable[
+    [TriggerKey, Sequence[Occurrence], Mapping[str, Any] | None],
+    Awaitable[list[Receipt]],
+]
+
+
+class Subscription:
+    """A listener's own bounded queue; the oldest news give way when it is full."""
+
+    def __init__(self, topics: frozenset[str], size: int) -> None:
+        self._topics = topics
+        self._news: deque[News] = deque(maxlen=size)
+        self._arrived = asyncio.Event()
+        self.missed = 0
+        """How many news were dropped because nobody took them in time."""
+
+    def offer(self, news: News) -> None:
+        if self._topics and news.topic not in self._topics:
+            return
+        if len(self._news) == self._news.maxlen:
+            self.missed += 1
+        self._news.append(news)
+        self._arrived.set()
+
+    async def __aiter__(self) -> AsyncIterator[News]:
+        while True:
+            yield await self.next()
+
+    async def next(self) -> News:
+        """The next news, waiting for it."""
+        while not self._news:
+            self._arrived.clear()
+            await self._arrived.wait()
+        return self._news.popleft()
+
+
+class Bus:
+    """Events in, news out."""
+
+    def __init__(self) -> None:
+        self._intake: Intake | None = None
+        self._subscriptions: set[Subscription] = set()
+
+    def open_to(self, intake: Intake) -> None:
+        """Hand in the intake; until then nothing can be published."""
+        self._intake = intake
+
+    async def publish(
+        self, source: TriggerKey, occurrences: Sequence[Occurrence], state: Mapping[str, Any] | None = None
+    ) -> list[Receipt]:
+        """Store events and the trigger's new state; one receipt each. Its return is the acknowledgement."""
+        if self._intake is None:
+            raise RuntimeError("the bus is not open yet")
+        return await self._intake(source, occurrences, state)
+
+    @property
+    def has_listeners(self) -> bool:
+        return bool(self._subscriptions)
+
+    def tell(self, topic: str, id: str, **details: Any) -> None:
+        """Bring news to every listener; never waits."""
+        if self._subscriptions:
+            news = News(topic, id, details)
+            for subscription in self._subscriptions:
+                subscription.offer(news)
+
+    @contextmanager
+    def subscribe(self, *topics: str, size: int = 1000) -> Iterator[Subscription]:
+        """Listen to some topics (all when none is named) until the block ends."""
+        subscription = Subscription(frozenset(topics), size)
+        self._subscriptions.add(subscription)
+        try:
+            yield subscription
+        finally:
+            self._subscriptions.discard(subscription)

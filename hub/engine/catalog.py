@@ -1,0 +1,162 @@
+"""The flows: which are in use, their newest revision, and ready-to-run ones on demand.
+
+Sources live in the storage; a flow is parsed on its first use and kept among the most recently used, so ten
+thousand known flows cost little more than their names.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from hub.clock import iso
+from hub.config.flows import LoadedFlow, load_flow
+from hub.config.schema import flow_summary, triggers_of
+from hub.engine.compiled import CompiledFlow
+from hub.engine.services import Services
+from hub.errors import InvalidFlow, NotFound, Problem
+from hub.model.flow import FlowRecord, TriggerDeclaration
+from hub.model.ids import FlowKey
+
+_MOST_COMPILED = 500
+_ENABLED_SINCE = "enabledSince"
+
+
+class FlowCatalog:
+    """Every flow in use."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+        self._records: dict[FlowKey, FlowRecord] = {}
+        self._compiled: OrderedDict[tuple[FlowKey, int], CompiledFlow] = OrderedDict()
+        self._changed: list[Callable[[FlowKey], None]] = []
+        self.broken: dict[str, tuple[Problem, ...]] = {}
+        """Files whose newest text cannot be used, with what is wrong; the last good revision stays in use."""
+
+    async def open(self) -> None:
+        """Learn what the storage knows."""
+        for record in await self._services.storage.flows():
+            self._records[record.key] = record
+
+    def on_change(self, callback: Callable[[FlowKey], None]) -> None:
+        """Be called after a flow was put or retired."""
+        self._changed.append(callback)
+
+    def records(self) -> list[FlowRecord]:
+        """Every flow in use, by name."""
+        return [self._records[key] for key in sorted(self._records)]
+
+    def get(self, key: FlowKey) -> FlowRecord | None:
+        return self._records.get(key)
+
+    def triggers(self, key: FlowKey) -> tuple[TriggerDeclaration, ...]:
+        """A flow's triggers, known without reading its source; none when it is not in use or disabled."""
+        record = self._records.get(key)
+        if record is None or record.disabled:
+            return ()
+        return triggers_of(record.summary)
+
+    def enabled_since(self, key: FlowKey, trigger: str) -> str | None:
+        """Since when a trigger has been enabled without a gap, as ISO 8601."""
+        record = self._records.get(key)
+        found = record.summary.get(_ENABLED_SINCE, {}).get(trigger) if record else None
+        return str(found) if found else None
+
+    @staticmethod
+    def digest(source: str) -> str:
+        """What tells one source from another."""
+        return hashlib.sha256(source.encode()).hexdigest()
+
+    def check(self, source: str, file: str | None = None) -> LoadedFlow:
+        """Parse and check a source. Raises ``InvalidFlow``."""
+        return load_flow(
+            source, file=file, registry=self._services.registry, functions=self._services.functions
+        )
+
+    async def put(
+        self,
+        source: str,
+        *,
+        origin: str | None = None,
+        file: str | None = None,
+        expect: FlowKey | None = None,
+    ) -> tuple[FlowRecord, LoadedFlow, bool]:
+        """Check and store a flow; the last answer says whether anything changed.
+
+        Raises ``InvalidFlow``, and ``Conflict`` when the flow belongs to another origin.
+        """
+        loaded = self.check(source, file)
+        key = loaded.flow.key
+        if expect is not None and key != expect:
+            raise InvalidFlow(
+                [Problem(f"this is the flow {key}, not {expect}", loaded.id_position, file=file)]
+            )
+        digest = self.digest(source)
+        known = self._records.get(key)
+        if known is not None and known.source_hash == digest and known.origin == origin:
+            return known, loaded, False
+        summary = {**flow_summary(loaded.flow)}
+        summary[_ENABLED_SINCE] = self._carry_enabled(known, loaded)
+        record, changed = await self._services.storage.put_flow(
+            key,
+            source=source,
+            source_hash=digest,
+            summary=summary,
+            disabled=loaded.flow.disabled,
+            origin=origin,
+            at=self._services.clock.now(),
+        )
+        self._records[key] = record
+        if changed:
+            self._compiled[key, record.revision] = self._make(loaded, record.revision)
+            self._trim()
+            self._tell(key)
+        return record, loaded, changed
+
+    async def retire(self, key: FlowKey) -> None:
+        """Take a flow out of use and keep its history. Raises ``NotFound``."""
+        if key not in self._records:
+            raise NotFound(f"no flow {key}")
+        await self._services.storage.retire_flow(key, at=self._services.clock.now())
+        del self._records[key]
+        self._tell(key)
+
+    async def compiled(self, key: FlowKey, revision: int | None = None) -> CompiledFlow:
+        """A revision ready to run, the newest by default. Raises ``NotFound``, ``InvalidFlow``, ``PluginError``."""
+        if revision is None:
+            record = self._records.get(key)
+            if record is None:
+                raise NotFound(f"no flow {key}")
+            revision = record.revision
+        found = self._compiled.get((key, revision))
+        if found is None:
+            _, source = await self._services.storage.flow_source(key, revision)
+            found = self._make(self.check(source), revision)
+            self._compiled[key, revision] = found
+            self._trim()
+        else:
+            self._compiled.move_to_end((key, revision))
+        return found
+
+    def _make(self, loaded: LoadedFlow, revision: int) -> CompiledFlow:
+        return CompiledFlow(loaded.flow, revision, self._services.registry, self._services.functions)
+
+    def _trim(self) -> None:
+        while len(self._compiled) > _MOST_COMPILED:
+            self._compiled.popitem(last=False)
+
+    def _carry_enabled(self, known: FlowRecord | None, loaded: LoadedFlow) -> Mapping[str, Any]:
+        """Keep a trigger's enabled time over revisions; what was off or new starts now."""
+        before: Mapping[str, Any] = {}
+        if known is not None and not known.disabled:
+            off = {trigger.id for trigger in triggers_of(known.summary) if trigger.disabled}
+            before = {k: v for k, v in known.summary.get(_ENABLED_SINCE, {}).items() if k not in off}
+        now = iso(self._services.clock.now())
+        return {trigger.id: before.get(trigger.id, now) for trigger in loaded.flow.triggers}
+
+    def _tell(self, key: FlowKey) -> None:
+        for callback in self._changed:
+            callback(key)
+        self._services.bus.tell("flow", str(key))

@@ -1,0 +1,176 @@
+"""A flow made ready to run: component classes found, expressions compiled, constant tasks built once."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import ValidationError
+
+from hub.engine.rendering import Field
+from hub.errors import InvalidInput, PluginError
+from hub.expressions import FunctionTable, strip_raw
+from hub.model.flow import Flow, TaskDeclaration, TriggerDeclaration
+from hub.plugin.component import Component, field_roles
+from hub.plugin.fields import CHILDREN, DECIDED, DEFERRED, SCRIPT, STATIC
+from hub.plugin.task import Task
+from hub.plugin.trigger import Trigger
+from hub.registry import Registry
+
+
+class CompiledTask:
+    """One task of a compiled flow."""
+
+    __slots__ = (
+        "component",
+        "decided",
+        "declaration",
+        "fields",
+        "is_async",
+        "is_group",
+        "ready",
+        "static",
+        "timeout",
+        "when",
+    )
+
+    def __init__(self, declaration: TaskDeclaration, component: type[Task], functions: FunctionTable) -> None:
+        roles = field_roles(component)
+        self.declaration = declaration
+        self.component = component
+        self.is_group = any(role is CHILDREN for role in roles.values())
+        self.is_async = inspect.iscoroutinefunction(component.run)
+        self.static: dict[str, Any] = dict(declaration.children)
+        self.fields: dict[str, Field] = {}
+        self.decided: dict[str, Field] = {}
+        for name, raw in declaration.properties.items():
+            role = roles.get(name)
+            if role is SCRIPT:
+                self.static[name] = strip_raw(raw) if isinstance(raw, str) else raw
+            elif role is STATIC or role is DEFERRED:
+                self.static[name] = raw
+            else:
+                field = Field(raw, functions)
+                if field.is_constant:
+                    self.static[name] = raw
+                elif role is DECIDED:
+                    self.decided[name] = field
+                else:
+                    self.fields[name] = field
+        self.when = None if declaration.when is None else Field(declaration.when, functions)
+        self.timeout = None if declaration.timeout is None else Field(declaration.timeout, functions)
+        self.ready: Task | None = None
+        """The instance every run uses, where nothing in it is an expression."""
+        if not self.fields and not self.decided:
+            self.ready = build(component, self.static, declaration.id)
+
+    def instance(self, rendered: Mapping[str, Any]) -> Task:
+        """The task with its rendered fields. Raises ``InvalidInput``."""
+        return build(self.component, {**self.static, **rendered}, self.declaration.id)
+
+
+class CompiledTrigger:
+    """One trigger of a compiled flow: its guard and the inputs it gives."""
+
+    __slots__ = ("declaration", "inputs", "when")
+
+    def __init__(self, declaration: TriggerDeclaration, functions: FunctionTable) -> None:
+        self.declaration = declaration
+        self.when = None if declaration.when is None else Field(declaration.when, functions)
+        self.inputs = Field(declaration.inputs, functions) if declaration.inputs else None
+
+
+class CompiledFlow:
+    """A flow revision ready to run."""
+
+    def __init__(self, flow: Flow, revision: int, registry: Registry, functions: FunctionTable) -> None:
+        self.flow = flow
+        self.revision = revision
+        self.tasks = {
+            task.id: CompiledTask(task, component_class(registry.tasks, task.type), functions)
+            for task in flow.walk()
+        }
+        self.triggers = {trigger.id: CompiledTrigger(trigger, functions) for trigger in flow.triggers}
+        self.variables = Field(dict(flow.variables), functions)
+        self.outputs = [(output, Field(output.value, functions)) for output in flow.outputs]
+        concurrency = flow.concurrency
+        self.queue_key = (
+            Field(concurrency.key, functions)
+            if concurrency is not None and concurrency.key is not None
+            else None
+        )
+        self.names: dict[str, Any] = {
+            "id": flow.id,
+            "namespace": flow.namespace,
+            "revision": revision,
+            "labels": dict(flow.labels),
+        }
+        """What expressions see as ``flow``."""
+
+
+def component_class(known: Mapping[str, type[Any]], type_name: str) -> type[Any]:
+    """The class behind a type name. Raises ``PluginError`` when its plugin is not there."""
+    found = known.get(type_name)
+    if found is None:
+        raise PluginError(f'no installed plugin brings the type "{type_name}"')
+    return found
+
+
+async def build_trigger(
+    declaration: TriggerDeclaration,
+    component: type[Trigger],
+    functions: FunctionTable,
+    vault: Any,
+    scope: Any,
+) -> Trigger:
+    """A trigger with its fields rendered. Raises ``InvalidInput``, ``ExpressionError``, ``NotFound``."""
+    roles = field_roles(component)
+    values: dict[str, Any] = {}
+    for name, raw in declaration.properties.items():
+        if roles.get(name) in (STATIC, DEFERRED, SCRIPT):
+            values[name] = raw
+        else:
+            # nested models may hold deferred texts: those are left to the component
+            values[name] = await _render_but_deferred(component, name, raw, functions, vault, scope)
+    return build(component, values, declaration.id)
+
+
+async def _render_but_deferred(
+    component: type[Component], name: str, raw: Any, functions: FunctionTable, vault: Any, scope: Any
+) -> Any:
+    deferred = nested_deferred(component, name)
+    if isinstance(raw, Mapping) and deferred:
+        rendered = {}
+        for key, value in raw.items():
+            rendered[key] = value if key in deferred else await Field(value, functions).render(scope, vault)
+        return rendered
+    return await Field(raw, functions).render(scope, vault)
+
+
+def nested_deferred(component: type[Component], name: str) -> frozenset[str]:
+    """The names of the deferred texts inside a field that is itself a model."""
+    import typing
+
+    for python_name, field in component.model_fields.items():
+        if name not in (python_name, field.alias):
+            continue
+        found: set[str] = set()
+        for candidate in (field.annotation, *typing.get_args(field.annotation)):
+            if isinstance(candidate, type) and hasattr(candidate, "model_fields"):
+                found |= {k for k, role in field_roles(candidate).items() if role is DEFERRED}
+        return frozenset(found)
+    return frozenset()
+
+
+def build(component: type[Any], values: Mapping[str, Any], owner: str) -> Any:
+    """An instance of a component. Raises ``InvalidInput`` in the user's words."""
+    try:
+        return component.model_validate(values)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(str(part) for part in first["loc"])
+        message = first["msg"].removeprefix("Value error, ")
+        raise InvalidInput(
+            f'"{owner}" ({component.type}): {where + ": " if where else ""}{message}'
+        ) from error

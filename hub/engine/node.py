@@ -1,0 +1,104 @@
+"""One hub process's engine: its parts put together, started in order, stopped in order."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from hub.engine.catalog import FlowCatalog
+from hub.engine.dispatcher import Dispatcher
+from hub.engine.folders import FlowFolders
+from hub.engine.intake import Intake
+from hub.engine.services import Services
+from hub.engine.triggers import TriggerSupervisor
+from hub.model.execution import Execution, ExecutionState
+from hub.model.ids import FlowKey
+
+DRAIN_GRACE = 30.0
+"""Seconds that running tasks get when the hub stops."""
+
+
+class Node:
+    """The engine of one process."""
+
+    def __init__(
+        self, services: Services, *, folders: Sequence[Path] = (), most_executions: int = 500
+    ) -> None:
+        self.services = services
+        self.catalog = FlowCatalog(services)
+        self.dispatcher = Dispatcher(services, self.catalog, limit=most_executions)
+        self.intake = Intake(
+            services, self.catalog, dispatch=self.dispatcher.take, has_room=self.dispatcher.has_room
+        )
+        self.triggers = TriggerSupervisor(services, self.catalog, self.intake)
+        self.folders = FlowFolders(folders, self.catalog)
+        self.is_ready = False
+        """From when every flow takes its events until the hub begins to stop."""
+        self.drain_grace = DRAIN_GRACE
+
+    @asynccontextmanager
+    async def running(
+        self, *, with_triggers: bool = True, on_failure: Callable[[BaseException], None] | None = None
+    ) -> AsyncIterator[None]:
+        """Take over what was left, load the flows, start the triggers; drain on the way out."""
+        services = self.services
+        services.bus.open_to(self.intake)
+        await self.catalog.open()
+        await self.intake.open()
+        await self.folders.scan()
+        await self.dispatcher.recover()
+        jobs = [asyncio.create_task(self.dispatcher.run(), name="dispatcher")]
+        if with_triggers:
+            for record in self.catalog.records():
+                self.triggers.refresh(record.key)
+            self.catalog.on_change(self.triggers.refresh)
+            await self.triggers.settle()
+            jobs.append(asyncio.create_task(self.triggers.run(), name="triggers"))
+            jobs.append(asyncio.create_task(self.folders.watch(), name="folders"))
+        for job in jobs:
+            job.add_done_callback(lambda job: self._check(job, on_failure))
+        self.is_ready = True
+        try:
+            yield
+        finally:
+            self.is_ready = False
+            await self._stop(jobs)
+
+    async def kill(self, execution_id: str, reason: str = "killed") -> Execution:
+        """Kill an execution wherever it stands. Raises ``NotFound``."""
+        services = self.services
+        execution = await services.storage.request_kill(execution_id, at=services.clock.now(), reason=reason)
+        self.dispatcher.kill(execution_id, reason)
+        self.dispatcher.poke()
+        services.bus.tell("execution", execution_id, state=execution.state.value)
+        return execution
+
+    async def run_to_end(
+        self, key: FlowKey, inputs: Mapping[str, Any], labels: Mapping[str, str] | None = None
+    ) -> Execution:
+        """Start a flow and wait for its end."""
+        with self.services.bus.subscribe("execution", size=10_000) as news:
+            started = await self.intake.start(key, inputs=inputs, labels=labels or {})
+            found = started
+            while not found.state.is_terminal:
+                told = await news.next()
+                if told.id == started.id and ExecutionState(told.details["state"]).is_terminal:
+                    found = await self.services.storage.execution(started.id)
+        return found
+
+    async def _stop(self, jobs: Sequence[asyncio.Task[None]]) -> None:
+        await self.triggers.stop()
+        await self.dispatcher.drain(self.drain_grace)
+        for job in jobs:
+            job.cancel()
+        await asyncio.gather(*jobs, return_exceptions=True)
+        await self.services.shared.close()
+
+    @staticmethod
+    def _check(job: asyncio.Task[None], on_failure: Callable[[BaseException], None] | None) -> None:
+        """A part that dies takes the process down; a hub that half works acknowledges what it never does."""
+        if not job.cancelled() and (error := job.exception()) is not None and on_failure is not None:
+            on_failure(error)

@@ -1,0 +1,276 @@
+"""Run the triggers of the flows in use, each in a supervisor; hand requests to those that receive them.
+
+A trigger that fails is shown and started again with back-off. A flow that changes has its triggers replaced.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import random
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, TypeVar
+
+import structlog
+
+from hub.bus import Bus
+from hub.engine.catalog import FlowCatalog
+from hub.engine.compiled import build_trigger, component_class
+from hub.engine.intake import Intake
+from hub.engine.rendering import Field
+from hub.engine.services import Services
+from hub.errors import HubError
+from hub.model.event import Occurrence, Receipt
+from hub.model.flow import TriggerDeclaration
+from hub.model.ids import FlowKey, TriggerKey
+from hub.plugin.context import Emit, TriggerContext
+from hub.plugin.trigger import HttpTrigger, Trigger
+
+log = structlog.get_logger("hub.triggers")
+
+T = TypeVar("T")
+
+_FIRST_BACKOFF = 0.5
+_LONGEST_BACKOFF = 60.0
+_LOOK_AGAIN = 1.0
+"""Seconds between looks at the wall clock, so that a jump is noticed."""
+
+
+@dataclass(slots=True)
+class TriggerStatus:
+    """How a trigger does, for lists."""
+
+    state: str = "starting"
+    """``starting``, ``running``, ``failing``, ``disabled`` or ``broken`` (it cannot be built)."""
+    error: str | None = None
+    failures: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Listening:
+    """A trigger that receives requests, ready to."""
+
+    trigger: HttpTrigger
+    ctx: TriggerContext
+    emit: Emit
+
+
+class TriggerSupervisor:
+    """Owns the triggers of this node."""
+
+    def __init__(self, services: Services, catalog: FlowCatalog, intake: Intake) -> None:
+        self._services = services
+        self._catalog = catalog
+        self._intake = intake
+        self._tasks: dict[TriggerKey, asyncio.Task[None]] = {}
+        self._receiving: dict[FlowKey, list[Listening]] = {}
+        self._status: dict[TriggerKey, TriggerStatus] = {}
+        self._changed: set[FlowKey] = set()
+        self._poke = asyncio.Event()
+
+    async def run(self) -> None:
+        """Keep every flow's triggers running, until cancelled."""
+        try:
+            while True:
+                await self._poke.wait()
+                self._poke.clear()
+                await self.settle()
+        finally:
+            await self.stop()
+
+    async def settle(self) -> None:
+        """Bring the running triggers in line with the flows that changed."""
+        while self._changed:
+            key = self._changed.pop()
+            await self._replace(key)
+
+    def refresh(self, key: FlowKey) -> None:
+        """A flow was put or retired."""
+        self._receiving.pop(key, None)
+        self._changed.add(key)
+        self._poke.set()
+
+    async def stop(self) -> None:
+        """Cancel every trigger and wait for it."""
+        tasks = list(self._tasks.values())
+        self._tasks.clear()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def status(self, key: TriggerKey) -> TriggerStatus:
+        """How a trigger does; one that only receives requests is running when its flow is in use."""
+        return self._status.get(key, TriggerStatus("running"))
+
+    async def receiver(self, key: FlowKey, secret: str) -> Listening | None:
+        """The trigger of a flow whose URL key is ``secret``, compared in constant time."""
+        listening = self._receiving.get(key)
+        if listening is None:
+            listening = [
+                found
+                for declaration in self._catalog.triggers(key)
+                if not declaration.disabled and (found := await self._listen(key, declaration)) is not None
+            ]
+            if self._catalog.get(key) is not None:
+                self._receiving[key] = listening
+        wanted = secret.encode()
+        matching = [one for one in listening if hmac.compare_digest(one.trigger.key.encode(), wanted)]
+        return matching[0] if matching else None
+
+    async def build(self, key: FlowKey, declaration: TriggerDeclaration) -> Trigger:
+        """A trigger with its fields rendered. Raises ``HubError``."""
+        component = component_class(self._services.registry.triggers, declaration.type)
+        scope: dict[str, Any] = {"flow": {"id": key.id, "namespace": key.namespace}, "vars": {}}
+        if any("vars" in str(value) for value in declaration.properties.values()):
+            flow = await self._catalog.compiled(key)
+            scope["vars"] = await flow.variables.render(scope, self._services.vault)
+        return await build_trigger(
+            declaration, component, self._services.functions, self._services.vault, scope
+        )
+
+    async def _listen(self, key: FlowKey, declaration: TriggerDeclaration) -> Listening | None:
+        component = self._services.registry.triggers.get(declaration.type)
+        if component is None or not issubclass(component, HttpTrigger):
+            return None
+        name = TriggerKey(*key, declaration.id)
+        try:
+            trigger = await self.build(key, declaration)
+        except HubError as error:
+            self._break(name, error)
+            return None
+        assert isinstance(trigger, HttpTrigger)
+        return Listening(trigger, self._context(name), self._emit(name, trigger))
+
+    async def _replace(self, key: FlowKey) -> None:
+        old = [name for name in self._tasks if name.flow_key == key]
+        stopping = [self._tasks.pop(name) for name in old]
+        for task in stopping:
+            task.cancel()
+        await asyncio.gather(*stopping, return_exceptions=True)
+        for name in [name for name in self._status if name.flow_key == key]:
+            del self._status[name]
+        for declaration in self._catalog.triggers(key):
+            self._begin(key, declaration)
+
+    def _begin(self, key: FlowKey, declaration: TriggerDeclaration) -> None:
+        name = TriggerKey(*key, declaration.id)
+        component = self._services.registry.triggers.get(declaration.type)
+        if declaration.disabled:
+            self._status[name] = TriggerStatus("disabled")
+        elif component is None:
+            self._status[name] = TriggerStatus(
+                "broken", f'no installed plugin brings the type "{declaration.type}"'
+            )
+        elif not issubclass(component, HttpTrigger):
+            self._status[name] = TriggerStatus("starting")
+            task = asyncio.get_running_loop().create_task(self._supervise(name, declaration))
+            self._tasks[name] = task
+
+    async def _supervise(self, name: TriggerKey, declaration: TriggerDeclaration) -> None:
+        """Run one trigger for ever: what it raises is shown, then it is started again."""
+        status = self._status[name]
+        backoff = _FIRST_BACKOFF
+        while True:
+            try:
+                trigger = await self.build(name.flow_key, declaration)
+                status.state, status.error = "running", None
+                await trigger.run(self._context(name), self._emit(name, trigger))
+                raise RuntimeError("the trigger stopped by itself")
+            except Exception as error:
+                # a trigger's failure must not become the hub's
+                status.state, status.failures = "failing", status.failures + 1
+                status.error = self._services.vault.mask(str(error) or type(error).__name__)
+                log.warning("trigger failed; starting it again", trigger=str(name), error=status.error)
+            await asyncio.sleep(backoff * random.uniform(0.5, 1.0))
+            backoff = min(backoff * 2, _LONGEST_BACKOFF)
+
+    def _break(self, name: TriggerKey, error: HubError) -> None:
+        reason = self._services.vault.mask(error.message)
+        log.warning("trigger cannot be used", trigger=str(name), error=reason)
+        self._status[name] = TriggerStatus("broken", reason)
+
+    def _context(self, name: TriggerKey) -> RunningTrigger:
+        since = self._catalog.enabled_since(name.flow_key, name.trigger)
+        return RunningTrigger(
+            name,
+            self._intake.state(name),
+            datetime.fromisoformat(since) if since else self._services.clock.now(),
+            self._services,
+            self._catalog,
+        )
+
+    def _emit(self, name: TriggerKey, trigger: Trigger) -> Emit:
+        return BusEmit(self._services.bus, name, trigger.event_type)
+
+
+class BusEmit:
+    """``Emit`` for one trigger."""
+
+    def __init__(self, bus: Bus, source: TriggerKey, event_type: str) -> None:
+        self._bus = bus
+        self._source = source
+        self._event_type = event_type
+
+    async def __call__(
+        self, occurrences: Sequence[Occurrence] | Occurrence, *, state: Mapping[str, Any] | None = None
+    ) -> list[Receipt]:
+        several = [occurrences] if isinstance(occurrences, Occurrence) else list(occurrences)
+        named = [
+            one
+            if one.type is not None
+            else Occurrence(one.data, self._event_type, one.subject, one.time, one.delivery)
+            for one in several
+        ]
+        return await self._bus.publish(self._source, named, state)
+
+
+class RunningTrigger(TriggerContext):
+    """``TriggerContext`` for one trigger of a flow in use."""
+
+    def __init__(
+        self,
+        key: TriggerKey,
+        state: Mapping[str, Any],
+        enabled_since: datetime,
+        services: Services,
+        catalog: FlowCatalog,
+    ) -> None:
+        self.key = key
+        self.state = state
+        self.enabled_since = enabled_since
+        self._services = services
+        self._catalog = catalog
+        self._fields: dict[str, Field] = {}
+
+    def now(self) -> datetime:
+        return self._services.clock.now()
+
+    async def sleep_until(self, moment: datetime) -> None:
+        left = (moment - self._services.clock.now()).total_seconds()
+        await asyncio.sleep(min(max(left, 0.0), _LOOK_AGAIN))
+
+    async def render(self, text: str, data: Mapping[str, Any]) -> Any:
+        field = self._fields.get(text)
+        if field is None:
+            field = self._fields[text] = Field(text, self._services.functions)
+        scope: dict[str, Any] = {
+            "trigger": data,
+            "flow": {"id": self.key.flow, "namespace": self.key.namespace},
+            "vars": {},
+        }
+        if "vars" in text:
+            flow = await self._catalog.compiled(self.key.flow_key)
+            scope["vars"] = await flow.variables.render(scope, self._services.vault)
+        return await field.render(scope, self._services.vault)
+
+    def log(self, level: str, message: str, **fields: Any) -> None:
+        log.log(_LEVELS.get(level.upper(), 20), message, trigger=str(self.key), **fields)
+
+    async def shared(self, key: str, open: Callable[[], AbstractAsyncContextManager[T]]) -> T:
+        return await self._services.shared.get(key, open)
+
+
+_LEVELS = {"DEBUG": 10, "INFO": 20, "WARN": 30, "WARNING": 30, "ERROR": 40}

@@ -1,0 +1,22 @@
+"""The hooks of the built-in plugin ``core``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from hub.plugin import Task, hookimpl
+from plugins_core.core import control, tasks
+
+
+@hookimpl
+def register_tasks() -> Iterable[type[Task]]:
+    return [
+        tasks.Log,
+        tasks.Return,
+        tasks.FailExecution,
+        control.Sequential,
+        control.Parallel,
+        control.If,
+        control.Loop,
+        control.Sleep,
+    ]
