@@ -5,7 +5,8 @@
     │   ├── InvalidFlow         a flow that cannot be saved; carries its problems
     │   ├── InvalidSettings     hub.yaml or HUB_* that cannot be used
     │   └── ExpressionError     an expression that cannot be parsed, checked or evaluated
-    │       └── ExpressionLimit     … that used up its budget of steps, depth or output size
+    │       ├── ExpressionLimit     … that used up its budget of steps, depth, size or time
+    │       └── MissingMember       … that names what the data does not hold
     ├── PluginError             a plugin that cannot be loaded or used
     ├── NotFound                a flow, execution, event … that does not exist
     ├── Conflict                the thing exists in another form (409)
@@ -104,9 +105,15 @@ class ExpressionError(InvalidInput):
 
 
 class ExpressionLimit(ExpressionError):
-    """An expression used up its budget of steps, depth or output size."""
+    """An expression used up its budget of steps, depth, size or time."""
 
     code = "expression_limit"
+
+
+class MissingMember(ExpressionError):
+    """An expression names what the data does not hold; ``??``, ``default`` and ``is defined`` accept it."""
+
+    code = "missing_member"
 
 
 class PluginError(HubError):

@@ -13,7 +13,7 @@ from typing import Any
 
 from hub.clock import iso
 from hub.config.flows import LoadedFlow, load_flow
-from hub.config.schema import flow_summary, triggers_of
+from hub.config.summary import flow_summary, triggers_of
 from hub.engine.compiled import CompiledFlow
 from hub.engine.services import Services
 from hub.errors import InvalidFlow, NotFound, Problem

@@ -8,6 +8,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from hub.config.expressions import nested_deferred
 from hub.engine.rendering import Field
 from hub.errors import InvalidInput, PluginError
 from hub.expressions import FunctionTable, strip_raw
@@ -146,21 +147,6 @@ async def _render_but_deferred(
             rendered[key] = value if key in deferred else await Field(value, functions).render(scope, vault)
         return rendered
     return await Field(raw, functions).render(scope, vault)
-
-
-def nested_deferred(component: type[Component], name: str) -> frozenset[str]:
-    """The names of the deferred texts inside a field that is itself a model."""
-    import typing
-
-    for python_name, field in component.model_fields.items():
-        if name not in (python_name, field.alias):
-            continue
-        found: set[str] = set()
-        for candidate in (field.annotation, *typing.get_args(field.annotation)):
-            if isinstance(candidate, type) and hasattr(candidate, "model_fields"):
-                found |= {k for k, role in field_roles(candidate).items() if role is DEFERRED}
-        return frozenset(found)
-    return frozenset()
 
 
 def build(component: type[Any], values: Mapping[str, Any], owner: str) -> Any:

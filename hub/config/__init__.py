@@ -1,0 +1,1 @@
+"""Settings, and YAML to flows: positions, bounds, lint, JSON Schema."""

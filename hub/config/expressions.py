@@ -1,0 +1,341 @@
+"""Check every expression of a flow against what exists where it stands.
+
+A task sees the inputs, the variables, the trigger's data and the outputs of the tasks that have run by then:
+those before it, and around it. Tasks of another branch, of a loop's inside, or later ones are named as such.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel
+
+from hub.config.yaml import Node
+from hub.errors import ExpressionError, did_you_mean
+from hub.expressions import (
+    ANY,
+    BOOLEAN,
+    NULL,
+    NUMBER,
+    TEXT,
+    ListShape,
+    ObjectShape,
+    Shape,
+    check_template,
+    find_expressions_naming,
+    merge,
+    parse_template,
+    shape_of_json_schema,
+    shape_of_template,
+)
+from hub.model.flow import Flow, InputType, TaskDeclaration, TriggerDeclaration
+from hub.plugin.component import Component, field_roles
+from hub.plugin.fields import CHILDREN, DEFERRED, SCRIPT, STATIC
+
+if TYPE_CHECKING:
+    from hub.config.flows import Reading
+
+_SCRIPT_NAMES = frozenset({"inputs", "outputs", "trigger", "vars", "item", "secret"})
+_INPUT_SHAPES: Mapping[InputType, Shape] = {
+    InputType.INT: NUMBER,
+    InputType.FLOAT: NUMBER,
+    InputType.BOOLEAN: BOOLEAN,
+    InputType.JSON: ANY,
+}
+_FLOW = ObjectShape(
+    {"id": TEXT, "namespace": TEXT, "revision": NUMBER, "labels": ObjectShape({}, "label", is_open=True)},
+    "member",
+)
+_LABELS = ObjectShape({}, "label", is_open=True)
+_EXECUTION = ObjectShape({"id": TEXT, "createdAt": TEXT, "startedAt": TEXT, "trigger": TEXT}, "member")
+_ERROR = ObjectShape({"task": TEXT, "message": TEXT}, "member")
+
+
+class _Known:
+    """The outputs in reach at one place of the tree."""
+
+    def __init__(self, shapes: dict[str, Shape], reasons: dict[str, str]) -> None:
+        self.shapes = shapes
+        self.reasons = reasons
+
+    def copy(self) -> _Known:
+        return _Known(dict(self.shapes), dict(self.reasons))
+
+    def outputs(self) -> ObjectShape:
+        return ObjectShape(self.shapes, "task", reasons=self.reasons)
+
+
+class ExpressionChecker:
+    """Walks a flow in the order it runs."""
+
+    def __init__(self, reading: Reading, flow: Flow) -> None:
+        self._reading = reading
+        self._flow = flow
+        self._root = reading.document.root
+        inputs = {one.id: _INPUT_SHAPES.get(one.type, TEXT) for one in flow.inputs}
+        self._inputs = ObjectShape(inputs, "input")
+        self._trigger = self._trigger_shape()
+        self._vars = ObjectShape({}, "variable")
+
+    def check(self) -> None:
+        flow = self._flow
+        around: dict[str, Shape] = {"flow": _FLOW, "labels": _LABELS}
+        self._vars = self._variables({**around, "inputs": self._inputs, "trigger": self._trigger})
+        self._triggers(around)
+        self._names: dict[str, Shape] = {
+            **around,
+            "inputs": self._inputs,
+            "vars": self._vars,
+            "trigger": self._trigger,
+            "execution": _EXECUTION,
+        }
+        if "concurrency" in self._root.value and flow.concurrency is not None:
+            key = self._root.value["concurrency"].get("key")
+            if key is not None:
+                self._expressions(key, {**around, "inputs": self._inputs, "trigger": self._trigger})
+        known = _Known({}, {})
+        for task in flow.walk():
+            known.reasons[task.id] = f'task "{task.id}" has not run by then'
+        self._sequence(flow.tasks, known, {})
+        # whatever was begun may have ended before something failed
+        errors = known.copy()
+        self._sequence(flow.errors, errors, {"error": _ERROR})
+        self._sequence(flow.finally_, errors, {"error": _ERROR})
+        for output in flow.outputs:
+            node = self._reading.nodes[id(output)].value["value"]
+            self._expressions(node, self._scope(errors, {}))
+
+    def _scope(self, known: _Known, more: Mapping[str, Shape]) -> dict[str, Shape]:
+        return {**self._names, "outputs": known.outputs(), **more}
+
+    # -- the parts around the tasks
+
+    def _trigger_shape(self) -> Shape:
+        """What ``trigger`` may hold: the members of any of the flow's triggers."""
+        shape: Shape | None = None
+        for trigger in self._flow.triggers:
+            one = self._data_of(trigger)
+            shape = one if shape is None else merge(shape, one)
+        return shape if shape is not None else ObjectShape({}, "member", hint="the flow has no triggers")
+
+    def _data_of(self, trigger: TriggerDeclaration) -> Shape:
+        component = self._reading.registry.triggers.get(trigger.type)
+        if component is None or component.Data is None:
+            return ANY
+        return model_shape(component.Data, "member")
+
+    def _variables(self, names: Mapping[str, Shape]) -> ObjectShape:
+        node = self._root.get("variables")
+        if node is None or node.kind != "mapping":
+            return ObjectShape({}, "variable")
+        self._expressions(node, names)
+        return ObjectShape(
+            {name: self._value_shape(value, names) for name, value in node.value.items()}, "variable"
+        )
+
+    def _value_shape(self, node: Node, names: Mapping[str, Shape]) -> Shape:
+        if node.kind == "list":
+            return ListShape(ANY)
+        if node.kind == "mapping":
+            members = {name: self._value_shape(value, names) for name, value in node.value.items()}
+            return ObjectShape(members, "member")
+        if isinstance(node.value, str):
+            if "{" not in node.value:
+                return TEXT
+            try:
+                return shape_of_template(parse_template(node.value), names, self._reading.functions)
+            except ExpressionError:
+                return ANY
+        if isinstance(node.value, bool):
+            return BOOLEAN
+        return NULL if node.value is None else NUMBER
+
+    def _triggers(self, around: Mapping[str, Shape]) -> None:
+        names = {**around, "vars": self._vars}
+        for trigger in self._flow.triggers:
+            node = self._reading.nodes[id(trigger)]
+            event = {**names, "trigger": self._data_of(trigger)}
+            component = self._reading.registry.triggers.get(trigger.type)
+            for key in ("when", "inputs"):
+                if key in node.value:
+                    self._expressions(node.value[key], event)
+            if component is not None:
+                for name in trigger.properties:
+                    self._property(component, name, node.value[name], names, event)
+            self._given_inputs(trigger, node)
+
+    def _given_inputs(self, trigger: TriggerDeclaration, node: Node) -> None:
+        declared = {one.id: one for one in self._flow.inputs}
+        given = node.get("inputs")
+        for name in trigger.inputs:
+            if name not in declared and given is not None:
+                self._reading.at(
+                    given.keys[name], f'unknown input "{name}"', did_you_mean(name, list(declared))
+                )
+        for name, one in declared.items():
+            if one.required and one.defaults is None and name not in trigger.inputs:
+                self._reading.problem(
+                    f'trigger "{trigger.id}" gives no value for the required input "{name}"',
+                    node.position,
+                    "add it under inputs:, or give the input defaults: or required: false",
+                    severity="warning",
+                )
+
+    # -- tasks
+
+    def _sequence(self, tasks: tuple[TaskDeclaration, ...], known: _Known, more: Mapping[str, Shape]) -> None:
+        for task in tasks:
+            self._task(task, known, more)
+
+    def _task(self, task: TaskDeclaration, known: _Known, more: Mapping[str, Shape]) -> None:
+        node = self._reading.nodes[id(task)]
+        scope = self._scope(known, more)
+        for key in ("when", "timeout"):
+            if key in node.value:
+                self._expressions(node.value[key], scope)
+        component = self._reading.registry.tasks.get(task.type)
+        if component is not None:
+            for name in task.properties:
+                self._property(component, name, node.value[name], scope, scope)
+            self._children(task, component, known, more)
+        known.reasons.pop(task.id, None)
+        if task.disabled:
+            known.reasons[task.id] = f'task "{task.id}" is disabled'
+        else:
+            known.shapes[task.id] = self._output_of(component)
+
+    def _output_of(self, component: type[Any] | None) -> Shape:
+        if component is None or component.Output is None:
+            return ANY
+        return model_shape(component.Output, "output")
+
+    def _children(
+        self, task: TaskDeclaration, component: type[Any], known: _Known, more: Mapping[str, Shape]
+    ) -> None:
+        kind = getattr(component, "branches", "sequence")
+        if kind == "loop":
+            inside = known.copy()
+            item = ObjectShape({"index": NUMBER, "key": ANY, "value": ANY, "parent": ANY}, "member")
+            for children in task.children.values():
+                self._sequence(children, inside, {**more, "item": item})
+            for child in _below(task):
+                known.reasons[child.id] = (
+                    f'task "{child.id}" is inside the loop "{task.id}"; its outputs stay there'
+                )
+        elif kind in ("parallel", "alternatives"):
+            before = known.copy()
+            branches = list(task.children.values())
+            if kind == "parallel":
+                branches = [(child,) for children in branches for child in children]
+            word = "runs beside this one" if kind == "parallel" else "is in the other branch"
+            for branch in branches:
+                here = before.copy()
+                for other in branches:
+                    if other is not branch:
+                        for child in other:
+                            for one in child.walk():
+                                here.reasons[one.id] = f'task "{one.id}" {word}'
+                self._sequence(branch, here, more)
+                for child in branch:
+                    for one in child.walk():
+                        if one.id in here.shapes:
+                            known.shapes[one.id] = here.shapes[one.id]
+                            known.reasons.pop(one.id, None)
+                        elif one.id in here.reasons:
+                            known.reasons[one.id] = here.reasons[one.id]
+        else:
+            for children in task.children.values():
+                self._sequence(children, known, more)
+
+    # -- expressions
+
+    def _property(
+        self,
+        component: type[Component],
+        name: str,
+        node: Node,
+        scope: Mapping[str, Shape],
+        deferred: Mapping[str, Shape],
+    ) -> None:
+        role = field_roles(component).get(name)
+        if role is STATIC or role is CHILDREN:
+            return
+        if role is SCRIPT:
+            self._script(node)
+        elif role is DEFERRED:
+            self._expressions(node, deferred)
+        else:
+            inner = nested_deferred(component, name) if node.kind == "mapping" else frozenset()
+            for key in inner:
+                if key in node.value:
+                    self._expressions(node.value[key], deferred)
+            self._expressions(node, scope, leave=inner)
+
+    def _script(self, node: Node) -> None:
+        """A body is never rendered; an expression of ours in it is a mistake, unless it is said to be meant."""
+        if not isinstance(node.value, str):
+            return
+        for start, end, name in find_expressions_naming(node.value, _SCRIPT_NAMES):
+            self._reading.problem(
+                f'a script is never rendered, and this names "{name}"',
+                self._reading.document.place(node, start),
+                'pass it by env: {NAME: "'
+                + node.value[start:end]
+                + '"}, or write {% raw %}…{% endraw %} around it',
+                length=end - start,
+            )
+
+    def _expressions(
+        self, node: Node, names: Mapping[str, Shape], leave: frozenset[str] = frozenset()
+    ) -> None:
+        """Check every text at and below a node."""
+        if node.kind == "mapping":
+            for key, value in node.value.items():
+                if key not in leave:
+                    self._expressions(value, names)
+        elif node.kind == "list":
+            for value in node.value:
+                self._expressions(value, names)
+        elif isinstance(node.value, str) and "{" in node.value:
+            self._template(node, names)
+
+    def _template(self, node: Node, names: Mapping[str, Shape]) -> None:
+        try:
+            findings = check_template(parse_template(node.value), names, self._reading.functions)
+        except ExpressionError as error:
+            self._at(node, error.start, error.end, error.message, error.hint)
+            return
+        for finding in findings:
+            self._at(node, finding.start, finding.end, finding.message, finding.hint)
+
+    def _at(self, node: Node, start: int, end: int, message: str, hint: str | None) -> None:
+        place = self._reading.document.place(node, start)
+        self._reading.problem(message, place, hint, length=end - start)
+
+
+def _below(task: TaskDeclaration) -> list[TaskDeclaration]:
+    return [one for one in task.walk() if one is not task]
+
+
+@cache
+def model_shape(model: type[BaseModel], noun: str) -> Shape:
+    """The shape of a component's ``Output`` or ``Data`` model."""
+    return shape_of_json_schema(model.model_json_schema(by_alias=True, mode="serialization"), noun)
+
+
+@cache
+def nested_deferred(component: type[Component], name: str) -> frozenset[str]:
+    """The names of the deferred texts inside a field that is itself a model."""
+    import typing
+
+    for python_name, field in component.model_fields.items():
+        if name not in (python_name, field.alias):
+            continue
+        found: set[str] = set()
+        for candidate in (field.annotation, *typing.get_args(field.annotation)):
+            if isinstance(candidate, type) and issubclass(candidate, BaseModel):
+                found |= {key for key, role in field_roles(candidate).items() if role is DEFERRED}
+        return frozenset(found)
+    return frozenset()

@@ -1,0 +1,76 @@
+"""Check flow files without a hub: every problem of every file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from hub.config.flows import load_flow
+from hub.errors import InvalidFlow, NotFound, Position, Problem
+from hub.expressions import FunctionTable
+from hub.model.ids import FlowKey
+from hub.registry import Registry
+
+SUFFIX = ".hub.yaml"
+
+
+@dataclass
+class LintReport:
+    """What was found."""
+
+    files: list[str] = field(default_factory=list)
+    problems: list[Problem] = field(default_factory=list)
+    sources: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def errors(self) -> int:
+        return sum(problem.severity == "error" for problem in self.problems)
+
+
+def flow_files(paths: Sequence[Path]) -> list[Path]:
+    """The files that are named, and every ``*.hub.yaml`` below the folders. Raises ``NotFound``."""
+    found: list[Path] = []
+    for path in paths:
+        if path.is_dir():
+            below = sorted(file for file in path.rglob(f"*{SUFFIX}") if file.is_file())
+            if not below:
+                raise NotFound(f"there is no *{SUFFIX} file below {path}", hint=f"flow files end in {SUFFIX}")
+            found += below
+        elif path.is_file():
+            found.append(path)
+        else:
+            raise NotFound(f"{path} does not exist")
+    return list(dict.fromkeys(found))
+
+
+def lint_files(files: Iterable[Path], registry: Registry, functions: FunctionTable) -> LintReport:
+    """Every problem of these files; two files that declare one flow are a problem of the second."""
+    report = LintReport()
+    owners: dict[FlowKey, str] = {}
+    for path in files:
+        file = str(path)
+        report.files.append(file)
+        try:
+            source = path.read_text(encoding="utf-8")
+        except UnicodeDecodeError as error:
+            report.problems.append(Problem(f"not UTF-8: {error.reason}", Position(1, 1), file=file))
+            continue
+        except OSError as error:
+            report.problems.append(Problem(f"cannot be read: {error.strerror}", Position(1, 1), file=file))
+            continue
+        report.sources[file] = source
+        try:
+            loaded = load_flow(source, file=file, registry=registry, functions=functions)
+        except InvalidFlow as error:
+            report.problems += error.problems
+            continue
+        report.problems += loaded.warnings
+        first = owners.setdefault(loaded.flow.key, file)
+        if first != file:
+            report.problems.append(
+                Problem(
+                    f"the flow {loaded.flow.key} is declared in {first} too", loaded.id_position, file=file
+                )
+            )
+    return report

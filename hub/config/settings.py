@@ -1,0 +1,180 @@
+"""The hub's settings: a flag, then ``HUB_*``, then ``HUB_*_FILE``, then ``hub.yaml``, then the default."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, SecretStr, ValidationError
+
+from hub.config import yaml
+from hub.config.components import field_names, message_of
+from hub.config.text import render_problem
+from hub.errors import InvalidFlow, InvalidSettings, Position, Problem, did_you_mean
+from hub.plugin.component import Model
+
+FILE_NAME = "hub.yaml"
+
+
+class Server(Model):
+    """Where and how the HTTP server listens."""
+
+    host: str = Field("127.0.0.1", description="The address to listen on; others than loopback need a token.")
+    port: int = Field(8484, ge=0, le=65535, description="The port; 0 takes a free one.")
+    public_url: str | None = Field(
+        None, description="How the world reaches this hub; begins every printed webhook URL."
+    )
+    token: SecretStr | None = Field(None, description="What `Authorization: Bearer` must carry.")
+
+
+class Files(Model):
+    """What of the file system flows may use."""
+
+    roots: list[str] = Field(["."], description="Folders that file tasks and triggers may touch.")
+
+
+class Limits(Model):
+    """Bounds of this node."""
+
+    body_bytes: int = Field(1024 * 1024, ge=1024, description="The largest request body, in bytes.")
+    max_concurrent_executions: int = Field(500, ge=1, description="How many executions run at a time.")
+
+
+class Settings(Model):
+    """Everything ``hub.yaml`` may hold."""
+
+    storage: str | None = Field(
+        None, description="The storage's URL, `sqlite:///hub.db`; by default `hub.db` in the data folder."
+    )
+    flows: list[str] = Field(["flows"], description="Folders whose `*.hub.yaml` files are flows.")
+    files: Files = Field(default_factory=Files, description="What of the file system flows may use.")
+    server: Server = Field(default_factory=Server, description="Where the HTTP server listens.")
+    plugins: dict[str, Any] = Field({}, description="Each plugin's own settings, by its name.")
+    notifiers: dict[str, Any] = Field({}, description="Who is told, by name.")
+    limits: Limits = Field(default_factory=Limits, description="Bounds of this node.")
+
+
+ENVIRONMENT: Mapping[str, tuple[str, ...]] = {
+    "HUB_STORAGE": ("storage",),
+    "HUB_FLOWS": ("flows",),
+    "HUB_HOST": ("server", "host"),
+    "HUB_PORT": ("server", "port"),
+    "HUB_PUBLIC_URL": ("server", "publicUrl"),
+    "HUB_TOKEN": ("server", "token"),
+}
+"""The settings that have an environment variable; each also as ``…_FILE``, the path of a file that holds it."""
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """Settings and where they come from."""
+
+    settings: Settings
+    folder: Path
+    """The folder of ``hub.yaml``, else the current one; relative paths start here."""
+    file: Path | None
+
+
+def load_settings(
+    environ: Mapping[str, str],
+    *,
+    folder: Path,
+    flags: Mapping[tuple[str, ...], Any] | None = None,
+) -> Loaded:
+    """The settings of a folder. Raises ``InvalidSettings`` with the place of what is wrong.
+
+    ``flags`` are values by their path, ``{("server", "port"): 8000}``; None ones are left out.
+    """
+    file = folder / FILE_NAME
+    document: yaml.Document | None = None
+    data: dict[str, Any] = {}
+    if file.is_file():
+        document = _read(file)
+        data = document.root.plain()
+    origins: dict[tuple[str, ...], str] = {}
+    for name, path in ENVIRONMENT.items():
+        value = _from_environment(environ, name)
+        if value is not None:
+            _put(data, path, value.split(":") if path == ("flows",) else value)
+            origins[path] = name
+    for path, value in (flags or {}).items():
+        if value is not None:
+            _put(data, path, value)
+            origins[path] = "--" + path[-1].replace("publicUrl", "public-url")
+    try:
+        settings = Settings.model_validate(data)
+    except ValidationError as error:
+        raise _invalid(error, document, origins) from error
+    return Loaded(settings, folder, file if document is not None else None)
+
+
+def _read(file: Path) -> yaml.Document:
+    try:
+        source = file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidSettings(f"{file} cannot be read: {error}") from error
+    if not any(line.strip() and not line.lstrip().startswith("#") for line in source.splitlines()):
+        source = "{}"
+    try:
+        document = yaml.parse(source, str(file))
+    except InvalidFlow as error:
+        raise InvalidSettings(render_problem(error.problems[0], source)) from error
+    if document.problems:
+        raise InvalidSettings(render_problem(document.problems[0], source))
+    if document.root.kind != "mapping":
+        raise InvalidSettings(f"{file}:1:1  settings are a mapping", hint="write server: {port: 8484}")
+    return document
+
+
+def _from_environment(environ: Mapping[str, str], name: str) -> str | None:
+    if environ.get(name):
+        return environ[name]
+    path = environ.get(f"{name}_FILE")
+    if not path:
+        return None
+    try:
+        return Path(path).read_text(encoding="utf-8").strip()
+    except OSError as error:
+        raise InvalidSettings(f"{name}_FILE names {path}, which cannot be read: {error.strerror}") from error
+
+
+def _put(data: dict[str, Any], path: tuple[str, ...], value: Any) -> None:
+    for step in path[:-1]:
+        inner = data.get(step)
+        data[step] = dict(inner) if isinstance(inner, Mapping) else {}
+        data = data[step]
+    data[path[-1]] = value
+
+
+def _invalid(
+    error: ValidationError, document: yaml.Document | None, origins: Mapping[tuple[str, ...], str]
+) -> InvalidSettings:
+    one = error.errors(include_url=False)[0]
+    path = tuple(str(step) for step in one["loc"])
+    name = ".".join(path)
+    hint = None
+    message = message_of(one)
+    if one["type"] == "extra_forbidden":
+        model: Any = Settings
+        for step in path[:-1]:
+            model = next(f.annotation for n, f in model.model_fields.items() if (f.alias or n) == step)
+        message, hint = "unknown setting", did_you_mean(path[-1], field_names(model))
+    for origin_path, origin in origins.items():
+        if path[: len(origin_path)] == origin_path:
+            return InvalidSettings(f"{origin}: {message}", hint=hint)
+    if document is None:
+        return InvalidSettings(f"{name}: {message}", hint=hint)
+    node = document.root
+    position = node.position
+    for step in path:
+        if node.kind == "mapping" and step in node.value:
+            position = (
+                node.keys[step].position if one["type"] == "extra_forbidden" else node.value[step].position
+            )
+            node = node.value[step]
+    problem = Problem(
+        f"{name}: {message}", Position(position.line, position.column), hint, file=document.file
+    )
+    return InvalidSettings(render_problem(problem, document.source))

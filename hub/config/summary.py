@@ -1,0 +1,40 @@
+"""What must be known of a flow without reading its source: kept beside it in the storage."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from hub.model.flow import Flow, TriggerDeclaration
+
+
+def flow_summary(flow: Flow) -> dict[str, Any]:
+    """A flow's description, labels and triggers, as plain data."""
+    summary: dict[str, Any] = {"triggers": [_trigger(trigger) for trigger in flow.triggers]}
+    if flow.description:
+        summary["description"] = flow.description
+    if flow.labels:
+        summary["labels"] = dict(flow.labels)
+    return summary
+
+
+def _trigger(trigger: TriggerDeclaration) -> dict[str, Any]:
+    kept: dict[str, Any] = {"id": trigger.id, "type": trigger.type}
+    if trigger.properties:
+        kept["properties"] = trigger.properties
+    if trigger.disabled:
+        kept["disabled"] = True
+    return kept
+
+
+def triggers_of(summary: Mapping[str, Any]) -> tuple[TriggerDeclaration, ...]:
+    """The triggers of a summary, as far as running them needs."""
+    return tuple(
+        TriggerDeclaration(
+            id=kept["id"],
+            type=kept["type"],
+            properties=kept.get("properties", {}),
+            disabled=kept.get("disabled", False),
+        )
+        for kept in summary.get("triggers", ())
+    )

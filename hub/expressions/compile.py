@@ -1,0 +1,618 @@
+"""Turn a template's tree into closures over plain data, with a budget for every evaluation.
+
+A closure is given the frame of one evaluation: the names, the answers so far and what is left of the budget.
+A template's own size bounds what runs once; loops and work on large values are charged as they happen.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from functools import lru_cache
+from typing import Any
+
+from hub.errors import ExpressionError, ExpressionLimit, MissingMember, did_you_mean
+from hub.expressions import nodes
+from hub.expressions.functions import (
+    TEST_NAMES,
+    TEST_OPERATORS,
+    TESTS,
+    Function,
+    FunctionTable,
+    NeedsAnswer,
+    Request,
+)
+from hub.expressions.nodes import Node
+from hub.expressions.parse import parse_template
+from hub.expressions.values import BINARY, LONGEST_TEXT, compare, kind_of, member, missing, to_text
+from hub.model import jsontext
+
+MOST_STEPS = 50_000
+MOST_SECONDS = 0.25
+_NO_ANSWERS: Mapping[Request, object] = {}
+
+
+class _Frame:
+    """One evaluation: names, answers and what is left of the budget."""
+
+    __slots__ = ("answers", "names", "size", "started", "steps")
+
+    def __init__(self, names: Mapping[str, Any], answers: Mapping[Request, object]) -> None:
+        self.names = names
+        self.answers = answers
+        self.steps = MOST_STEPS
+        self.size = 0
+        self.started = time.perf_counter()
+
+    def charge(self, steps: int) -> None:
+        self.steps -= steps
+        if self.steps < 0:
+            raise ExpressionLimit(f"the expression takes more than {MOST_STEPS:,} steps")
+        if time.perf_counter() - self.started > MOST_SECONDS:
+            raise ExpressionLimit(f"the expression takes longer than {MOST_SECONDS} s")
+
+
+Evaluate = Callable[[_Frame], Any]
+Emit = Callable[[_Frame, list[str]], None]
+
+
+class Template:
+    """A compiled template."""
+
+    __slots__ = ("_evaluate", "_path", "is_constant", "is_single", "source")
+
+    def __init__(self, tree: nodes.TemplateTree, functions: FunctionTable) -> None:
+        self.source = tree.source
+        compiler = _Compiler(functions)
+        single = tree.single
+        self.is_single = single is not None
+        """Whether it is exactly one expression, whose value keeps its type."""
+        self.is_constant = all(isinstance(part, nodes.Text) for part in tree.parts)
+        path = nodes.constant_path(single) if single is not None else None
+        self._path: tuple[Any, ...] = path or ()
+        if single is not None:
+            self._evaluate = compiler.expression(single)
+        else:
+            emit = compiler.block(tree.parts)
+
+            def text(frame: _Frame) -> str:
+                parts: list[str] = []
+                emit(frame, parts)
+                return "".join(parts)
+
+            self._evaluate = text
+
+    def evaluate(self, scope: Mapping[str, Any], *, answers: Mapping[Request, object] = _NO_ANSWERS) -> Any:
+        """The value over ``scope``. Raises ``ExpressionError``, and ``NeedsAnswer`` for what must be asked."""
+        path = self._path
+        if path:
+            # the commonest template: a plain path costs a few look-ups and no frame
+            value: Any = scope
+            for key in path:
+                if type(value) is not dict or key not in value:
+                    break
+                value = value[key]
+            else:
+                return value
+        try:
+            return self._evaluate(_Frame(scope, answers))
+        except RecursionError:
+            raise ExpressionLimit("the value is nested too deep", end=len(self.source)) from None
+
+
+@lru_cache(maxsize=4096)
+def compile_template(source: str, functions: FunctionTable) -> Template:
+    """The template of a text. Raises ``ExpressionError`` with the place in it."""
+    return Template(parse_template(source), functions)
+
+
+class _Compiler:
+    def __init__(self, functions: FunctionTable) -> None:
+        self._functions = functions
+
+    # -- parts
+
+    def block(self, parts: tuple[Node, ...]) -> Emit:
+        """Parts one after another."""
+        compiled = [self._part(part) for part in parts]
+        if len(compiled) == 1:
+            return compiled[0]
+
+        def emit(frame: _Frame, out: list[str]) -> None:
+            for one in compiled:
+                one(frame, out)
+
+        return emit
+
+    def _part(self, part: Node) -> Emit:
+        match part:
+            case nodes.Text(text=text):
+                return lambda frame, out: _append(frame, out, text)
+            case nodes.Output(value=value):
+                evaluate = self.expression(value)
+                return lambda frame, out: _append(frame, out, to_text(evaluate(frame)))
+            case nodes.If():
+                return self._if(part)
+            case nodes.For():
+                return self._for(part)
+        raise AssertionError(type(part))
+
+    def _if(self, node: nodes.If) -> Emit:
+        branches = [(self.expression(test), self.block(body)) for test, body in node.branches]
+        otherwise = self.block(node.otherwise)
+
+        def emit(frame: _Frame, out: list[str]) -> None:
+            for test, body in branches:
+                if test(frame):
+                    body(frame, out)
+                    return
+            otherwise(frame, out)
+
+        return emit
+
+    def _for(self, node: nodes.For) -> Emit:
+        values = self.expression(node.values)
+        condition = self.expression(node.condition) if node.condition is not None else None
+        body, otherwise = self.block(node.body), self.block(node.otherwise)
+        weight = 1 + sum(1 for part in node.body for _ in nodes.walk(part))
+        targets, place = node.targets, node.values
+
+        uses_loop = any(
+            isinstance(one, nodes.Name) and one.name == "loop"
+            for part in node.body
+            for one in nodes.walk(part)
+        )
+
+        def emit(frame: _Frame, out: list[str]) -> None:
+            outer = frame.names
+            items = list(_entries(values(frame), targets, place))
+            # one mapping for all rounds: each round overwrites the names of the one before
+            inner = dict(outer)
+            frame.names = inner
+            try:
+                if condition is not None:
+                    items = [item for item in items if _holds(frame, inner, item, condition, weight)]
+                count = len(items)
+                for index, item in enumerate(items):
+                    frame.charge(weight)
+                    inner.update(item)
+                    if uses_loop:
+                        inner["loop"] = _loop(index, count)
+                    body(frame, out)
+            finally:
+                frame.names = outer
+            if not items:
+                otherwise(frame, out)
+
+        return emit
+
+    # -- expressions
+
+    def expression(self, node: Node) -> Evaluate:
+        """A closure for an expression; its errors name the place in the template."""
+        match node:
+            case nodes.Literal(value=value):
+                return lambda frame: value
+            case nodes.Name() | nodes.Member():
+                return self._path(node)
+            case nodes.SliceOf():
+                return self._slice(node)
+            case nodes.ListOf(items=items):
+                parts = [self.expression(item) for item in items]
+                return lambda frame: [part(frame) for part in parts]
+            case nodes.MappingOf():
+                return self._mapping(node)
+            case nodes.Unary():
+                return self._unary(node)
+            case nodes.Binary():
+                return self._binary(node)
+            case nodes.Logic():
+                return self._logic(node)
+            case nodes.Compare():
+                return self._compare(node)
+            case nodes.Coalesce():
+                return self._coalesce(node)
+            case nodes.Condition():
+                return self._condition(node)
+            case nodes.Call():
+                return self._call(node)
+            case nodes.Filter():
+                return self._filter(node)
+            case nodes.Test():
+                return self._test(node)
+        raise AssertionError(type(node))
+
+    def _path(self, node: Node) -> Evaluate:
+        path = nodes.constant_path(node)
+        if path is None:
+            assert isinstance(node, nodes.Member)
+            return self._computed(node)
+        start, end = node.start, node.end
+
+        def read(frame: _Frame) -> Any:
+            value: Any = frame.names
+            for key in path:
+                if type(value) is dict and key in value:
+                    value = value[key]
+                else:
+                    return _read_slowly(frame.names, path, start, end)
+            return value
+
+        return read
+
+    def _computed(self, node: nodes.Member) -> Evaluate:
+        of, key = self.expression(node.of), self.expression(node.key)
+
+        def read(frame: _Frame) -> Any:
+            value, name = of(frame), key(frame)
+            if isinstance(name, bool | list | dict) or name is None:
+                raise ExpressionError(
+                    f"a key is text or a number, got {kind_of(name)}", start=node.key.start, end=node.key.end
+                )
+            try:
+                return member(value, name)
+            except KeyError as error:
+                spelled = spell(node.of)
+                whole = f"{spelled}[{jsontext.dumps(name)[:60]}]"
+                raise missing(whole, spelled, name, error.args[0], node.start, node.end) from None
+
+        return read
+
+    def _slice(self, node: nodes.SliceOf) -> Evaluate:
+        of = self.expression(node.of)
+        bounds = [self.expression(b) if b is not None else None for b in (node.first, node.last, node.step)]
+
+        def cut(frame: _Frame) -> Any:
+            value = of(frame)
+            first, last, step = (bound(frame) if bound is not None else None for bound in bounds)
+            if not isinstance(value, str | list | tuple):
+                raise _at(ExpressionError(f"{kind_of(value)} cannot be cut"), node)
+            for bound in (first, last, step):
+                if bound is not None and (not isinstance(bound, int) or isinstance(bound, bool)):
+                    raise _at(ExpressionError(f"a bound is a whole number, got {kind_of(bound)}"), node)
+            if step == 0:
+                raise _at(ExpressionError("the step is 0"), node)
+            frame.charge(len(value) // 64)
+            return value[first:last:step]
+
+        return cut
+
+    def _mapping(self, node: nodes.MappingOf) -> Evaluate:
+        entries = [(self.expression(key), self.expression(value)) for key, value in node.entries]
+
+        def make(frame: _Frame) -> Any:
+            made: dict[str, Any] = {}
+            for key, value in entries:
+                name = key(frame)
+                if not isinstance(name, str):
+                    raise _at(ExpressionError(f"a mapping's key is text, got {kind_of(name)}"), node)
+                made[name] = value(frame)
+            return made
+
+        return make
+
+    def _unary(self, node: nodes.Unary) -> Evaluate:
+        operand = self.expression(node.operand)
+        if node.operator == "not":
+            return lambda frame: not operand(frame)
+        negative = node.operator == "-"
+
+        def sign(frame: _Frame) -> Any:
+            value = operand(frame)
+            if not isinstance(value, int | float):
+                raise _at(ExpressionError(f'"{node.operator}" takes a number, got {kind_of(value)}'), node)
+            return -value if negative else +value
+
+        return sign
+
+    def _binary(self, node: nodes.Binary) -> Evaluate:
+        left, right, operate = self.expression(node.left), self.expression(node.right), BINARY[node.operator]
+
+        def compute(frame: _Frame) -> Any:
+            try:
+                result = operate(left(frame), right(frame))
+            except ExpressionError as error:
+                raise _at(error, node) from error.__cause__
+            if isinstance(result, str | list):
+                frame.charge(len(result) // 1024)
+            return result
+
+        return compute
+
+    def _logic(self, node: nodes.Logic) -> Evaluate:
+        left, right = self.expression(node.left), self.expression(node.right)
+        if node.operator == "and":
+            return lambda frame: left(frame) and right(frame)
+        return lambda frame: left(frame) or right(frame)
+
+    def _compare(self, node: nodes.Compare) -> Evaluate:
+        first = self.expression(node.first)
+        rest = [(operator, self.expression(operand), operand) for operator, operand in node.rest]
+
+        def decide(frame: _Frame) -> bool:
+            left = first(frame)
+            for operator, operand, place in rest:
+                right = operand(frame)
+                if isinstance(left, str | list | dict):
+                    frame.charge(len(left) // 256)
+                if isinstance(right, str | list | dict):
+                    frame.charge(len(right) // 256)
+                try:
+                    if not compare(operator, left, right):
+                        return False
+                except ExpressionError as error:
+                    raise _at(error, nodes.Node(node.start, place.end)) from None
+                left = right
+            return True
+
+        return decide
+
+    def _coalesce(self, node: nodes.Coalesce) -> Evaluate:
+        left, right = self.expression(node.left), self.expression(node.right)
+
+        def choose(frame: _Frame) -> Any:
+            try:
+                value = left(frame)
+            except MissingMember:
+                value = None
+            return value if value is not None else right(frame)
+
+        return choose
+
+    def _condition(self, node: nodes.Condition) -> Evaluate:
+        test, then = self.expression(node.test), self.expression(node.then)
+        otherwise = self.expression(node.otherwise) if node.otherwise is not None else None
+
+        def choose(frame: _Frame) -> Any:
+            if test(frame):
+                return then(frame)
+            if otherwise is None:
+                raise MissingMember(
+                    'the condition does not hold and there is no "else"', start=node.start, end=node.end
+                )
+            return otherwise(frame)
+
+        return choose
+
+    def _call(self, node: nodes.Call) -> Evaluate:
+        function = self._functions.functions.get(node.name)
+        if function is None:
+            raise ExpressionError(
+                f'unknown function "{node.name}"',
+                start=node.start,
+                end=node.name_end,
+                hint=did_you_mean(node.name, list(self._functions.functions)),
+            )
+        arguments = [self.expression(argument) for argument in node.arguments]
+        named = {name: self.expression(argument) for name, argument in node.named}
+        check_arguments(function, len(arguments), list(named), node)
+        if function.asks:
+            return _asking(function, arguments, node)
+        return _calling(function, arguments, named, node)
+
+    def _filter(self, node: nodes.Filter) -> Evaluate:
+        function = self._functions.filters.get(node.name)
+        if function is None:
+            raise ExpressionError(
+                f'unknown filter "{node.name}"',
+                start=node.name_start,
+                end=node.name_start + len(node.name),
+                hint=did_you_mean(node.name, list(self._functions.filters)),
+            )
+        of = self.expression(node.of)
+        arguments = [self.expression(argument) for argument in node.arguments]
+        named = {name: self.expression(argument) for name, argument in node.named}
+        check_arguments(function, len(arguments), list(named), node)
+        if node.name == "default":
+            inner = of
+
+            def of(frame: _Frame) -> Any:
+                try:
+                    return inner(frame)
+                except MissingMember:
+                    return None
+
+        return _calling(function, [of, *arguments], named, node)
+
+    def _test(self, node: nodes.Test) -> Evaluate:
+        of = self.expression(node.of)
+        negated = node.negated
+        if node.name in ("defined", "undefined"):
+            wanted = (node.name == "defined") is not negated
+
+            def defined(frame: _Frame) -> bool:
+                try:
+                    of(frame)
+                except MissingMember:
+                    return not wanted
+                return wanted
+
+            return defined
+        arguments = [self.expression(argument) for argument in node.arguments]
+        test = _test_of(node)
+
+        def decide(frame: _Frame) -> bool:
+            try:
+                return test(of(frame), *[argument(frame) for argument in arguments]) is not negated
+            except ExpressionError as error:
+                raise _at(error, node) from None
+
+        return decide
+
+
+def _test_of(node: nodes.Test) -> Callable[..., bool]:
+    if node.name in TEST_OPERATORS:
+        operator, count = TEST_OPERATORS[node.name], 1
+
+        def test(value: Any, other: Any) -> bool:
+            return compare(operator, value, other)
+
+    elif node.name in TESTS:
+        test, count = TESTS[node.name]  # type: ignore[assignment]
+    else:
+        raise ExpressionError(
+            f'unknown test "{node.name}"',
+            start=node.name_start,
+            end=node.name_start + len(node.name),
+            hint=did_you_mean(node.name, TEST_NAMES),
+        )
+    if len(node.arguments) != count:
+        raise ExpressionError(
+            f'the test "{node.name}" takes {count} argument{"s" if count != 1 else ""}',
+            start=node.start,
+            end=node.end,
+        )
+    return test
+
+
+def check_arguments(function: Function, count: int, named: list[str], node: Node) -> None:
+    """Whether a call's arguments fit. Raises ``ExpressionError``."""
+    for name in named:
+        if name not in function.named:
+            raise ExpressionError(
+                f'"{function.name}" has no argument "{name}"',
+                start=node.start,
+                end=node.end,
+                hint=did_you_mean(name, function.named),
+            )
+    total = count + len(named)
+    if total < function.least or (function.most is not None and total > function.most):
+        wanted = str(function.least)
+        if function.most is None:
+            wanted = f"at least {function.least}"
+        elif function.most != function.least:
+            wanted = f"{function.least} to {function.most}"
+        plural = "" if wanted == "1" else "s"
+        raise ExpressionError(
+            f'"{function.name}" takes {wanted} argument{plural}, got {total}', start=node.start, end=node.end
+        )
+
+
+def _calling(
+    function: Function, arguments: list[Evaluate], named: Mapping[str, Evaluate], node: Node
+) -> Evaluate:
+    call = function.call
+
+    def run(frame: _Frame) -> Any:
+        given = [argument(frame) for argument in arguments]
+        more = {name: argument(frame) for name, argument in named.items()}
+        frame.charge(1 + _size(given[0]) // 64 if given else 1)
+        try:
+            result = call(*given, **more)
+        except ExpressionError as error:
+            raise _at(error, node) from error.__cause__
+        except (NeedsAnswer, RecursionError):
+            raise
+        except Exception as error:
+            # a plugin's function may fail in any way; the expression says so
+            raise ExpressionError(
+                f'"{function.name}" failed: {type(error).__name__}: {error}', start=node.start, end=node.end
+            ) from error
+        if isinstance(result, str | list):
+            frame.charge(len(result) // 64)
+        return result
+
+    return run
+
+
+def _size(value: Any) -> int:
+    return len(value) if isinstance(value, str | list | dict) else 0
+
+
+def _asking(function: Function, arguments: list[Evaluate], node: Node) -> Evaluate:
+    def ask(frame: _Frame) -> Any:
+        given = [argument(frame) for argument in arguments]
+        if not all(isinstance(one, str) for one in given):
+            raise ExpressionError(f'"{function.name}" takes text', start=node.start, end=node.end)
+        request = Request(function.name, tuple(given))
+        if request not in frame.answers:
+            raise NeedsAnswer(request)
+        return frame.answers[request]
+
+    return ask
+
+
+def _append(frame: _Frame, out: list[str], text: str) -> None:
+    frame.size += len(text)
+    if frame.size > LONGEST_TEXT:
+        raise ExpressionLimit(f"the text is longer than {LONGEST_TEXT:,} characters")
+    out.append(text)
+
+
+def _entries(value: Any, targets: tuple[str, ...], place: Node) -> Iterator[dict[str, Any]]:
+    """What each round of a loop names."""
+    if len(targets) == 1:
+        if isinstance(value, str | list | tuple | Mapping):
+            for item in value:
+                yield {targets[0]: item}
+            return
+    elif isinstance(value, Mapping):
+        for key, item in value.items():
+            yield {targets[0]: key, targets[1]: item}
+        return
+    elif isinstance(value, list | tuple):
+        for item in value:
+            if not isinstance(item, list | tuple) or len(item) != 2:
+                raise _at(ExpressionError("each item must be a pair"), place)
+            yield {targets[0]: item[0], targets[1]: item[1]}
+        return
+    raise _at(ExpressionError(f"{kind_of(value)} cannot be looped over"), place)
+
+
+def _holds(
+    frame: _Frame, inner: dict[str, Any], item: Mapping[str, Any], condition: Evaluate, weight: int
+) -> bool:
+    frame.charge(weight)
+    inner.update(item)
+    return bool(condition(frame))
+
+
+def _loop(index: int, count: int) -> dict[str, Any]:
+    return {
+        "index": index + 1,
+        "index0": index,
+        "revindex": count - index,
+        "revindex0": count - index - 1,
+        "first": index == 0,
+        "last": index == count - 1,
+        "length": count,
+    }
+
+
+def _read_slowly(names: Mapping[str, Any], path: tuple[Any, ...], start: int, end: int) -> Any:
+    """A path through anything but plain dictionaries, and the error where it breaks."""
+    value: Any = names
+    for depth, key in enumerate(path):
+        try:
+            value = member(value, key)
+        except KeyError as error:
+            spelled = spell_path(path[: depth + 1])
+            before = spell_path(path[:depth]) if depth else None
+            raise missing(spelled, before, key, error.args[0], start, end) from None
+    return value
+
+
+def spell_path(path: tuple[Any, ...]) -> str:
+    """A path as users write it."""
+    text = ""
+    for key in path:
+        if isinstance(key, int):
+            text += f"[{key}]"
+        elif key.isidentifier() or not text:
+            text += f".{key}" if text else key
+        else:
+            text += f"[{jsontext.dumps(key)}]" if "'" in key else f"['{key}']"
+    return text
+
+
+def spell(node: Node) -> str:
+    """A short name for what an expression reads."""
+    path = nodes.constant_path(node)
+    return spell_path(path) if path else "the value"
+
+
+def _at(error: ExpressionError, node: Node) -> ExpressionError:
+    """The error with its place, where it has none yet."""
+    if error.end == 0:
+        error.start, error.end = node.start, node.end
+    return error

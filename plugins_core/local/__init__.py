@@ -1,0 +1,1 @@
+"""The built-in plugin ``local``: payloads as files below the data folder."""

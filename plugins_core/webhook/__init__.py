@@ -1,0 +1,1 @@
+"""The built-in plugin ``webhook``: requests become events."""

@@ -1,0 +1,170 @@
+"""The webhook trigger: one request, one event, answered when it is durable."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import time
+from collections import deque
+from datetime import timedelta
+from typing import Any, ClassVar, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, field_validator
+
+from hub.plugin import (
+    Deferred,
+    Delivery,
+    Duration,
+    Emit,
+    HttpAnswer,
+    HttpRequest,
+    HttpTrigger,
+    HubError,
+    InvalidInput,
+    Model,
+    Occurrence,
+    Receipt,
+    TriggerContext,
+)
+from plugins_core.webhook.bodies import read_body
+from plugins_core.webhook.signatures import Verify
+
+_NEVER_KEPT = frozenset(
+    {"authorization", "proxy-authorization", "cookie", "x-hub-signature", "x-hub-signature-256"}
+)
+_KEY = re.compile(r"[^\s/?#\x00-\x1f\x7f]+\Z")
+_LONGEST_DELIVERY_KEY = 500
+
+Method = Literal["GET", "POST", "PUT"]
+
+
+class Dedup(Model):
+    """What makes a repeat of a delivery known."""
+
+    key: Deferred = Field(description="An expression over `trigger` that names the delivery.")
+    window: Duration = Field(timedelta(days=7), description="How long a delivery is remembered.")
+
+
+class RateLimit(Model):
+    """How many requests are taken."""
+
+    limit: int = Field(ge=1, description="How many requests in each period.")
+    per: Duration = Field(timedelta(seconds=1), description="How long a period is.")
+
+
+class Webhook(HttpTrigger):
+    """Start the flow when a request comes in."""
+
+    type: ClassVar[str] = "webhook"
+    event_type: ClassVar[str] = "hub.webhook.received"
+    examples: ClassVar[tuple[str, ...]] = (
+        "id: hook\ntype: webhook\nkey: \"{{ secret('ORDERS_KEY') }}\"",
+        "id: push\ntype: webhook\nkey: my-key\n"
+        "verify: {scheme: github, secret: \"{{ secret('GITHUB_SECRET') }}\"}\n"
+        "when: \"{{ trigger.body.ref == 'refs/heads/main' }}\"",
+    )
+
+    key: str = Field(min_length=1, description="The last part of the URL; keep it secret.")
+    methods: list[Method] = Field(["GET", "POST", "PUT"], min_length=1, description="The methods it takes.")
+    verify_: Verify | None = Field(
+        None, alias="verify", description="Refuse requests without this signature."
+    )
+    dedup: Dedup | None = Field(
+        None, description="Take each delivery once; by itself where `verify` carries a delivery id."
+    )
+    rate_limit: RateLimit | None = Field(None, description="Answer 429 beyond this; no limit unless set.")
+
+    _taken: deque[float] = PrivateAttr(default_factory=deque)
+
+    class Data(BaseModel):
+        model_config = ConfigDict(extra="forbid")
+
+        body: Any = Field(None, description="JSON as data, a form as a mapping, else text; null when empty.")
+        headers: dict[str, Any] = Field(
+            description="By lower-case name; credentials and signatures are left out."
+        )
+        parameters: dict[str, Any] = Field(
+            description="The query; a single value is text, a repeated one a list."
+        )
+        method: str = Field(description="GET, POST or PUT.")
+
+    @field_validator("key")
+    @classmethod
+    def _fits_a_url(cls, value: str) -> str:
+        if "{{" not in value and not _KEY.match(value):
+            raise ValueError("a key stands in a URL: no blanks, /, ? or #")
+        return value
+
+    async def receive(self, request: HttpRequest, ctx: TriggerContext, emit: Emit) -> HttpAnswer:
+        if request.method not in self.methods:
+            allowed = ", ".join(self.methods)
+            return _refused(405, "method_not_allowed", f"{request.method} is not allowed here", Allow=allowed)
+        if self.verify_ is not None and not self.verify_.holds(request.headers, request.body):
+            return _refused(401, "bad_signature", "the signature is missing or wrong")
+        wait = self._over_limit()
+        if wait is not None:
+            headers = {"Retry-After": str(max(1, round(wait)))}
+            return _refused(429, "rate_limited", "more requests than this webhook takes", **headers)
+        try:
+            data = self._data(request)
+            delivery = await self._delivery(request, data, ctx)
+        except HubError as error:
+            return _refused(422, "invalid", error.message)
+        [receipt] = await emit(Occurrence(data, delivery=delivery))
+        return _answer(receipt)
+
+    def _data(self, request: HttpRequest) -> dict[str, Any]:
+        left_out = _NEVER_KEPT | ({self.verify_.header_name} if self.verify_ is not None else set())
+        return {
+            "body": read_body(request),
+            "headers": {name: value for name, value in request.headers.items() if name not in left_out},
+            "parameters": dict(request.query),
+            "method": request.method,
+        }
+
+    async def _delivery(
+        self, request: HttpRequest, data: dict[str, Any], ctx: TriggerContext
+    ) -> Delivery | None:
+        window = self.dedup.window if self.dedup is not None else timedelta(days=7)
+        if self.dedup is not None:
+            key = await ctx.render(self.dedup.key, data)
+            if key is None:
+                return None
+            if isinstance(key, dict | list):
+                raise InvalidInput("dedup.key gave no text")
+        else:
+            key = self.verify_.delivery_id(request.headers) if self.verify_ is not None else None
+            if key is None:
+                return None
+        if not str(key) or len(str(key)) > _LONGEST_DELIVERY_KEY:
+            raise InvalidInput(f"a delivery id has 1 to {_LONGEST_DELIVERY_KEY} characters")
+        return Delivery(str(key), hashlib.sha256(request.body).hexdigest(), window)
+
+    def _over_limit(self) -> float | None:
+        """How many seconds until the next request is taken; None when this one is."""
+        if self.rate_limit is None:
+            return None
+        now, period = time.monotonic(), self.rate_limit.per.total_seconds()
+        while self._taken and self._taken[0] <= now - period:
+            self._taken.popleft()
+        if len(self._taken) >= self.rate_limit.limit:
+            return self._taken[0] + period - now
+        self._taken.append(now)
+        return None
+
+
+def _refused(status: int, code: str, message: str, **headers: str) -> HttpAnswer:
+    return HttpAnswer(status, {"code": code, "message": message, "hint": None, "details": None}, headers)
+
+
+def _answer(receipt: Receipt) -> HttpAnswer:
+    if receipt.conflict:
+        return _refused(
+            409, "conflict", f"this delivery is known with another body, as event {receipt.event_id}"
+        )
+    body: dict[str, Any] = {"eventId": receipt.event_id, "executionIds": list(receipt.execution_ids)}
+    if receipt.duplicate:
+        body["duplicate"] = True
+    if receipt.reason:
+        body["reason"] = receipt.reason
+    return HttpAnswer(202, body)
