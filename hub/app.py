@@ -151,7 +151,7 @@ async def serve(
         api = await stack.enter_async_context(start_api(node, place.settings))
         _catch_signals(stop, node)
         async with node.running(on_failure=fail):
-            address = _write_address(place, api.url)
+            address = _write_address(place, api.local_url)
             stack.callback(address.unlink, missing_ok=True)
             say(_ready_line(node, api.url, time.monotonic() - began))
             if on_ended is not None:

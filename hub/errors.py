@@ -16,7 +16,8 @@
     │   ├── StorageOverloaded       more is waiting than may wait (G12)
     │   ├── StorageLocked           another process holds the data folder
     │   └── FenceRefused            a write of an incarnation that no longer holds the execution
-    └── TooLarge                over a limit that the message names
+    ├── TooLarge                over a limit that the message names
+    └── Unreachable             no hub answers at the address
 
 Outcomes that a task raises (``Retry``, ``Skip``, ``Fail``, ``Wait``) are not errors; they live in ``hub.plugin``.
 """
@@ -144,6 +145,12 @@ class TooLarge(HubError):
     """Over a limit; the message names the limit."""
 
     code = "too_large"
+
+
+class Unreachable(HubError):
+    """No hub answers at the address."""
+
+    code = "unreachable"
 
 
 class StorageError(HubError):

@@ -34,6 +34,8 @@ class Api:
 
     url: str
     """What users call: the public URL, else the bound address."""
+    local_url: str
+    """The bound address, for commands on this machine."""
 
 
 def build_application(
@@ -81,8 +83,8 @@ async def start_api(node: Node, settings: Settings) -> AsyncIterator[Api]:
     await runner.setup()
     try:
         await web.SockSite(runner, listening, backlog=1024).start()
-        url = server.public_url or f"http://{_spelled(server.host)}:{port}"
-        yield Api(url.rstrip("/"))
+        local = f"http://{_spelled(server.host)}:{port}"
+        yield Api((server.public_url or local).rstrip("/"), local)
     finally:
         await runner.cleanup()
 

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 import structlog
 from aiohttp import web
+from aiohttp.typedefs import Middleware
 
 from hub.api.answers import answer_for, error_answer
 from hub.engine.node import Node
@@ -52,14 +53,13 @@ class Guard:
             self._hosts.add(parts.netloc)
             self._origins.add(f"{parts.scheme}://{parts.netloc}")
 
-    def middleware(self) -> Callable[[web.Request, Handler], Awaitable[web.StreamResponse]]:
+    def middleware(self) -> Middleware:
         """The one middleware of the application."""
 
         @web.middleware
         async def guarded(request: web.Request, handler: Handler) -> web.StreamResponse:
-            answer = self._refusal(request)
-            if answer is None:
-                answer = await self._answer(request, handler)
+            refusal = self._refusal(request)
+            answer = refusal if refusal is not None else await self._answer(request, handler)
             if not answer.prepared:
                 answer.headers.update(_HEADERS)
             return answer

@@ -282,7 +282,9 @@ class NewExecutionBody(View):
     inputs: dict[str, Any] = {}
     labels: dict[str, str] = {}
     trigger: str | None = Field(None, description="Start it as if this trigger had fired.")
-    data: dict[str, Any] | None = Field(None, description="What expressions then see as `trigger`.")
+    data: Any = Field(
+        None, description="What expressions then see as `trigger`; for a webhook its body alone will do."
+    )
 
 
 class TriggerView(View):

@@ -35,7 +35,7 @@ class ComponentChecker:
         owner: str,
     ) -> None:
         """Every problem with a component's properties; what holds an expression is left to be checked later."""
-        given = {**properties, **{name: () for name in children}}
+        given = {**properties, **dict.fromkeys(children, ())}
         try:
             component.model_validate(given)
         except ValidationError as error:

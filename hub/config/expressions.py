@@ -275,6 +275,9 @@ class ExpressionChecker:
 
     def _script(self, node: Node) -> None:
         """A body is never rendered; an expression of ours in it is a mistake, unless it is said to be meant."""
+        if node.kind == "list":
+            for part in node.value:
+                self._script(part)
         if not isinstance(node.value, str):
             return
         for start, end, name in find_expressions_naming(node.value, _SCRIPT_NAMES):

@@ -136,7 +136,8 @@ def _model(model: type[BaseModel], prefix: str) -> dict[str, Any]:
     """A model's schema with its own definitions inside it."""
     schema = model.model_json_schema(by_alias=True, ref_template=f"#/$defs/{prefix}/$defs/{{model}}")
     schema.pop("title", None)
-    return _shared(schema)
+    found: dict[str, Any] = _shared(schema)
+    return found
 
 
 def _shared(value: Any) -> Any:

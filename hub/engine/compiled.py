@@ -68,7 +68,8 @@ class CompiledTask:
 
     def instance(self, rendered: Mapping[str, Any]) -> Task:
         """The task with its rendered fields. Raises ``InvalidInput``."""
-        return build(self.component, {**self.static, **rendered}, self.declaration.id)
+        made: Task = build(self.component, {**self.static, **rendered}, self.declaration.id)
+        return made
 
 
 class CompiledTrigger:
@@ -134,7 +135,8 @@ async def build_trigger(
         else:
             # nested models may hold deferred texts: those are left to the component
             values[name] = await _render_but_deferred(component, name, raw, functions, vault, scope)
-    return build(component, values, declaration.id)
+    made: Trigger = build(component, values, declaration.id)
+    return made
 
 
 async def _render_but_deferred(

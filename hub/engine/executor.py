@@ -21,7 +21,7 @@ from hub.engine.logs import ExecutionLog
 from hub.engine.scope import RunScope, top_scope
 from hub.engine.services import Services
 from hub.engine.task_runner import Ended, Leaving, LiveRun, run_task
-from hub.errors import FenceRefused, HubError, StorageError, StorageOverloaded, StorageUnavailable
+from hub.errors import FenceRefused, HubError, StorageOverloaded, StorageUnavailable
 from hub.model.execution import Claim, ExecutionState
 from hub.model.flow import TaskDeclaration
 from hub.model.task_run import TaskRun, TaskRunState

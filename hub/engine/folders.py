@@ -45,12 +45,12 @@ class FlowFolders:
                 continue
             found[str(path)] = (stat.st_mtime_ns, stat.st_size, stat.st_ino)
         gone = await self._gone(found)
-        for path, mark in found.items():
-            if self._seen.get(path) != mark:
-                await self._read(path)
-                self._seen[path] = mark
-        for path, key in gone:
-            await self._retire(path, key)
+        for name, mark in found.items():
+            if self._seen.get(name) != mark:
+                await self._read(name)
+                self._seen[name] = mark
+        for name, key in gone:
+            await self._retire(name, key)
 
     async def watch(self) -> None:
         """Scan again after every change, and now and then, until cancelled."""

@@ -19,6 +19,7 @@ from hub.model.event import Event, Occurrence, Receipt, Verdict
 from hub.model.execution import Execution, NewExecution, Queue
 from hub.model.ids import FlowKey, TriggerKey, new_id
 from hub.plugin.storage import Accepted, Arrival, DeliveryKey, TriggerMove, TriggerState
+from hub.plugin.trigger import HttpTrigger
 
 
 class Intake:
@@ -85,7 +86,7 @@ class Intake:
         inputs: Mapping[str, Any],
         labels: Mapping[str, str],
         trigger: str | None = None,
-        data: Mapping[str, Any] | None = None,
+        data: Any = None,
     ) -> Execution:
         """Start a flow by hand, as if ``trigger`` had brought ``data`` when these are given.
 
@@ -99,6 +100,9 @@ class Intake:
         now = self._services.clock.now()
         event = None
         if data is not None:
+            if trigger is None and len(flow.triggers) == 1:
+                trigger = next(iter(flow.triggers))
+            data = self._as_seen(flow, trigger, data)
             source = TriggerKey(*key, trigger or "manual")
             event = self._event(source, Occurrence(data, type="hub.manual.started"), new_id())
         new = NewExecution(
@@ -116,6 +120,19 @@ class Intake:
         )
         self._dispatch(accepted)
         return await self._services.storage.execution(new.id)
+
+    def _as_seen(self, flow: CompiledFlow, trigger: str | None, data: Any) -> Mapping[str, Any]:
+        """Data as ``trigger`` shows it: a webhook's body alone gets the rest of a request around it."""
+        component = None
+        if trigger is not None:
+            component = self._services.registry.triggers.get(flow.triggers[trigger].declaration.type)
+        if component is not None and issubclass(component, HttpTrigger):
+            request: dict[str, Any] = {"body": None, "headers": {}, "parameters": {}, "method": "POST"}
+            whole = isinstance(data, Mapping) and bool(data) and data.keys() <= request.keys()
+            return {**request, **data} if whole else {**request, "body": data}
+        if not isinstance(data, Mapping):
+            raise InvalidInput("data is a mapping: what expressions see as trigger")
+        return data
 
     async def _arrival(
         self, flow: CompiledFlow, trigger: CompiledTrigger, source: TriggerKey, occurrence: Occurrence

@@ -7,8 +7,8 @@ from datetime import datetime
 from typing import Any
 
 from hub.clock import iso
+from hub.model.execution import Claim
 from hub.model.task_run import TaskRun
-from hub.plugin.storage import Claim
 
 
 class RunScope:

@@ -291,7 +291,7 @@ class _Checker:
         return left if left == right else ANY
 
     def _want_number(self, shape: Shape, node: Node, operator: str) -> None:
-        if shape == TEXT or shape == NULL or isinstance(shape, ObjectShape | ListShape):
+        if shape in (TEXT, NULL) or isinstance(shape, ObjectShape | ListShape):
             noun = shape.noun if isinstance(shape, ScalarShape) else "a list or mapping"
             self._find(f'"{operator}" takes numbers, got {noun}', node.start, node.end)
 

@@ -448,7 +448,7 @@ def _test_of(node: nodes.Test) -> Callable[..., bool]:
             return compare(operator, value, other)
 
     elif node.name in TESTS:
-        test, count = TESTS[node.name]  # type: ignore[assignment]
+        test, count = TESTS[node.name]
     else:
         raise ExpressionError(
             f'unknown test "{node.name}"',

@@ -53,9 +53,9 @@ class _Plugin:
         return f'plugin "{self.name}" of {self.distribution or "an unknown distribution"}'
 
     def types(self) -> list[str]:
+        brought: list[Any] = [*self.tasks, *self.triggers, *self.file_stores, *self.secret_sources]
         return sorted(
-            [one.type for one in (*self.tasks, *self.triggers, *self.file_stores, *self.secret_sources)]
-            + [f"{scheme}:" for one in self.storages for scheme in one.schemes]
+            [one.type for one in brought] + [f"{scheme}:" for one in self.storages for scheme in one.schemes]
         )
 
     def report(self) -> PluginReport:

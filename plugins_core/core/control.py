@@ -91,7 +91,7 @@ class Loop(Task):
     tasks: Children = Field(description="What to run for each value.")
 
     class Output(BaseModel):
-        iterationCount: int = Field(description="How many iterations ran.")  # noqa: N815
+        iterationCount: int = Field(description="How many iterations ran.")
         warnings: int = Field(0, description="How many of them ended with a warning.")
 
     @field_validator("values", mode="before")

@@ -1,0 +1,93 @@
+"""Where a command works: its settings folder, its data folder, the hub it talks to."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from hub.errors import Unreachable
+
+if TYPE_CHECKING:
+    from hub.client import HubClient
+
+T = TypeVar("T")
+F = TypeVar("F", bound=Callable[..., Any])
+
+_ADDRESS_FILE = "hub.address"
+
+
+def data_option(function: F) -> F:
+    """``--data DIR``."""
+    return click.option(
+        "--data",
+        type=click.Path(file_okay=False, path_type=Path),
+        envvar="HUB_DATA",
+        help="The data folder; by default the current one.",
+    )(function)
+
+
+def server_options(function: F) -> F:
+    """``--server URL`` and ``--data DIR``: how client commands find their hub."""
+    function = data_option(function)
+    return click.option(
+        "--server", envvar="HUB_SERVER", help="The hub's URL; by default the one that serves the data folder."
+    )(function)
+
+
+def with_hub(server: str | None, data: Path | None, work: Callable[[HubClient], Coroutine[Any, Any, T]]) -> T:
+    """Do ``work`` with a client of the hub. Raises ``Unreachable`` when there is none."""
+    from hub.client import HubClient
+
+    async def run() -> T:
+        async with HubClient(server or _address(data), _token()) as client:
+            return await work(client)
+
+    return asyncio.run(run())
+
+
+def _address(data: Path | None) -> str:
+    path = (data or Path.cwd()) / _ADDRESS_FILE
+    try:
+        url: str = json.loads(path.read_text(encoding="utf-8"))["url"]
+    except (OSError, ValueError, KeyError):
+        raise Unreachable(
+            f"no hub serves {path.parent}",
+            hint="start one there with: hub serve, or name one with --server URL, HUB_SERVER or --data DIR",
+        ) from None
+    return url
+
+
+def _token() -> str | None:
+    """The token of the environment, as the server reads it."""
+    token = os.environ.get("HUB_TOKEN")
+    path = os.environ.get("HUB_TOKEN_FILE")
+    if not token and path:
+        try:
+            token = Path(path).read_text(encoding="utf-8").strip()
+        except OSError as error:
+            raise Unreachable(
+                f"HUB_TOKEN_FILE names {path}, which cannot be read: {error.strerror}"
+            ) from error
+    return token or None
+
+
+def newest_execution(client: HubClient, name: str) -> Coroutine[Any, Any, str]:
+    """The id behind a name: ``last`` is the newest execution. Raises ``NotFound``."""
+
+    async def find() -> str:
+        if name != "last":
+            return name
+        from hub.errors import NotFound
+
+        found = await client.get("/executions", [("limit", "1")])
+        if not found["items"]:
+            raise NotFound("there is no execution yet", hint="start one with: hub run NAMESPACE/FLOW")
+        return str(found["items"][0]["id"])
+
+    return find()

@@ -1,0 +1,59 @@
+"""The root of the command, and the one place where errors become exit codes."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from hub import __version__
+from hub.cli.lazy import LazyGroup
+
+_COMMANDS = {
+    "serve": ("hub.cli.serve:serve", "Serve: API, triggers and engine in one process."),
+    "run": ("hub.cli.run:run", "Run a flow from a file, or one that a hub knows."),
+    "validate": ("hub.cli.validate:validate", "Check flow files; needs no hub."),
+    "flows": ("hub.cli.flows:flows", "List the flows of a hub."),
+    "executions": ("hub.cli.executions:executions", "List, get, follow and kill executions."),
+    "events": ("hub.cli.events:events", "List and follow events."),
+    "triggers": ("hub.cli.triggers:triggers", "List triggers: webhook URLs, next planned times."),
+    "plugins": ("hub.cli.plugins:plugins", "List the installed plugins."),
+}
+
+
+@click.group(
+    cls=LazyGroup,
+    lazy=_COMMANDS,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+)
+@click.version_option(__version__, prog_name="hub", message="hub %(version)s")
+def cli() -> None:
+    """asynchub: flows in YAML, started by webhooks and schedules; every acknowledged event runs exactly once.
+
+    Exit codes: 0 ok, 1 ran and failed, 2 usage, 3 invalid, 4 not found, 5 denied, 6 unreachable, 7 conflict,
+    8 time-out, 9 differs, 130 interrupted.
+    """
+
+
+def main() -> None:
+    """Run the command and exit."""
+    try:
+        code = cli.main(standalone_mode=False, prog_name="hub")
+    except click.exceptions.Exit as error:
+        code = error.exit_code
+    except click.Abort:
+        code = 130
+    except KeyboardInterrupt:
+        code = 130
+    except click.ClickException as error:
+        error.show()
+        code = 2
+    except BrokenPipeError:
+        # the reader of our output has gone: nothing is left to say, and nobody to say it to
+        sys.stderr.close()
+        code = 0
+    except Exception as error:
+        from hub.cli.failures import report
+
+        code = report(error)
+    sys.exit(code if isinstance(code, int) else 0)

@@ -1,0 +1,210 @@
+"""``hub run``: a flow from a file in this very process, or one that a hub knows."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from hub.cli.places import with_hub
+from hub.cli.steps import StepPrinter
+from hub.errors import InvalidFlow, InvalidInput, NotFound
+
+if TYPE_CHECKING:
+    from hub.client import HubClient
+
+
+@click.command()
+@click.argument("flow", metavar="FILE|NAMESPACE/FLOW")
+@click.option("-i", "--input", "inputs", multiple=True, metavar="KEY=VALUE", help="An input; repeatable.")
+@click.option("--label", "labels", multiple=True, metavar="KEY=VALUE", help="A label; repeatable.")
+@click.option("--trigger", metavar="ID", help="Start it as if this trigger had fired.")
+@click.option("--data", "data_text", metavar="JSON|@FILE", help="What expressions then see as trigger.")
+@click.option("--detach", is_flag=True, help="Only start it, and print its id.")
+@click.option(
+    "-o",
+    "--output",
+    "format",
+    type=click.Choice(["text", "json"]),
+    default="text",
+    show_default=True,
+    help="json prints the execution; states and logs then go to stderr.",
+)
+@click.option("--server", envvar="HUB_SERVER", help="The hub's URL, for NAMESPACE/FLOW.")
+@click.option(
+    "--data-folder",
+    type=click.Path(file_okay=False, path_type=Path),
+    envvar="HUB_DATA",
+    help="The data folder of the hub, for NAMESPACE/FLOW; by default the current one.",
+)
+def run(
+    flow: str,
+    inputs: tuple[str, ...],
+    labels: tuple[str, ...],
+    trigger: str | None,
+    data_text: str | None,
+    detach: bool,
+    format: str,
+    server: str | None,
+    data_folder: Path | None,
+) -> None:
+    """Run a flow and follow it to its end.
+
+    A FILE runs here, without a server; NAMESPACE/FLOW runs on the hub that knows it. Exit code 0 for SUCCESS
+    and WARNING, 1 for FAILED and KILLED.
+    """
+    given = _pairs(inputs, "-i")
+    more = _pairs(labels, "--label")
+    data = _data(data_text)
+    printer = StepPrinter(to_stderr=format == "json")
+    path = Path(flow)
+    if path.is_file() or flow.endswith((".yaml", ".yml")):
+        if detach:
+            raise click.UsageError("--detach needs a hub: a FILE runs in this process")
+        ended = asyncio.run(_run_file(path, given, more, trigger, data, printer))
+    else:
+        ended = with_hub(
+            server,
+            data_folder,
+            lambda client: _run_on_hub(client, flow, given, more, trigger, data, detach, printer),
+        )
+    if detach:
+        click.echo(ended["id"])
+        return
+    if format == "json":
+        click.echo(json.dumps(ended, indent=2, ensure_ascii=False))
+    if ended["state"] not in ("SUCCESS", "WARNING"):
+        raise click.exceptions.Exit(1)
+
+
+def _pairs(texts: tuple[str, ...], option: str) -> dict[str, str]:
+    pairs: dict[str, str] = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals or not name:
+            raise click.BadParameter(f'expected KEY=VALUE, got "{text}"', param_hint=option)
+        if value.startswith("@") and Path(value[1:]).is_file():
+            value = Path(value[1:]).read_text(encoding="utf-8")
+        pairs[name] = value
+    return pairs
+
+
+def _data(text: str | None) -> Any:
+    """The JSON that ``--data`` gives."""
+    if text is None:
+        return None
+    if text.startswith("@"):
+        try:
+            text = Path(text[1:]).read_text(encoding="utf-8")
+        except OSError as error:
+            raise click.BadParameter(
+                f"{text[1:]} cannot be read: {error.strerror}", param_hint="--data"
+            ) from error
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise click.BadParameter(f"not JSON: {error}", param_hint="--data") from error
+
+
+async def _run_file(
+    path: Path,
+    inputs: Mapping[str, Any],
+    labels: Mapping[str, str],
+    trigger: str | None,
+    data: Any,
+    printer: StepPrinter,
+) -> dict[str, Any]:
+    from hub.api.executions import step_view, view_of
+    from hub.app import Place, open_node
+    from hub.cli.logs import configure_logs
+    from hub.config.settings import Settings, load_settings
+    from hub.engine.follow import follow
+
+    configure_logs("WARNING")
+    try:
+        source = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise NotFound(f"{path} does not exist") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidInput(f"{path} cannot be read: {error}") from error
+    settings = load_settings(os.environ, folder=Path.cwd()).settings
+    with tempfile.TemporaryDirectory(prefix="hub-run-") as folder:
+        place = Place(
+            Settings(storage="memory:", plugins=settings.plugins), Path.cwd(), Path(folder), os.environ
+        )
+        async with open_node(place) as node, node.running(with_triggers=False):
+            try:
+                record, loaded, _ = await node.catalog.put(source, file=str(path))
+            except InvalidFlow as error:
+                _say_problems(error, source)
+                raise click.exceptions.Exit(3) from None
+            for warning in loaded.warnings:
+                click.echo(warning.text(), err=True)
+            node.drain_grace = 0.0
+            started = await node.intake.start(
+                record.key, inputs=inputs, labels=labels, trigger=trigger, data=data
+            )
+            try:
+                async for step in follow(node.services, started.id):
+                    printer.show(await step_view(node.services, step), node.services.vault.mask)
+            except asyncio.CancelledError:
+                # Ctrl-C: what runs is killed, process trees and all, before this process goes
+                await node.kill(started.id, "interrupted")
+                await asyncio.shield(_until_ended(node, started.id))
+                raise KeyboardInterrupt from None
+            ended = await node.services.storage.execution(started.id)
+            view = (await view_of(node.services, ended)).model_dump(by_alias=True)
+            text = node.services.vault.mask(json.dumps(view, ensure_ascii=False))
+            answer: dict[str, Any] = json.loads(text)
+            return answer
+
+
+async def _until_ended(node: Any, execution_id: str) -> None:
+    from hub.engine.follow import follow
+
+    async for _ in follow(node.services, execution_id, with_task_runs=False):
+        pass
+
+
+def _say_problems(error: InvalidFlow, source: str) -> None:
+    from hub.config.text import render_problem
+
+    for problem in error.problems:
+        click.echo(render_problem(problem, source), err=True)
+
+
+async def _run_on_hub(
+    client: HubClient,
+    flow: str,
+    inputs: Mapping[str, Any],
+    labels: Mapping[str, str],
+    trigger: str | None,
+    data: Any,
+    detach: bool,
+    printer: StepPrinter,
+) -> dict[str, Any]:
+    namespace, slash, name = flow.partition("/")
+    if not slash or "/" in name:
+        raise NotFound(f"{flow} is neither a file nor NAMESPACE/FLOW")
+    body: dict[str, Any] = {"inputs": inputs, "labels": labels}
+    if trigger is not None:
+        body["trigger"] = trigger
+    if data is not None:
+        body["data"] = data
+    started: dict[str, Any] = await client.post(f"/flows/{namespace}/{name}/executions", body)
+    if detach:
+        return started
+    try:
+        async for step in client.lines(f"/executions/{started['id']}/stream"):
+            printer.show(step)
+    except asyncio.CancelledError:
+        click.echo(f"it goes on: hub executions logs {started['id']} -f", err=True)
+        raise KeyboardInterrupt from None
+    ended: dict[str, Any] = await client.get(f"/executions/{started['id']}")
+    return ended

@@ -1,0 +1,114 @@
+"""``hub serve``."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+
+from hub.cli.places import data_option
+
+
+@click.command()
+@click.option(
+    "--host", help="The address to listen on; others than loopback need HUB_TOKEN.  [default: 127.0.0.1]"
+)
+@click.option("--port", type=click.IntRange(0, 65535), help="The port; 0 takes a free one.  [default: 8484]")
+@data_option
+@click.option(
+    "--flows",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="A folder of *.hub.yaml flows; repeatable, replaces the setting.  [default: flows]",
+)
+@click.option("--storage", help="The storage's URL.  [default: sqlite, hub.db in the data folder]")
+@click.option("--public-url", help="How the world reaches this hub; begins every printed webhook URL.")
+@click.option(
+    "--log-level",
+    type=click.Choice(["debug", "info", "warning", "error"]),
+    default="info",
+    envvar="HUB_LOG_LEVEL",
+    show_default=True,
+    help="What to log to stderr.",
+)
+def serve(
+    host: str | None,
+    port: int | None,
+    data: Path | None,
+    flows: tuple[Path, ...],
+    storage: str | None,
+    public_url: str | None,
+    log_level: str,
+) -> None:
+    """Serve: API, triggers and engine in one process.
+
+    Settings come from hub.yaml in the current folder, where there is one; it need not exist. The data folder
+    (by default the current one) holds hub.db, the file store, the lock and the address of the running hub.
+    """
+    began = time.monotonic() - _process_age()
+    from hub.cli.logs import configure_logs
+
+    configure_logs(log_level)
+    from hub.app import Place
+    from hub.app import serve as serve_place
+    from hub.config.settings import load_settings
+
+    folder = Path.cwd()
+    for given in flows:
+        if not given.is_dir():
+            raise click.BadParameter(f"{given} is not a folder", param_hint="--flows")
+    loaded = load_settings(
+        os.environ,
+        folder=folder,
+        flags={
+            ("server", "host"): host,
+            ("server", "port"): port,
+            ("server", "publicUrl"): public_url,
+            ("storage",): storage,
+            ("flows",): [str(given.resolve()) for given in flows] or None,
+        },
+    )
+    place = Place(loaded.settings, folder, (data or folder).resolve(), os.environ)
+    _run(
+        serve_place(
+            place,
+            say=lambda line: print(line, flush=True),
+            on_ended=_say_end if sys.stdout.isatty() else None,
+            started_at=began,
+        )
+    )
+
+
+def _process_age() -> float:
+    """How long this process has lived already, imports included; 0 where the system does not say."""
+    try:
+        with open("/proc/self/stat", "rb") as file:
+            ticks = int(file.read().rsplit(b")", 1)[1].split()[19])
+        with open("/proc/uptime", "rb") as file:
+            return max(float(file.read().split()[0]) - ticks / os.sysconf("SC_CLK_TCK"), 0.0)
+    except (OSError, ValueError, IndexError):
+        return 0.0
+
+
+def _say_end(ended: Mapping[str, Any]) -> None:
+    """One line for each execution that ended."""
+    colour = {"SUCCESS": "green", "WARNING": "yellow"}.get(ended["state"], "red")
+    seconds = float(ended["seconds"])
+    took = f"{seconds * 1000:.0f} ms" if seconds < 10 else f"{seconds:.1f} s"
+    click.echo(f"{ended.get('flow', '')} {click.style(ended['state'], fg=colour)} in {took}  {ended['id']}")
+
+
+def _run(main: Any) -> None:
+    if sys.platform == "linux":
+        import uvloop
+
+        uvloop.run(main)
+    else:
+        import asyncio
+
+        asyncio.run(main)

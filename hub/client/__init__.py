@@ -1,0 +1,5 @@
+"""HTTP to a hub."""
+
+from hub.client.client import HubClient
+
+__all__ = ["HubClient"]

@@ -1,0 +1,108 @@
+"""A client of the hub's HTTP API; its errors are the hub's own, told apart by status."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from types import TracebackType
+from typing import Any
+
+import aiohttp
+
+from hub.errors import (
+    Conflict,
+    Denied,
+    HubError,
+    InvalidInput,
+    NotFound,
+    StorageUnavailable,
+    TooLarge,
+    Unreachable,
+)
+from hub.model import jsontext
+
+_ERRORS: Mapping[int, type[HubError]] = {
+    400: InvalidInput,
+    401: Denied,
+    403: Denied,
+    404: NotFound,
+    409: Conflict,
+    413: TooLarge,
+    421: Denied,
+    422: InvalidInput,
+    503: StorageUnavailable,
+}
+Query = Sequence[tuple[str, str]]
+
+
+class HubClient:
+    """Talks to one hub. Every call raises the ``HubError`` that the answer means, ``Unreachable`` without one."""
+
+    def __init__(self, url: str, token: str | None = None) -> None:
+        self.url = url.rstrip("/")
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        self._session = aiohttp.ClientSession(
+            headers=headers, timeout=aiohttp.ClientTimeout(total=None, connect=10, sock_read=None)
+        )
+
+    async def __aenter__(self) -> HubClient:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._session.close()
+
+    async def get(self, path: str, query: Query = ()) -> Any:
+        """The JSON behind a path of ``/api/v1``."""
+        return await self._call("GET", path, query=query)
+
+    async def post(self, path: str, body: Any = None) -> Any:
+        """Post JSON and answer JSON."""
+        return await self._call("POST", path, body=body)
+
+    async def lines(self, path: str, query: Query = ()) -> AsyncIterator[Any]:
+        """The JSON lines of a stream, as they come."""
+        try:
+            async with self._session.get(self._address(path), params=list(query)) as answer:
+                await self._check(answer)
+                async for line in answer.content:
+                    if line.strip():
+                        yield jsontext.loads(line)
+        except aiohttp.ClientError as error:
+            raise self._unreachable(error) from error
+
+    async def _call(self, method: str, path: str, *, query: Query = (), body: Any = None) -> Any:
+        try:
+            async with self._session.request(
+                method,
+                self._address(path),
+                params=list(query),
+                data=None if body is None else jsontext.dump_bytes(body),
+                headers={} if body is None else {"Content-Type": "application/json"},
+            ) as answer:
+                await self._check(answer)
+                raw = await answer.read()
+        except aiohttp.ClientError as error:
+            raise self._unreachable(error) from error
+        return jsontext.loads(raw) if raw else None
+
+    def _address(self, path: str) -> str:
+        return f"{self.url}/api/v1{path}"
+
+    def _unreachable(self, error: Exception) -> Unreachable:
+        return Unreachable(
+            f"no hub answers at {self.url}: {error}",
+            hint="start one with: hub serve, or name one with --server URL",
+        )
+
+    @staticmethod
+    async def _check(answer: aiohttp.ClientResponse) -> None:
+        if answer.status < 400:
+            return
+        raw = await answer.read()
+        try:
+            said = jsontext.loads(raw)
+            message, hint = str(said["message"]), said.get("hint")
+        except (ValueError, KeyError, TypeError):
+            message, hint = f"the hub answered {answer.status} {answer.reason}", None
+        raise _ERRORS.get(answer.status, HubError)(message, hint=hint)

@@ -1,0 +1,1 @@
+"""The built-in plugin ``http``: requests to anywhere."""

@@ -1,0 +1,1 @@
+"""The built-in plugin ``script``: programs in any language."""
