@@ -10,7 +10,7 @@ import os
 import shutil
 import signal
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -133,8 +133,12 @@ async def serve(
     say: Callable[[str], None],
     on_ended: Callable[[Mapping[str, Any]], None] | None = None,
     started_at: float | None = None,
+    on_ready: Callable[[str], Awaitable[None]] | None = None,
 ) -> None:
-    """Serve until SIGTERM or Ctrl-C. ``say`` gets the ready line."""
+    """Serve until SIGTERM or Ctrl-C.
+
+    ``say`` gets the ready line, ``on_ended`` each execution's end, ``on_ready`` the address once it is up.
+    """
     from hub.api import start_api
 
     began = started_at if started_at is not None else time.monotonic()
@@ -157,10 +161,19 @@ async def serve(
             if on_ended is not None:
                 watcher = asyncio.create_task(_report_ends(node, on_ended))
                 stack.callback(watcher.cancel)
+            if on_ready is not None:
+                shower = asyncio.ensure_future(on_ready(api.local_url))
+                shower.add_done_callback(lambda job: _pass_on(job, fail))
+                stack.callback(shower.cancel)
             await stop.wait()
             node.is_ready = False
     if failure:
         raise failure[0]
+
+
+def _pass_on(job: asyncio.Future[None], fail: Callable[[BaseException], None]) -> None:
+    if not job.cancelled() and (error := job.exception()) is not None:
+        fail(error)
 
 
 def _catch_signals(stop: asyncio.Event, node: Node) -> None:

@@ -11,6 +11,7 @@ from hub.cli.lazy import LazyGroup
 
 _COMMANDS = {
     "serve": ("hub.cli.serve:serve", "Serve: API, triggers and engine in one process."),
+    "demo": ("hub.cli.demo:demo", "Serve the first blueprints and send one event."),
     "run": ("hub.cli.run:run", "Run a flow from a file, or one that a hub knows."),
     "validate": ("hub.cli.validate:validate", "Check flow files; needs no hub."),
     "flows": ("hub.cli.flows:flows", "List the flows of a hub."),

@@ -74,7 +74,7 @@ def serve(
         },
     )
     place = Place(loaded.settings, folder, (data or folder).resolve(), os.environ)
-    _run(
+    run_loop(
         serve_place(
             place,
             say=lambda line: print(line, flush=True),
@@ -103,7 +103,8 @@ def _say_end(ended: Mapping[str, Any]) -> None:
     click.echo(f"{ended.get('flow', '')} {click.style(ended['state'], fg=colour)} in {took}  {ended['id']}")
 
 
-def _run(main: Any) -> None:
+def run_loop(main: Any) -> None:
+    """Run a coroutine on the fastest loop there is."""
     if sys.platform == "linux":
         import uvloop
 

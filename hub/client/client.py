@@ -60,6 +60,15 @@ class HubClient:
         """Post JSON and answer JSON."""
         return await self._call("POST", path, body=body)
 
+    async def deliver(self, url: str, body: Any) -> tuple[int, Any]:
+        """Post JSON to a webhook's own URL; answers the status and the JSON."""
+        try:
+            async with self._session.post(url, json=body) as answer:
+                await self._check(answer)
+                return answer.status, jsontext.loads(await answer.read())
+        except aiohttp.ClientError as error:
+            raise self._unreachable(error) from error
+
     async def lines(self, path: str, query: Query = ()) -> AsyncIterator[Any]:
         """The JSON lines of a stream, as they come."""
         try:
