@@ -22,13 +22,12 @@ from hub.model.ids import FlowKey
 
 log = structlog.get_logger("hub.api")
 
-_HEADERS = {
-    "X-Content-Type-Options": "nosniff",
+_HEADERS = {"X-Content-Type-Options": "nosniff", "Cache-Control": "no-store"}
+_PAGE_HEADERS = {
     "Referrer-Policy": "no-referrer",
     "X-Frame-Options": "DENY",
     "Content-Security-Policy": "default-src 'self'; style-src 'self' 'unsafe-inline'; frame-ancestors 'none'",
     "Cross-Origin-Opener-Policy": "same-origin",
-    "Cache-Control": "no-store",
 }
 _WEBHOOKS = "/api/v1/webhooks/"
 _HEALTH = frozenset({"/health/live", "/health/ready"})
@@ -62,6 +61,8 @@ class Guard:
             answer = refusal if refusal is not None else await self._answer(request, handler)
             if not answer.prepared:
                 answer.headers.update(_HEADERS)
+                if answer.content_type == "text/html":
+                    answer.headers.update(_PAGE_HEADERS)
             return answer
 
         return guarded

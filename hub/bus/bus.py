@@ -28,7 +28,7 @@ class News:
 
 
 Intake = Callable[
-    [TriggerKey, Sequence[Occurrence], Mapping[str, Any] | None],
+    [TriggerKey, Sequence[Occurrence], Mapping[str, Any] | None, str],
     Awaitable[list[Receipt]],
 ]
 
@@ -75,12 +75,20 @@ class Bus:
         self._intake = intake
 
     async def publish(
-        self, source: TriggerKey, occurrences: Sequence[Occurrence], state: Mapping[str, Any] | None = None
+        self,
+        source: TriggerKey,
+        occurrences: Sequence[Occurrence],
+        state: Mapping[str, Any] | None = None,
+        *,
+        event_type: str,
     ) -> list[Receipt]:
-        """Store events and the trigger's new state; one receipt each. Its return is the acknowledgement."""
+        """Store events and the trigger's new state; one receipt each. Its return is the acknowledgement.
+
+        ``event_type`` is the CloudEvents type of occurrences that name none.
+        """
         if self._intake is None:
             raise RuntimeError("the bus is not open yet")
-        return await self._intake(source, occurrences, state)
+        return await self._intake(source, occurrences, state, event_type)
 
     @property
     def has_listeners(self) -> bool:

@@ -102,6 +102,8 @@ class CompiledFlow:
             if concurrency is not None and concurrency.key is not None
             else None
         )
+        self.shows_execution = "execution" in repr(flow)
+        """Whether any expression may name ``execution``; made for each run only then."""
         self.names: dict[str, Any] = {
             "id": flow.id,
             "namespace": flow.namespace,

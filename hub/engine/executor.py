@@ -139,13 +139,15 @@ class Executor:
             trigger=await self.services.payloads.unpack(execution.trigger_data or {}),
             started_at=self._started_at,
             stored=stored,
+            shows_execution=self.flow.shows_execution,
         )
         flow = self.flow.flow
-        try:
-            scope.names["vars"] = await self.flow.variables.render(scope.names, self.services.vault)
-        except HubError as error:
-            await self._finish(ExecutionState.FAILED, f"variables: {error.message}")
-            return
+        if flow.variables:
+            try:
+                scope.names["vars"] = await self.flow.variables.render(scope.names, self.services.vault)
+            except HubError as error:
+                await self._finish(ExecutionState.FAILED, f"variables: {error.message}")
+                return
         more = bool(flow.errors or flow.finally_)
         main = await self._sequence(flow.tasks, scope, leave_last=not more)
         end = main

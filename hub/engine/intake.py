@@ -7,6 +7,7 @@ trigger may acknowledge its source as soon as it returns. Starting the execution
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 from hub.config.inputs import resolve_inputs
@@ -49,7 +50,11 @@ class Intake:
         return known.state if known else {}
 
     async def __call__(
-        self, source: TriggerKey, occurrences: Sequence[Occurrence], state: Mapping[str, Any] | None
+        self,
+        source: TriggerKey,
+        occurrences: Sequence[Occurrence],
+        state: Mapping[str, Any] | None,
+        event_type: str,
     ) -> list[Receipt]:
         """Store events and the trigger's new state in one transaction; one receipt each.
 
@@ -60,14 +65,16 @@ class Intake:
         trigger = flow.triggers.get(source.trigger)
         if trigger is None:
             raise NotFound(f"flow {source.flow_key} has no trigger {source.trigger}")
-        arrivals = [await self._arrival(flow, trigger, source, occurrence) for occurrence in occurrences]
+        now = self._services.clock.now()
+        arrivals = [
+            await self._arrival(flow, trigger, source, occurrence, now, event_type)
+            for occurrence in occurrences
+        ]
         move = None
         if state is not None:
             known = self._states.get(source, TriggerState())
             move = TriggerMove(source, state, known.version)
-        accepted = await self._services.storage.accept(
-            arrivals, at=self._services.clock.now(), move=move, claim=self._has_room()
-        )
+        accepted = await self._services.storage.accept(arrivals, at=now, move=move, claim=self._has_room())
         if move is not None:
             self._states[source] = TriggerState(move.state, move.expected + 1)
         for item in accepted:
@@ -104,7 +111,7 @@ class Intake:
                 trigger = next(iter(flow.triggers))
             data = self._as_seen(flow, trigger, data)
             source = TriggerKey(*key, trigger or "manual")
-            event = self._event(source, Occurrence(data, type="hub.manual.started"), new_id())
+            event = self._event(source, Occurrence(data), new_id(), now, "hub.manual.started")
         new = NewExecution(
             id=new_id(),
             flow=key,
@@ -135,20 +142,22 @@ class Intake:
         return data
 
     async def _arrival(
-        self, flow: CompiledFlow, trigger: CompiledTrigger, source: TriggerKey, occurrence: Occurrence
+        self,
+        flow: CompiledFlow,
+        trigger: CompiledTrigger,
+        source: TriggerKey,
+        occurrence: Occurrence,
+        now: datetime,
+        event_type: str,
     ) -> Arrival:
         event_id = new_id()
-        verdict, executions = await self._judge(flow, trigger, source, occurrence)
-        event = self._event(source, occurrence, event_id)
-        packed = await self._services.payloads.pack(f"event-{event_id}", event.data)
-        if packed is not event.data:
-            event = self._event(source, occurrence, event_id, packed)
+        verdict, executions = await self._judge(flow, trigger, source, occurrence, now)
+        packed = await self._services.payloads.pack(f"event-{event_id}", occurrence.data)
+        event = self._event(source, occurrence, event_id, now, event_type, packed)
         delivery = None
         if occurrence.delivery is not None:
             given = occurrence.delivery
-            delivery = DeliveryKey(
-                str(source), given.key, given.body_hash, self._services.clock.now() + given.window
-            )
+            delivery = DeliveryKey(str(source), given.key, given.body_hash, now + given.window)
         return Arrival(
             executions=executions, event=event, delivery=delivery, verdicts=(verdict,) if verdict else ()
         )
@@ -158,13 +167,15 @@ class Intake:
         source: TriggerKey,
         occurrence: Occurrence,
         event_id: str,
+        now: datetime,
+        event_type: str,
         data: Mapping[str, Any] | None = None,
     ) -> Event:
         return Event(
             id=event_id,
             source=f"/{source}",
-            type=occurrence.type or "hub.event",
-            time=occurrence.time or self._services.clock.now(),
+            type=occurrence.type or event_type,
+            time=occurrence.time or now,
             namespace=source.namespace,
             flow=source.flow,
             trigger=source.trigger,
@@ -173,7 +184,12 @@ class Intake:
         )
 
     async def _judge(
-        self, flow: CompiledFlow, trigger: CompiledTrigger, source: TriggerKey, occurrence: Occurrence
+        self,
+        flow: CompiledFlow,
+        trigger: CompiledTrigger,
+        source: TriggerKey,
+        occurrence: Occurrence,
+        now: datetime,
     ) -> tuple[Verdict | None, tuple[NewExecution, ...]]:
         """Whether the event starts the flow; a verdict says why not."""
         scope = {
@@ -200,7 +216,7 @@ class Intake:
             id=new_id(),
             flow=source.flow_key,
             revision=flow.revision,
-            created_at=self._services.clock.now(),
+            created_at=now,
             trigger=source.trigger,
             inputs=inputs,
             labels=flow.flow.labels,

@@ -46,8 +46,9 @@ def top_scope(
     trigger: Mapping[str, Any],
     started_at: datetime,
     stored: Mapping[str, TaskRun],
+    shows_execution: bool,
 ) -> RunScope:
-    """The names every task of an execution sees."""
+    """The names every task of an execution sees; ``execution`` only where the flow names it."""
     execution = claim.execution
     names: dict[str, Any] = {
         "inputs": execution.inputs,
@@ -55,11 +56,12 @@ def top_scope(
         "trigger": trigger,
         "flow": flow,
         "labels": execution.labels,
-        "execution": {
+    }
+    if shows_execution:
+        names["execution"] = {
             "id": execution.id,
             "createdAt": iso(execution.created_at),
             "startedAt": iso(started_at),
             "trigger": execution.trigger,
-        },
-    }
+        }
     return RunScope(names, {}, "", stored)

@@ -238,10 +238,10 @@ async def _one_attempt(live: LiveRun, scope: RunScope) -> Any:
             deadline = await _deadline(live, length)
         component = task.ready or await _component(live, scope)
         ctx = RunningTask(executor, live, scope)
+        if deadline is None:
+            return await _run(task, component, ctx)
         async with asyncio.timeout_at(deadline):
-            if task.is_async:
-                return await component.run(ctx)
-            return await asyncio.to_thread(component.run, ctx)
+            return await _run(task, component, ctx)
     except (Wait, Skip):
         raise
     except Fail as fail:
@@ -262,6 +262,12 @@ async def _one_attempt(live: LiveRun, scope: RunScope) -> Any:
         # a task's own failure must not become the hub's
         log.debug("task raised", execution=executor.execution_id, task=live.path, exc_info=True)
         raise _Problem(f"{type(error).__name__}: {error}" if str(error) else type(error).__name__) from error
+
+
+async def _run(task: CompiledTask, component: Task, ctx: RunningTask) -> Any:
+    if task.is_async:
+        return await component.run(ctx)
+    return await asyncio.to_thread(component.run, ctx)
 
 
 def _length(value: Any) -> timedelta:

@@ -218,13 +218,7 @@ class BusEmit:
         self, occurrences: Sequence[Occurrence] | Occurrence, *, state: Mapping[str, Any] | None = None
     ) -> list[Receipt]:
         several = [occurrences] if isinstance(occurrences, Occurrence) else list(occurrences)
-        named = [
-            one
-            if one.type is not None
-            else Occurrence(one.data, self._event_type, one.subject, one.time, one.delivery)
-            for one in several
-        ]
-        return await self._bus.publish(self._source, named, state)
+        return await self._bus.publish(self._source, several, state, event_type=self._event_type)
 
 
 class RunningTrigger(TriggerContext):

@@ -49,7 +49,11 @@ class Writer:
     def __init__(self, connect: Callable[[], sqlite3.Connection], *, queue_limit: int) -> None:
         self._connect = connect
         self._limit = queue_limit
-        self._jobs: queue.SimpleQueue[Job[Any] | None] = queue.SimpleQueue()
+        self._jobs: queue.SimpleQueue[list[Job[Any]] | None] = queue.SimpleQueue()
+        # jobs of this turn of the loop, handed over together: waking the thread for each would cost both
+        # sides more than the commit they share
+        self._gathered: list[Job[Any]] = []
+        self._waiting = 0
         self._loop = asyncio.get_running_loop()
         self._thread = threading.Thread(target=self._main, name="sqlite-writer", daemon=True)
         self._opened: asyncio.Future[None] = self._loop.create_future()
@@ -64,6 +68,7 @@ class Writer:
         """Commit what waits, close the connection and end the thread."""
         if not self._closed:
             self._closed = True
+            self._hand_over()
             self._jobs.put(None)
             await asyncio.to_thread(self._thread.join)
 
@@ -74,16 +79,27 @@ class Writer:
         """
         if self._closed:
             raise StorageUnavailable("the storage is closed")
-        if self._jobs.qsize() >= self._limit:
+        if self._waiting >= self._limit:
             raise StorageOverloaded(f"{self._limit} writes are waiting")
         future: asyncio.Future[Answer] = self._loop.create_future()
-        self._jobs.put(Job(kind, work, future))
+        self._gather(Job(kind, work, future))
         return future
 
     def submit_soon(self, kind: Kind[Any], work: Any) -> None:
         """Queue a write nobody waits for."""
         if not self._closed:
-            self._jobs.put(Job(kind, work, None))
+            self._gather(Job(kind, work, None))
+
+    def _gather(self, job: Job[Any]) -> None:
+        if not self._gathered:
+            self._loop.call_soon(self._hand_over)
+        self._gathered.append(job)
+        self._waiting += 1
+
+    def _hand_over(self) -> None:
+        if self._gathered:
+            self._jobs.put(self._gathered)
+            self._gathered = []
 
     def _main(self) -> None:
         try:
@@ -98,21 +114,21 @@ class Writer:
             jobs, more = self._collect()
             if jobs:
                 self._commit(connection, jobs)
-                self._tell(functools.partial(_answer, jobs))
+                self._tell(functools.partial(self._answer, jobs))
         connection.close()
 
     def _collect(self) -> tuple[list[Job[Any]], bool]:
         """Wait for a job and take all that wait with it; False at the end."""
-        job = self._jobs.get()
+        handed = self._jobs.get()
         jobs: list[Job[Any]] = []
         while True:
-            if job is None:
+            if handed is None:
                 return jobs, False
-            jobs.append(job)
+            jobs += handed
             if len(jobs) >= _MOST_PER_COMMIT:
                 return jobs, True
             try:
-                job = self._jobs.get_nowait()
+                handed = self._jobs.get_nowait()
             except queue.Empty:
                 return jobs, True
 
@@ -142,22 +158,22 @@ class Writer:
                 connection.execute("ROLLBACK")
             raise
 
+    def _answer(self, jobs: list[Job[Any]]) -> None:
+        self._waiting -= len(jobs)
+        for job in jobs:
+            if job.future is None or job.future.done():
+                continue
+            if job.error is not None:
+                job.future.set_exception(job.error)
+            else:
+                job.future.set_result(job.answer)
+
     def _tell(self, callback: Callable[[], object]) -> None:
         try:
             self._loop.call_soon_threadsafe(callback)
         except RuntimeError:
             # the loop is gone: nobody is left to hear the answer
             self._closed = True
-
-
-def _answer(jobs: list[Job[Any]]) -> None:
-    for job in jobs:
-        if job.future is None or job.future.done():
-            continue
-        if job.error is not None:
-            job.future.set_exception(job.error)
-        else:
-            job.future.set_result(job.answer)
 
 
 def _plain(error: Exception) -> Exception:

@@ -1,0 +1,380 @@
+"""The cases: each measures the hub and its bare limit in turn, several times, and gives medians."""
+
+from __future__ import annotations
+
+import json
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from http.client import HTTPConnection
+from pathlib import Path
+from typing import Any
+
+from bench.subjects import folder, free_port, hub, memory_mib, python, server
+
+_ONE = """id: one
+namespace: bench
+triggers:
+  - {id: hook, type: webhook, key: k}
+tasks:
+  - {id: answer, type: return, value: "{{ trigger.body.n }}"}
+"""
+_LOOP = """id: loop
+namespace: bench
+inputs: [{id: values, type: JSON}]
+tasks:
+  - id: each
+    type: flow.loop
+    values: "{{ inputs.values }}"
+    concurrencyLimit: 32
+    tasks:
+      - {id: answer, type: return, value: "{{ item.index }}"}
+"""
+_SCRIPT = 'x=1\necho "hello $x"\n'
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table; ``aim`` says what ``ratio`` should be."""
+
+    case: str
+    what: str
+    hub: float
+    bare: float | None
+    unit: str
+    ratio: float | None = None
+    aim: str = ""
+    holds: bool | None = None
+
+
+@dataclass(frozen=True)
+class Options:
+    command: str
+    rounds: int
+    quick: bool
+
+
+def _median(values: list[float]) -> float:
+    return statistics.median(values)
+
+
+def webhook(options: Options) -> list[Row]:
+    """(a) webhook to durable SUCCESS of a one-task flow at 1 and 32 connections."""
+    rows: list[Row] = []
+    flushes = [float(_flush_ms()) for _ in range(3)]
+    for connections, requests in (
+        (32, 4000 if options.quick else 20000),
+        (1, 300 if options.quick else 1000),
+    ):
+        ours: list[dict[str, Any]] = []
+        bare: list[dict[str, Any]] = []
+        for _ in range(options.rounds):
+            bare.append(_bare_load(connections, requests))
+            ours.append(_hub_load(options, connections, requests))
+        for found in ours:
+            if set(found["statuses"]) != {"202"}:
+                raise SystemExit(f"answers other than 202: {found['statuses']}")
+        rate, limit = _median([f["perSecond"] for f in ours]), _median([f["perSecond"] for f in bare])
+        if connections == 32:
+            rows.append(
+                Row(
+                    "a",
+                    "executions/s, 32 connections",
+                    rate,
+                    limit,
+                    "/s",
+                    rate / limit,
+                    ">= 0.40",
+                    rate / limit >= 0.4,
+                )
+            )
+            slow, floor = _median([f["p99"] for f in ours]), _median([f["p99"] for f in bare])
+            rows.append(
+                Row(
+                    "a",
+                    "answer p99, 32 connections",
+                    slow,
+                    floor,
+                    "ms",
+                    slow / floor,
+                    "<= 4",
+                    slow / floor <= 4,
+                )
+            )
+        else:
+            flush = _median(flushes)
+            rows.append(Row("a", "executions/s, 1 connection", rate, limit, "/s", rate / limit))
+            aim = 4 * flush + 3
+            one = _one_by_one(options)
+            rows.append(
+                Row(
+                    "a",
+                    "POST to SUCCESS, 1 connection",
+                    one,
+                    flush,
+                    "ms",
+                    one / aim,
+                    "<= 4 flushes + 3 ms",
+                    one <= aim,
+                )
+            )
+    return rows
+
+
+def _flush_ms() -> float:
+    """What one small flush costs here."""
+    with folder() as data:
+        import os
+
+        handle = os.open(data / "flush", os.O_WRONLY | os.O_CREAT)
+        times = []
+        for _ in range(200):
+            os.write(handle, b"x" * 4096)
+            began = time.perf_counter()
+            os.fdatasync(handle)
+            times.append(time.perf_counter() - began)
+        os.close(handle)
+    return _median(times) * 1000
+
+
+def _bare_load(connections: int, requests: int) -> dict[str, Any]:
+    with folder() as data:
+        port = str(free_port())
+        with server("bench.bare.webhook", str(data / "bare.db"), port):
+            python("bench.load", "127.0.0.1", port, "/hook", "/count", "4", "200")
+            text = python("bench.load", "127.0.0.1", port, "/hook", "/count", str(connections), str(requests))
+            found: dict[str, Any] = json.loads(text)
+            return found
+
+
+def _hub_load(options: Options, connections: int, requests: int) -> dict[str, Any]:
+    with folder() as data:
+        _write_flow(data, _ONE)
+        with hub(data, data / "flows", options.command) as running:
+            path = "/api/v1/webhooks/bench/one/k"
+            count = "/api/v1/executions?state=SUCCESS&limit=1&count=true"
+            port = str(running.port)
+            python("bench.load", "127.0.0.1", port, path, count, "4", "200")
+            text = python("bench.load", "127.0.0.1", port, path, count, str(connections), str(requests))
+            found: dict[str, Any] = json.loads(text)
+            return found
+
+
+def _one_by_one(options: Options) -> float:
+    """Milliseconds from POST until a SUCCESS is read back, one at a time on one connection."""
+    with folder() as data:
+        _write_flow(data, _ONE)
+        with hub(data, data / "flows", options.command) as running:
+            connection = HTTPConnection("127.0.0.1", running.port)
+
+            def call(method: str, path: str, body: str | None = None) -> Any:
+                connection.request(method, path, body, {"Content-Type": "application/json"} if body else {})
+                return json.loads(connection.getresponse().read())
+
+            times: list[float] = []
+            for number in range(110):
+                began = time.perf_counter()
+                answer = call("POST", "/api/v1/webhooks/bench/one/k", json.dumps({"n": number}))
+                while call("GET", f"/api/v1/executions/{answer['executionIds'][0]}")["state"] != "SUCCESS":
+                    pass
+                times.append((time.perf_counter() - began) * 1000)
+            connection.close()
+            return _median(times[10:])
+
+
+def _write_flow(data: Path, source: str) -> None:
+    (data / "flows").mkdir(exist_ok=True)
+    name = source.split("\n", 1)[0].removeprefix("id: ")
+    (data / "flows" / f"{name}.hub.yaml").write_text(source)
+
+
+def sequence(options: Options) -> list[Row]:
+    """(b) 100 tasks one after another."""
+    tasks = "\n".join(
+        f'  - {{id: t{n}, type: return, value: "{{{{ inputs.n + {n} }}}}"}}' for n in range(100)
+    )
+    source = f"id: seq\nnamespace: bench\ninputs: [{{id: n, type: INT, defaults: 1}}]\ntasks:\n{tasks}\n"
+    ours, bare = [], []
+    with folder() as data:
+        _write_flow(data, source)
+        with hub(data, data / "flows", options.command) as running:
+            running.run_flow("seq", {})
+            for _ in range(max(options.rounds * 3, 5)):
+                bare.append(_bare_sequence(100, 1))
+                ours.append(_took(running.run_flow("seq", {})))
+    took, limit = _median(ours) * 1000, _median(bare) * 1000
+    return [Row("b", "100 tasks in sequence", took, limit, "ms", took / limit, "<= 2.5", took / limit <= 2.5)]
+
+
+def _took(execution: dict[str, Any]) -> float:
+    from datetime import datetime
+
+    began = datetime.fromisoformat(execution["startedAt"])
+    return (datetime.fromisoformat(execution["endedAt"]) - began).total_seconds()
+
+
+def _bare_sequence(count: int, side_by_side: int) -> float:
+    with folder() as data:
+        return float(python("bench.bare.sequence", str(data / "bare.db"), str(count), str(side_by_side)))
+
+
+def loops(options: Options) -> list[Row]:
+    """(c) loops of 1,000, 10,000 and 100,000 items."""
+    rows: list[Row] = []
+    per_item: list[float] = []
+    for count in (1000, 10000) if options.quick else (1000, 10000, 100000):
+        ours, bare, memory = [], [], 0.0
+        for _ in range(1 if count > 10000 else options.rounds):
+            bare.append(_bare_sequence(count, 32))
+            with folder() as data:
+                _write_flow(data, _LOOP)
+                with hub(data, data / "flows", options.command) as running:
+                    ours.append(_took(running.run_flow("loop", {"values": list(range(count))})))
+                    memory = max(memory, memory_mib(running.process.pid, "VmHWM"))
+        rate, limit = count / _median(ours), count / _median(bare)
+        per_item.append(1 / rate)
+        rows.append(
+            Row(
+                "c",
+                f"loop items/s, {count:,} items",
+                rate,
+                limit,
+                "/s",
+                rate / limit,
+                ">= 0.3",
+                rate / limit >= 0.3,
+            )
+        )
+        rows.append(
+            Row("c", f"largest memory, {count:,} items", memory, None, "MiB", None, "< 300", memory < 300)
+        )
+    growth = per_item[-1] / per_item[0]
+    rows.append(
+        Row(
+            "c",
+            "time per item, largest to smallest loop",
+            per_item[-1] * 1e6,
+            per_item[0] * 1e6,
+            "µs",
+            growth,
+            "flat",
+            growth < 1.5,
+        )
+    )
+    return rows
+
+
+def start(options: Options) -> list[Row]:
+    """(d) process start to first webhook answered, idle memory with 10 and with 10,000 flows."""
+    rows: list[Row] = []
+    ours, bare, idle, imports = [], [], [], []
+    with folder() as data:
+        _write_flow(data, _ONE)
+        for number in range(9):
+            (data / "flows" / f"f{number}.hub.yaml").write_text(_ONE.replace("id: one", f"id: f{number}", 1))
+        for _ in range(options.rounds + 2):
+            began = time.perf_counter()
+            imports.append(float(python("bench.bare.imports")) / 1024)
+            bare.append(time.perf_counter() - began)
+            began = time.perf_counter()
+            with hub(data, data / "flows", options.command) as running:
+                running.call("POST", "/api/v1/webhooks/bench/one/k", {"n": 1})
+                ours.append(time.perf_counter() - began)
+                idle.append(running.memory_mib())
+    took, limit = _median(ours) * 1000, _median(bare) * 1000
+    rows.append(
+        Row(
+            "d",
+            "start to first webhook answered",
+            took,
+            limit,
+            "ms",
+            took / limit,
+            "<= 2.5",
+            took / limit <= 2.5,
+        )
+    )
+    more = _median(idle) - _median(imports)
+    rows.append(
+        Row(
+            "d",
+            "idle memory, 10 flows",
+            _median(idle),
+            _median(imports),
+            "MiB",
+            more,
+            "<= 25 MiB above",
+            more <= 25,
+        )
+    )
+    if not options.quick:
+        rows += _many_flows(options)
+    return rows
+
+
+def _many_flows(options: Options) -> list[Row]:
+    with folder() as data:
+        (data / "flows").mkdir()
+        for number in range(10_000):
+            tasks = "\n".join(
+                f'  - id: t{n}\n    type: log\n    message: "{number} {{{{ inputs.name }}}} and {{{{ inputs.name | upper }}}}"'
+                for n in range(31)
+            )
+            (data / "flows" / f"f{number}.hub.yaml").write_text(
+                f"id: f{number}\nnamespace: bench\ninputs: [{{id: name, type: STRING, defaults: x}}]\n"
+                f"triggers:\n  - {{id: hook, type: webhook, key: k}}\ntasks:\n{tasks}\n"
+            )
+        with hub(data, data / "flows", options.command) as running:
+            first = running.ready_seconds
+        with hub(data, data / "flows", options.command) as running:
+            again, memory = running.ready_seconds, running.memory_mib()
+    return [
+        Row("d", "first load of 10,000 flows", first, None, "s", None, "< 60", first < 60),
+        Row("d", "ready with 10,000 known flows", again, None, "s", None, "< 5", again < 5),
+        Row("d", "idle memory, 10,000 flows", memory, None, "MiB", None, "< 300", memory < 300),
+    ]
+
+
+def scripts(options: Options) -> list[Row]:
+    """(e) script.shell at concurrency 1 and 8."""
+    rows: list[Row] = []
+    body = "\n".join(f"          {line}" for line in _SCRIPT.splitlines())
+    count = 100 if options.quick else 300
+    for side_by_side in (1, 8):
+        source = (
+            "id: shell\nnamespace: bench\ninputs: [{id: values, type: JSON}]\ntasks:\n  - id: each\n"
+            f'    type: flow.loop\n    values: "{{{{ inputs.values }}}}"\n    concurrencyLimit: {side_by_side}\n'
+            f"    tasks:\n      - id: sh\n        type: script.shell\n        script: |\n{body}\n"
+        )
+        ours, bare = [], []
+        with folder() as data:
+            _write_flow(data, source)
+            with hub(data, data / "flows", options.command) as running:
+                running.run_flow("shell", {"values": list(range(20))})
+                for _ in range(options.rounds):
+                    bare.append(float(python("bench.bare.spawn", _SCRIPT, str(count), str(side_by_side))))
+                    ours.append(_took(running.run_flow("shell", {"values": list(range(count))})))
+        rate, limit = count / _median(ours), count / _median(bare)
+        rows.append(
+            Row(
+                "e",
+                f"scripts/s, {side_by_side} at a time",
+                rate,
+                limit,
+                "/s",
+                rate / limit,
+                ">= 0.5",
+                rate / limit >= 0.5,
+            )
+        )
+    return rows
+
+
+CASES: dict[str, Callable[[Options], list[Row]]] = {
+    "a": webhook,
+    "b": sequence,
+    "c": loops,
+    "d": start,
+    "e": scripts,
+}
