@@ -27,6 +27,7 @@ from hub.engine.node import Node
 from hub.engine.payloads import Payloads
 from hub.engine.secrets import SecretVault
 from hub.engine.services import Services
+from hub.engine.timer import WallTimer
 from hub.errors import InvalidSettings, PluginError, StorageLocked
 from hub.expressions import builtin_functions
 from hub.model.ids import new_id
@@ -123,6 +124,7 @@ async def open_node(
             functions=functions,
             work_dir=work_dir,
             instance=_instance(place.data_dir),
+            timer=WallTimer(clock),
         )
         await _end_leftovers(registry, services.instance)
         yield Node(services, folders=folders, most_executions=place.settings.limits.max_concurrent_executions)

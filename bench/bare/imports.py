@@ -7,7 +7,6 @@ import sqlite3  # noqa: F401
 
 import aiohttp.web  # noqa: F401
 import click  # noqa: F401
-import cron_converter  # noqa: F401
 import orjson  # noqa: F401
 import pluggy  # noqa: F401
 import prometheus_client  # noqa: F401

@@ -148,13 +148,19 @@ class FlowCatalog:
             self._compiled.popitem(last=False)
 
     def _carry_enabled(self, known: FlowRecord | None, loaded: LoadedFlow) -> Mapping[str, Any]:
-        """Keep a trigger's enabled time over revisions; what was off or new starts now."""
-        before: Mapping[str, Any] = {}
+        """Keep a trigger's enabled time over revisions; what was off, new or changed starts now."""
+        since: Mapping[str, Any] = {}
+        before: dict[str, TriggerDeclaration] = {}
         if known is not None and not known.disabled:
-            off = {trigger.id for trigger in triggers_of(known.summary) if trigger.disabled}
-            before = {k: v for k, v in known.summary.get(_ENABLED_SINCE, {}).items() if k not in off}
+            since = known.summary.get(_ENABLED_SINCE, {})
+            before = {one.id: one for one in triggers_of(known.summary) if not one.disabled}
         now = iso(self._services.clock.now())
-        return {trigger.id: before.get(trigger.id, now) for trigger in loaded.flow.triggers}
+        carried: dict[str, Any] = {}
+        for trigger in loaded.flow.triggers:
+            old = before.get(trigger.id)
+            same = old is not None and (old.type, old.properties) == (trigger.type, trigger.properties)
+            carried[trigger.id] = since.get(trigger.id, now) if same else now
+        return carried
 
     def _tell(self, key: FlowKey) -> None:
         for callback in self._changed:

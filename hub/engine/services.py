@@ -12,6 +12,7 @@ from hub.bus import Bus
 from hub.clock import Clock
 from hub.engine.payloads import Payloads
 from hub.engine.secrets import SecretVault
+from hub.engine.timer import WallTimer
 from hub.expressions import FunctionTable
 from hub.plugin.storage import Storage
 from hub.registry import Registry
@@ -52,4 +53,6 @@ class Services:
     """Where task runs get their working folders."""
     instance: str
     """Names this installation in the environment of every process it starts."""
+    timer: WallTimer
+    """Waits for moments of the wall clock."""
     shared: SharedResources = field(default_factory=SharedResources)

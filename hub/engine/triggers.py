@@ -35,8 +35,6 @@ T = TypeVar("T")
 
 _FIRST_BACKOFF = 0.5
 _LONGEST_BACKOFF = 60.0
-_LOOK_AGAIN = 1.0
-"""Seconds between looks at the wall clock, so that a jump is noticed."""
 
 
 @dataclass(slots=True)
@@ -243,8 +241,7 @@ class RunningTrigger(TriggerContext):
         return self._services.clock.now()
 
     async def sleep_until(self, moment: datetime) -> None:
-        left = (moment - self._services.clock.now()).total_seconds()
-        await asyncio.sleep(min(max(left, 0.0), _LOOK_AGAIN))
+        await self._services.timer.wait_until(moment)
 
     async def render(self, text: str, data: Mapping[str, Any]) -> Any:
         field = self._fields.get(text)

@@ -1,0 +1,1 @@
+"""The built-in plugin ``schedule``: planned times become events."""
