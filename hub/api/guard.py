@@ -114,8 +114,8 @@ class Guard:
             return await handler(request)
         except HubError as error:
             return answer_for(error, self._node.services.vault)
-        except web.HTTPRequestEntityTooLarge as error:
-            return error_answer(413, "too_large", f"the body is larger than {error.max_size} bytes")  # type: ignore[attr-defined]
+        except web.HTTPRequestEntityTooLarge:
+            return error_answer(413, "too_large", f"the body is larger than {request.client_max_size} bytes")
         except web.HTTPMethodNotAllowed as error:
             allowed = ", ".join(sorted(error.allowed_methods))
             return error_answer(

@@ -17,11 +17,12 @@ _PATH = "/api/v1/webhooks/{namespace}/{flow}/{key}"
 
 async def receive(call: Call) -> web.Response:
     request, path = call.request, call.path
+    if not call.node.is_ready:
+        # before anything else: a flow that is not loaded yet must not look like one that does not exist
+        return error_answer(503, "not_ready", "the hub is starting or stopping", headers={"Retry-After": "1"})
     listening = await call.node.triggers.receiver(FlowKey(path["namespace"], path["flow"]), path["key"])
     if listening is None:
         return error_answer(404, "not_found", "no webhook listens here")
-    if not call.node.is_ready:
-        return error_answer(503, "not_ready", "the hub is starting or stopping", headers={"Retry-After": "1"})
     asked = HttpRequest(
         method=request.method,
         headers=_joined(request.headers),

@@ -239,7 +239,8 @@ class _FlowReader:
         )
         self._reading.nodes[id(declaration)] = node
         if component is not None:
-            self._components.check(component, node, properties, TASK_KEYS, children, f'task "{task_id}"')
+            owner = f'task "{task_id}"' if task_id else "a task"
+            self._components.check(component, node, properties, TASK_KEYS, children, owner)
         return declaration
 
     def _trigger(self, node: Node, ids: dict[str, Node]) -> TriggerDeclaration | None:
@@ -265,7 +266,8 @@ class _FlowReader:
         )
         self._reading.nodes[id(declaration)] = node
         if component is not None:
-            self._components.check(component, node, properties, TRIGGER_KEYS, (), f'trigger "{trigger_id}"')
+            owner = f'trigger "{trigger_id}"' if trigger_id else "a trigger"
+            self._components.check(component, node, properties, TRIGGER_KEYS, (), owner)
         return declaration
 
     def _unknown_type(
@@ -284,11 +286,10 @@ class _FlowReader:
     def _retry(self, node: Node | None) -> RetryPolicy | None:
         if node is None:
             return None
+        given = node.get("type")
+        kind = self._enum(RetryType, given, RetryType.CONSTANT.value)
         found = self._components.model(Retry, node, "retry")
-        if found is None:
-            return None
-        kind = self._enum(RetryType, node.get("type"), found.type)
-        if kind is None:
+        if found is None or kind is None:
             return None
         if kind is RetryType.RANDOM and found.max_interval is None:
             self._reading.at(node, "a random retry needs maxInterval", "add maxInterval: PT30S")

@@ -41,6 +41,8 @@ class Dispatcher:
         self._tasks: set[asyncio.Task[None]] = set()
         self._suspects: deque[Claim] = deque()
         self._recovered: set[str] = set()
+        # asked for between the claim and the first step: the executor is not there yet to be told
+        self._killed_early: dict[str, str] = {}
         self._backlog = False
         self._draining = False
         self._poke = asyncio.Event()
@@ -72,10 +74,12 @@ class Dispatcher:
         self._poke.set()
 
     def kill(self, execution_id: str, reason: str) -> None:
-        """Kill an execution if this node runs it."""
+        """Kill an execution that this node holds, or is about to begin."""
         executor = self._running.get(execution_id)
         if executor is not None:
             executor.kill(reason)
+        else:
+            self._killed_early[execution_id] = reason
 
     def executors(self) -> list[Executor]:
         """The executors of this node."""
@@ -184,6 +188,9 @@ class Dispatcher:
             return
         executor = Executor(claim, flow, self._services, start=self.take, wake=self.wake)
         self._running[execution.id] = executor
+        early = self._killed_early.pop(execution.id, None)
+        if early is not None:
+            executor.kill(early)
         try:
             await executor.run()
         finally:

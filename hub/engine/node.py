@@ -71,7 +71,8 @@ class Node:
         """Kill an execution wherever it stands. Raises ``NotFound``."""
         services = self.services
         execution = await services.storage.request_kill(execution_id, at=services.clock.now(), reason=reason)
-        self.dispatcher.kill(execution_id, reason)
+        if execution.state is ExecutionState.KILLING:
+            self.dispatcher.kill(execution_id, reason)
         self.dispatcher.poke()
         services.bus.tell("execution", execution_id, state=execution.state.value)
         return execution

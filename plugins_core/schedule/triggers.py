@@ -12,7 +12,7 @@ from functools import cached_property
 from typing import ClassVar, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from hub.plugin import (
     Delivery,
@@ -134,11 +134,12 @@ class CronSchedule(_Schedule):
             _zone(value)
         return value
 
-    @model_validator(mode="after")
-    def _can_fire(self) -> CronSchedule:
-        if "{{" not in self.cron and "{{" not in self.timezone:
-            self._plan  # noqa: B018 - raises what is wrong with it
-        return self
+    @field_validator("cron")
+    @classmethod
+    def _can_fire(cls, value: str) -> str:
+        if "{{" not in value:
+            Cron(value, ZoneInfo("UTC"))
+        return value
 
     @cached_property
     def _plan(self) -> Cron:

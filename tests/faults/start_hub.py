@@ -1,0 +1,113 @@
+"""Start the hub with one bug patched in: ``python start_hub.py BUG serve …``; ``none`` patches nothing.
+
+The bugs are what the kill -9 rounds must find. The hub itself holds no switch for any of them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import sys
+from typing import Any
+
+
+def answer_before_commit() -> None:
+    """The webhook answers while the event only waits to be stored."""
+    from hub.plugin import Accepted, Receipt
+    from plugins_core.sqlite.storage import SqliteStorage
+
+    store = SqliteStorage.accept
+    later: set[Any] = set()
+
+    async def accept(self: Any, arrivals: Any, **more: Any) -> Any:
+        async def soon() -> None:
+            await asyncio.sleep(0.15)
+            await store(self, arrivals, **{**more, "claim": False})
+
+        job = asyncio.ensure_future(soon())
+        later.add(job)
+        job.add_done_callback(later.discard)
+        return [
+            Accepted(
+                Receipt(one.event.id if one.event else "", tuple(new.id for new in one.executions)),
+                waiting=len(one.executions),
+            )
+            for one in arrivals
+        ]
+
+    SqliteStorage.accept = accept  # type: ignore[method-assign]
+
+
+def completed_not_skipped() -> None:
+    """Recovery runs completed tasks again."""
+    from hub.engine import executor
+
+    run = executor.run_task
+
+    async def run_task(self: Any, task: Any, scope: Any, stored: Any, **more: Any) -> Any:
+        forgotten = stored is not None and stored.state.is_terminal
+        return await run(self, task, scope, None if forgotten else stored, **more)
+
+    executor.run_task = run_task
+
+
+def unique_key_dropped() -> None:
+    """The table of known deliveries has lost its unique key."""
+    from plugins_core.sqlite import storage
+
+    connect = storage._connect_for_writing
+
+    def without_key(path: Any) -> sqlite3.Connection:
+        connection = connect(path)
+        columns = "scope, key, body_hash, event_id, expires_at"
+        connection.executescript(
+            f"BEGIN; CREATE TABLE kept AS SELECT {columns} FROM delivery_keys; DROP TABLE delivery_keys;"
+            f" CREATE TABLE delivery_keys (scope, key, body_hash, event_id, expires_at);"
+            f" INSERT INTO delivery_keys SELECT {columns} FROM kept; DROP TABLE kept; COMMIT;"
+        )
+        return connection
+
+    storage._connect_for_writing = without_key
+
+
+def values_rendered_again() -> None:
+    """A loop's values are rendered anew on recovery instead of read."""
+    from hub.engine.task_runner import LiveRun
+
+    load = LiveRun.load_decisions
+
+    async def load_decisions(self: Any) -> None:
+        await load(self)
+        self.decisions.pop("$fields", None)
+
+    LiveRun.load_decisions = load_decisions  # type: ignore[method-assign]
+
+
+def no_flush() -> None:
+    """SQLite hands its writes to the system without flushing them."""
+    from plugins_core.sqlite import storage
+
+    connect = storage._connect_for_writing
+
+    def unflushed(path: Any) -> sqlite3.Connection:
+        connection = connect(path)
+        connection.execute("PRAGMA synchronous = OFF")
+        return connection
+
+    storage._connect_for_writing = unflushed
+
+
+BUGS = {
+    "none": lambda: None,
+    "answer-before-commit": answer_before_commit,
+    "completed-not-skipped": completed_not_skipped,
+    "unique-key-dropped": unique_key_dropped,
+    "values-rendered-again": values_rendered_again,
+    "no-flush": no_flush,
+}
+
+if __name__ == "__main__":
+    BUGS[sys.argv.pop(1)]()
+    from hub.cli import main
+
+    main()

@@ -1,0 +1,226 @@
+"""Scripts: outputs, environment, and the end of their whole process tree."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from hub.model.execution import ExecutionState
+from hub.testing import Harness, harness
+from plugins_core.script import processes
+from plugins_core.script.leftovers import end_leftovers
+from plugins_core.script.outputs import outputs_in_line, read_output_file
+
+pytestmark = pytest.mark.skipif(
+    not processes.HAS_PROC, reason="process trees are followed through /proc (Linux)"
+)
+
+
+@pytest.fixture
+async def hub(tmp_path: Path) -> AsyncIterator[Harness]:
+    async with harness(tmp_path) as hub:
+        yield hub
+
+
+async def run(hub: Harness, tasks: str) -> tuple[str, dict[str, object], list[str]]:
+    """The state, the last task's outputs and the log of a flow of these tasks."""
+    await hub.put(f"id: f\nnamespace: t\ntasks:\n{tasks}")
+    ended = await hub.run("t/f")
+    runs = list((await hub.task_runs(ended.id)).values())
+    lines = [line.message for line in await hub.logs(ended.id)]
+    return ended.state.value, dict(runs[-1].outputs or {}), lines
+
+
+async def test_outputs_come_from_the_file_and_from_marked_lines(hub: Harness) -> None:
+    tasks = """
+  - id: a
+    type: script.shell
+    script: |
+      echo hello
+      echo '::{"outputs": {"n": 3}}::'
+      echo "key=value = more" >> "$HUB_OUTPUT"
+"""
+    state, outputs, lines = await run(hub, tasks)
+    assert (state, lines) == ("SUCCESS", ["hello"])
+    assert outputs == {"exitCode": 0, "vars": {"n": 3, "key": "value = more"}}
+
+
+async def test_three_languages_pass_outputs_to_each_other(hub: Harness) -> None:
+    tasks = """
+  - id: sh
+    type: script.shell
+    script: echo "n=20" >> "$HUB_OUTPUT"
+  - id: py
+    type: script.python
+    env: {N: "{{ outputs.sh.vars.n }}"}
+    script: |
+      import json, os
+      json.dump({"n": int(os.environ["N"]) + 1}, open(os.environ["HUB_OUTPUT"], "w"))
+  - id: third
+    type: script.run
+    interpreter: [perl]
+    args: ["{{ outputs.py.vars.n }}"]
+    script: |
+      open(my $out, ">", $ENV{HUB_OUTPUT}); print $out "n=" . ($ARGV[0] * 2);
+"""
+    state, outputs, _ = await run(hub, tasks)
+    assert (state, outputs["vars"]) == ("SUCCESS", {"n": "42"})
+
+
+async def test_only_the_declared_environment_is_there(hub: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HUB_SECRET_X", "hidden")
+    monkeypatch.setenv("SOMETHING", "else")
+    tasks = "  - {id: a, type: script.run, command: [env], env: {MINE: '1'}}"
+    _, _, lines = await run(hub, tasks)
+    names = {line.split("=")[0] for line in lines}
+    assert names == {
+        "MINE", "PATH", "LANG", "HUB_EXECUTION_ID", "HUB_TASK_RUN_ID", "HUB_ATTEMPT", "HUB_IDEMPOTENCY_KEY",
+        "HUB_OUTPUT", "HUB_TASK_TOKEN",
+    }  # fmt: skip
+
+
+async def test_a_body_is_never_rendered(hub: Harness) -> None:
+    tasks = "  - {id: a, type: script.shell, script: \"echo '{{ .Names }}' '{% raw %}{{ inputs.x }}{% endraw %}'\"}"
+    _, _, lines = await run(hub, tasks)
+    assert lines == ["{{ .Names }} {{ inputs.x }}"]
+
+
+async def test_an_exit_code_fails_the_task_and_keeps_its_outputs(hub: Harness) -> None:
+    tasks = "  - {id: a, type: script.shell, script: 'echo k=1 > $HUB_OUTPUT; exit 9'}"
+    state, outputs, _ = await run(hub, tasks)
+    assert (state, outputs) == ("FAILED", {"exitCode": 9, "vars": {"k": "1"}})
+
+
+async def test_a_program_that_does_not_exist_is_named(hub: Harness) -> None:
+    _, _, lines = await run(hub, "  - {id: a, type: script.run, command: [no-such-program]}")
+    assert '"no-such-program" cannot be started' in lines[0]
+
+
+async def test_output_is_in_the_log_while_the_script_runs(hub: Harness) -> None:
+    await hub.put("id: f\nnamespace: t\ntasks: [{id: a, type: script.shell, script: 'echo first; sleep 30'}]")
+    with hub.node.services.bus.subscribe("logs") as news:
+        started = await hub.start("t/f")
+        async with asyncio.timeout(10):
+            await news.next()
+        assert [line.message for line in await hub.logs(started.id)] == ["first"]
+    await hub.node.kill(started.id)
+    await hub.ended(started.id)
+
+
+_STUBBORN = """
+import os, signal, subprocess, sys, time
+for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+    signal.signal(number, signal.SIG_IGN)
+if os.fork() == 0:
+    os.setsid()
+    if os.fork() == 0:
+        open(sys.argv[1], "a").write(f"{os.getpid()}\\n")
+        while True:
+            time.sleep(1)
+    os._exit(0)
+open(sys.argv[1], "a").write(f"{os.getpid()}\\n")
+while True:
+    time.sleep(1)
+"""
+
+
+def is_alive(pid: int) -> bool:
+    found = processes.process(pid)
+    return found is not None and not found.is_zombie
+
+
+async def until_written(path: Path, lines: int) -> list[int]:
+    async with asyncio.timeout(20):
+        while not path.exists() or len(path.read_text().splitlines()) < lines:
+            await asyncio.sleep(0.02)
+    return [int(line) for line in path.read_text().splitlines()]
+
+
+def _stubborn(pids: Path, timeout: str) -> str:
+    body = "\n".join(f"      {line}" for line in _STUBBORN.splitlines())
+    return (
+        f"id: f\nnamespace: t\ntasks:\n  - id: a\n    type: script.run\n    interpreter: [python3]\n    timeout: {timeout}\n"
+        f"    args: ['{pids}']\n    script: |\n{body}\n"
+    )
+
+
+async def test_a_tree_that_ignores_term_and_leaves_its_session_is_gone_after_its_timeout(
+    hub: Harness, tmp_path: Path
+) -> None:
+    await hub.put(_stubborn(tmp_path / "pids", "2s"))
+    began = time.monotonic()
+    ended = await hub.run("t/f")
+    assert ended.error is not None
+    assert "timed out" in ended.error
+    assert time.monotonic() - began < 2 + 7
+    pids = await until_written(tmp_path / "pids", 2)
+    assert not [pid for pid in pids if is_alive(pid)]
+
+
+async def test_a_kill_ends_the_whole_tree(hub: Harness, tmp_path: Path) -> None:
+    await hub.put(_stubborn(tmp_path / "pids", "1h"))
+    started = await hub.start("t/f")
+    pids = await until_written(tmp_path / "pids", 2)
+    await hub.node.kill(started.id)
+    async with asyncio.timeout(7):
+        assert (await hub.ended(started.id)).state is ExecutionState.KILLED
+    assert not [pid for pid in pids if is_alive(pid)]
+
+
+async def test_what_a_script_left_running_is_ended_with_it(hub: Harness, tmp_path: Path) -> None:
+    pids = tmp_path / "pids"
+    tasks = f"  - {{id: a, type: script.shell, script: 'setsid sleep 300 & echo $! > {pids}'}}"
+    state, _, _ = await run(hub, tasks)
+    [pid] = await until_written(pids, 1)
+    assert state == "SUCCESS"
+    assert not is_alive(pid)
+
+
+async def test_one_script_s_end_leaves_others_alone(hub: Harness, tmp_path: Path) -> None:
+    tasks = """
+  - id: both
+    type: flow.parallel
+    tasks:
+      - {id: quick, type: script.shell, script: 'sleep 300 & true'}
+      - {id: slow, type: script.shell, script: 'sleep 0.5; echo still here'}
+"""
+    state, _, lines = await run(hub, tasks)
+    assert (state, lines) == ("SUCCESS", ["still here"])
+
+
+async def test_leftovers_of_a_killed_hub_are_found_by_their_token() -> None:
+    env = {**os.environ, processes.TOKEN: "instance-1:run"}
+    ours = subprocess.Popen(["sh", "-c", "sleep 300 & exec sleep 300"], env=env, start_new_session=True)
+    other = subprocess.Popen(["sleep", "300"], env={**os.environ, processes.TOKEN: "instance-2:run"})
+    try:
+        reaper = asyncio.create_task(asyncio.to_thread(ours.wait))
+        assert await end_leftovers("instance-1") >= 1
+        await reaper
+        assert is_alive(other.pid)
+        assert not [
+            p for p in processes.process_table() if (processes.token_of(p) or "").startswith("instance-1:")
+        ]
+    finally:
+        other.kill()
+        other.wait()
+
+
+def test_a_line_that_only_looks_like_outputs_is_text() -> None:
+    assert outputs_in_line('::{"outputs": {"a": 1}}::') == {"a": 1}
+    for line in ('::{"outputs": 3}::', "::{oops}::", 'x ::{"outputs": {}}::', "plain"):
+        assert outputs_in_line(line) is None
+
+
+def test_a_bad_output_file_is_refused_with_its_line(tmp_path: Path) -> None:
+    path = tmp_path / "out"
+    path.write_text("a=1\nnonsense\n")
+    with pytest.raises(Exception, match="line 2: expected key=value"):
+        read_output_file(path)
+    path.write_text('{"a": [1, 2]}')
+    assert read_output_file(path) == {"a": [1, 2]}
