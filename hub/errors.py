@@ -24,8 +24,9 @@ Outcomes that a task raises (``Retry``, ``Skip``, ``Fail``, ``Wait``) are not er
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 
 class HubError(Exception):
@@ -112,9 +113,38 @@ class ExpressionLimit(ExpressionError):
 
 
 class MissingMember(ExpressionError):
-    """An expression names what the data does not hold; ``??``, ``default`` and ``is defined`` accept it."""
+    """An expression names what the data does not hold; ``??``, ``default`` and ``is defined`` accept it.
+
+    The near name is looked for only when somebody reads the hint: most of these are never shown.
+    """
 
     code = "missing_member"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        start: int = 0,
+        end: int = 0,
+        hint: str | None = None,
+        near: tuple[str, Iterable[object]] | None = None,
+    ) -> None:
+        self._near = near
+        self._hint: str | None = None
+        super().__init__(message, start=start, end=end, hint=hint)
+
+    @property
+    def hint(self) -> str | None:
+        if self._hint is None and self._near is not None:
+            name, known = self._near
+            self._near = None
+            short = [one for one in islice(known, 500) if isinstance(one, str) and len(one) <= 60]
+            self._hint = did_you_mean(name, short) if len(name) <= 60 else None
+        return self._hint
+
+    @hint.setter
+    def hint(self, hint: str | None) -> None:
+        self._hint = hint
 
 
 class PluginError(HubError):

@@ -8,8 +8,8 @@ from typing import Any
 
 from hub.errors import ExpressionError, did_you_mean
 from hub.expressions import nodes
-from hub.expressions.compile import check_arguments, spell
-from hub.expressions.functions import TEST_NAMES, FunctionTable
+from hub.expressions.compile import check_arguments, check_test, spell
+from hub.expressions.functions import FunctionTable
 from hub.expressions.nodes import Node, TemplateTree
 from hub.expressions.parse import parse_template
 from hub.expressions.shapes import (
@@ -54,7 +54,7 @@ def find_expressions_naming(text: str, names: frozenset[str]) -> list[tuple[int,
 
     Other languages use double braces too, so what does not parse as ours is none of ours.
     """
-    from hub.expressions.tokens import segments_of
+    from hub.expressions.tokens import LONGEST_TEMPLATE, tag_end
 
     if "{{" not in text:
         return []
@@ -65,13 +65,11 @@ def find_expressions_naming(text: str, names: frozenset[str]) -> list[tuple[int,
         raw = text.rfind("{%", 0, start)
         if raw >= 0 and _is_inside_raw(text, start):
             continue
-        closing = text.find("}}", start)
-        if closing < 0:
-            break
-        piece = text[start : closing + 2]
+        end = tag_end(text[: start + LONGEST_TEMPLATE], start)
+        if end < 0:
+            continue
         try:
-            tree = parse_template(piece)
-            list(segments_of(piece))
+            tree = parse_template(text[start:end])
         except ExpressionError:
             continue
         for part in tree.parts:
@@ -84,8 +82,8 @@ def find_expressions_naming(text: str, names: frozenset[str]) -> list[tuple[int,
                 None,
             )
             if named is not None:
-                found.append((start, closing + 2, named))
-                position = closing + 2
+                found.append((start, end, named))
+                position = end
                 break
     return found
 
@@ -300,15 +298,20 @@ class _Checker:
         words: list[str] = []
         rest: tuple[Any, ...] = ()
         first: Node = node
+        end = node.end
         while isinstance(first, nodes.Binary) and first.operator == "-":
-            name = _first_name(first.right)
-            path = nodes.constant_path(first.right)
+            right = _leftmost(first.right) if not words else first.right
+            name = _first_name(right)
+            path = nodes.constant_path(right)
+            end = right.end if not words else end
             if name is None or path is None or name.start != first.left.end + 1 or (words and len(path) > 1):
                 return False
             rest = path[1:] if not words else rest
             words.insert(0, name.name)
             first = first.left
         if not isinstance(first, nodes.Member) or not isinstance(first.key, nodes.Literal):
+            return False
+        if nodes.constant_path(first.of) is None:
             return False
         parent = _Checker(self._names, self._functions).shape(first.of)
         if not isinstance(parent, ObjectShape) or str(first.key.value) in parent.members:
@@ -320,7 +323,7 @@ class _Checker:
         self._find(
             f'a dash is a minus here: unknown {parent.noun} "{first.key.value}"',
             node.start,
-            node.end,
+            end,
             f"write {spelled}",
         )
         return True
@@ -340,8 +343,9 @@ class _Checker:
 
     def _filter(self, node: nodes.Filter) -> Shape:
         of = self.shape(node.of)
-        for argument in (*node.arguments, *(value for _, value in node.named)):
-            self.shape(argument)
+        given = [self.shape(argument) for argument in node.arguments]
+        for _, value in node.named:
+            self.shape(value)
         function = self._functions.filters.get(node.name)
         if function is None:
             self._find(
@@ -353,7 +357,7 @@ class _Checker:
             return ANY
         self._arguments(function, node)
         if node.name == "default":
-            return merge(of, self.shape(node.arguments[0])) if node.arguments else of
+            return merge(of, given[0]) if given else of
         if node.name in ("first", "last"):
             return of.item if isinstance(of, ListShape) else of if of == TEXT else ANY
         return function.gives
@@ -368,13 +372,10 @@ class _Checker:
         self.shape(node.of)
         for argument in node.arguments:
             self.shape(argument)
-        if node.name not in TEST_NAMES:
-            self._find(
-                f'unknown test "{node.name}"',
-                node.name_start,
-                node.name_start + len(node.name),
-                did_you_mean(node.name, TEST_NAMES),
-            )
+        try:
+            check_test(node)
+        except ExpressionError as error:
+            self._find(error.message, error.start, error.end, error.hint)
         return BOOLEAN
 
 
@@ -390,6 +391,17 @@ _LOOP = ObjectShape(
     },
     "member",
 )
+
+
+def _leftmost(node: Node) -> Node:
+    """What an expression begins with, below the filters, tests and operators that follow it."""
+    while True:
+        if isinstance(node, nodes.Filter | nodes.Test):
+            node = node.of
+        elif isinstance(node, nodes.Coalesce | nodes.Binary):
+            node = node.left
+        else:
+            return node
 
 
 def _first_name(node: Node) -> nodes.Name | None:

@@ -7,7 +7,7 @@ A template's own size bounds what runs once; loops and work on large values are 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Any
 
@@ -24,10 +24,10 @@ from hub.expressions.functions import (
 )
 from hub.expressions.nodes import Node
 from hub.expressions.parse import parse_template
-from hub.expressions.values import BINARY, LONGEST_TEXT, compare, kind_of, member, missing, to_text
+from hub.expressions.values import BINARY, LONGEST_TEXT, compare, finite, kind_of, member, missing, to_text
 from hub.model import jsontext
 
-MOST_STEPS = 50_000
+MOST_STEPS = 25_000
 MOST_SECONDS = 0.25
 _NO_ANSWERS: Mapping[Request, object] = {}
 
@@ -96,8 +96,12 @@ class Template:
                 return value
         try:
             return self._evaluate(_Frame(scope, answers))
+        except ExpressionError as error:
+            raise _at(error, nodes.Node(0, len(self.source))) from error.__cause__
         except RecursionError:
             raise ExpressionLimit("the value is nested too deep", end=len(self.source)) from None
+        except UnicodeError:
+            raise ExpressionError("the text holds half a character", end=len(self.source)) from None
 
 
 @lru_cache(maxsize=4096)
@@ -130,7 +134,14 @@ class _Compiler:
                 return lambda frame, out: _append(frame, out, text)
             case nodes.Output(value=value):
                 evaluate = self.expression(value)
-                return lambda frame, out: _append(frame, out, to_text(evaluate(frame)))
+
+                def emit(frame: _Frame, out: list[str]) -> None:
+                    try:
+                        _append(frame, out, to_text(evaluate(frame)))
+                    except ExpressionError as error:
+                        raise _at(error, part) from error.__cause__
+
+                return emit
             case nodes.If():
                 return self._if(part)
             case nodes.For():
@@ -155,7 +166,7 @@ class _Compiler:
         condition = self.expression(node.condition) if node.condition is not None else None
         body, otherwise = self.block(node.body), self.block(node.otherwise)
         weight = 1 + sum(1 for part in node.body for _ in nodes.walk(part))
-        targets, place = node.targets, node.values
+        targets, place, single = node.targets, node.values, len(node.targets) == 1
 
         uses_loop = any(
             isinstance(one, nodes.Name) and one.name == "loop"
@@ -165,20 +176,30 @@ class _Compiler:
 
         def emit(frame: _Frame, out: list[str]) -> None:
             outer = frame.names
-            items = list(_entries(values(frame), targets, place))
+            try:
+                items = _items(values(frame), targets, place)
+                if len(items) * weight > frame.steps:
+                    frame.charge(len(items) * weight)
+            except ExpressionLimit as error:
+                raise _at(error, node) from None
             # one mapping for all rounds: each round overwrites the names of the one before
             inner = dict(outer)
             frame.names = inner
             try:
                 if condition is not None:
-                    items = [item for item in items if _holds(frame, inner, item, condition, weight)]
+                    items = [item for item in items if _holds(frame, inner, targets, item, condition, weight)]
                 count = len(items)
                 for index, item in enumerate(items):
                     frame.charge(weight)
-                    inner.update(item)
+                    if single:
+                        inner[targets[0]] = item
+                    else:
+                        inner[targets[0]], inner[targets[1]] = item
                     if uses_loop:
                         inner["loop"] = _loop(index, count)
                     body(frame, out)
+            except ExpressionLimit as error:
+                raise _at(error, node) from None
             finally:
                 frame.names = outer
             if not items:
@@ -311,10 +332,12 @@ class _Compiler:
         def compute(frame: _Frame) -> Any:
             try:
                 result = operate(left(frame), right(frame))
+                if isinstance(result, str | list):
+                    frame.charge(len(result) // 1024)
             except ExpressionError as error:
                 raise _at(error, node) from error.__cause__
-            if isinstance(result, str | list):
-                frame.charge(len(result) // 1024)
+            except OverflowError:
+                raise _at(ExpressionError("the result is not a finite number"), node) from None
             return result
 
         return compute
@@ -333,11 +356,11 @@ class _Compiler:
             left = first(frame)
             for operator, operand, place in rest:
                 right = operand(frame)
-                if isinstance(left, str | list | dict):
-                    frame.charge(len(left) // 256)
-                if isinstance(right, str | list | dict):
-                    frame.charge(len(right) // 256)
                 try:
+                    if isinstance(left, str | list | dict):
+                        frame.charge(len(left) // 256)
+                    if isinstance(right, str | list | dict):
+                        frame.charge(len(right) // 256)
                     if not compare(operator, left, right):
                         return False
                 except ExpressionError as error:
@@ -385,7 +408,7 @@ class _Compiler:
             )
         arguments = [self.expression(argument) for argument in node.arguments]
         named = {name: self.expression(argument) for name, argument in node.named}
-        check_arguments(function, len(arguments), list(named), node)
+        check_arguments(function, len(arguments), [name for name, _ in node.named], node)
         if function.asks:
             return _asking(function, arguments, node)
         return _calling(function, arguments, named, node)
@@ -402,7 +425,7 @@ class _Compiler:
         of = self.expression(node.of)
         arguments = [self.expression(argument) for argument in node.arguments]
         named = {name: self.expression(argument) for name, argument in node.named}
-        check_arguments(function, len(arguments), list(named), node)
+        check_arguments(function, len(arguments), [name for name, _ in node.named], node)
         if node.name == "default":
             inner = of
 
@@ -417,6 +440,7 @@ class _Compiler:
     def _test(self, node: nodes.Test) -> Evaluate:
         of = self.expression(node.of)
         negated = node.negated
+        check_test(node)
         if node.name in ("defined", "undefined"):
             wanted = (node.name == "defined") is not negated
 
@@ -436,33 +460,35 @@ class _Compiler:
                 return test(of(frame), *[argument(frame) for argument in arguments]) is not negated
             except ExpressionError as error:
                 raise _at(error, node) from None
+            except OverflowError:
+                raise _at(ExpressionError("the number is too large"), node) from None
 
         return decide
 
 
-def _test_of(node: nodes.Test) -> Callable[..., bool]:
-    if node.name in TEST_OPERATORS:
-        operator, count = TEST_OPERATORS[node.name], 1
-
-        def test(value: Any, other: Any) -> bool:
-            return compare(operator, value, other)
-
-    elif node.name in TESTS:
-        test, count = TESTS[node.name]
-    else:
+def check_test(node: nodes.Test) -> None:
+    """Whether a test exists and its arguments fit. Raises ``ExpressionError``."""
+    if node.name not in TEST_NAMES:
         raise ExpressionError(
             f'unknown test "{node.name}"',
             start=node.name_start,
             end=node.name_start + len(node.name),
             hint=did_you_mean(node.name, TEST_NAMES),
         )
+    count = 1 if node.name in TEST_OPERATORS else TESTS[node.name][1] if node.name in TESTS else 0
     if len(node.arguments) != count:
         raise ExpressionError(
             f'the test "{node.name}" takes {count} argument{"s" if count != 1 else ""}',
             start=node.start,
             end=node.end,
         )
-    return test
+
+
+def _test_of(node: nodes.Test) -> Callable[..., bool]:
+    operator = TEST_OPERATORS.get(node.name)
+    if operator is None:
+        return TESTS[node.name][0]
+    return lambda value, other: compare(operator, value, other)
 
 
 def check_arguments(function: Function, count: int, named: list[str], node: Node) -> None:
@@ -475,8 +501,15 @@ def check_arguments(function: Function, count: int, named: list[str], node: Node
                 end=node.end,
                 hint=did_you_mean(name, function.named),
             )
-    total = count + len(named)
-    if total < function.least or (function.most is not None and total > function.most):
+        if named.count(name) > 1 or (name in function.order and function.order.index(name) < count):
+            raise ExpressionError(
+                f'"{function.name}" is given "{name}" twice', start=node.start, end=node.end
+            )
+    needed = all(
+        place < count or (function.order[place : place + 1] and function.order[place] in named)
+        for place in range(function.least)
+    )
+    if not needed or (function.most is not None and count > function.most):
         wanted = str(function.least)
         if function.most is None:
             wanted = f"at least {function.least}"
@@ -484,7 +517,9 @@ def check_arguments(function: Function, count: int, named: list[str], node: Node
             wanted = f"{function.least} to {function.most}"
         plural = "" if wanted == "1" else "s"
         raise ExpressionError(
-            f'"{function.name}" takes {wanted} argument{plural}, got {total}', start=node.start, end=node.end
+            f'"{function.name}" takes {wanted} argument{plural}, got {count + len(named)}',
+            start=node.start,
+            end=node.end,
         )
 
 
@@ -496,9 +531,13 @@ def _calling(
     def run(frame: _Frame) -> Any:
         given = [argument(frame) for argument in arguments]
         more = {name: argument(frame) for name, argument in named.items()}
-        frame.charge(1 + _size(given[0]) // 64 if given else 1)
         try:
+            frame.charge(1 + _size(given[0]) if given else 1)
             result = call(*given, **more)
+            if isinstance(result, str | list):
+                frame.charge(len(result) // 64)
+            elif isinstance(result, int | float):
+                finite(result)
         except ExpressionError as error:
             raise _at(error, node) from error.__cause__
         except (NeedsAnswer, RecursionError):
@@ -508,15 +547,16 @@ def _calling(
             raise ExpressionError(
                 f'"{function.name}" failed: {type(error).__name__}: {error}', start=node.start, end=node.end
             ) from error
-        if isinstance(result, str | list):
-            frame.charge(len(result) // 64)
         return result
 
     return run
 
 
 def _size(value: Any) -> int:
-    return len(value) if isinstance(value, str | list | dict) else 0
+    """What going over a value costs, in steps."""
+    if isinstance(value, str):
+        return len(value) // 64
+    return len(value) // 2 if isinstance(value, list | dict) else 0
 
 
 def _asking(function: Function, arguments: list[Evaluate], node: Node) -> Evaluate:
@@ -539,31 +579,33 @@ def _append(frame: _Frame, out: list[str], text: str) -> None:
     out.append(text)
 
 
-def _entries(value: Any, targets: tuple[str, ...], place: Node) -> Iterator[dict[str, Any]]:
-    """What each round of a loop names."""
+def _items(value: Any, targets: tuple[str, ...], place: Node) -> list[Any]:
+    """What a loop goes over: values, or pairs where it names two."""
     if len(targets) == 1:
         if isinstance(value, str | list | tuple | Mapping):
-            for item in value:
-                yield {targets[0]: item}
-            return
+            return list(value)
     elif isinstance(value, Mapping):
-        for key, item in value.items():
-            yield {targets[0]: key, targets[1]: item}
-        return
+        return list(value.items())
     elif isinstance(value, list | tuple):
-        for item in value:
-            if not isinstance(item, list | tuple) or len(item) != 2:
-                raise _at(ExpressionError("each item must be a pair"), place)
-            yield {targets[0]: item[0], targets[1]: item[1]}
-        return
+        if all(isinstance(item, list | tuple) and len(item) == 2 for item in value):
+            return list(value)
+        raise _at(ExpressionError("each item must be a pair"), place)
     raise _at(ExpressionError(f"{kind_of(value)} cannot be looped over"), place)
 
 
 def _holds(
-    frame: _Frame, inner: dict[str, Any], item: Mapping[str, Any], condition: Evaluate, weight: int
+    frame: _Frame,
+    inner: dict[str, Any],
+    targets: tuple[str, ...],
+    item: Any,
+    condition: Evaluate,
+    weight: int,
 ) -> bool:
     frame.charge(weight)
-    inner.update(item)
+    if len(targets) == 1:
+        inner[targets[0]] = item
+    else:
+        inner[targets[0]], inner[targets[1]] = item
     return bool(condition(frame))
 
 

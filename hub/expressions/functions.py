@@ -7,8 +7,9 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from typing import Any
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+from zoneinfo import ZoneInfo, available_timezones
 
 from hub.clock import iso
 from hub.errors import ExpressionError, ExpressionLimit, MissingMember
@@ -29,7 +30,10 @@ class Function:
     least: int = 0
     most: int | None = 0
     named: tuple[str, ...] = ()
+    """The arguments that may be given by name."""
     gives: Shape = ANY
+    order: tuple[str, ...] = ()
+    """The names of the arguments by place, where any may be given by name."""
     asks: bool = False
     """Its answer comes from outside: evaluation stops, the caller finds it and evaluates again."""
     summary: str = ""
@@ -67,16 +71,24 @@ class FunctionTable:
 def builtin_functions(now: Callable[[], datetime]) -> FunctionTable:
     """The built-in functions over a clock."""
 
-    def now_text(timezone: str | None = None) -> str:
+    def now_text(timezone: Any = None) -> str:
         moment = now()
         if timezone is None:
             return iso(moment)
-        return moment.astimezone(_zone(timezone)).isoformat(timespec="milliseconds")
+        zone = _zone(_text(timezone, "now's timezone"))
+        return moment.astimezone(zone).isoformat(timespec="milliseconds")
 
     return FunctionTable(
         {
             "now": Function(
-                "now", now_text, 0, 1, ("timezone",), TEXT, summary="The present moment as ISO 8601 text."
+                "now",
+                now_text,
+                0,
+                1,
+                ("timezone",),
+                TEXT,
+                ("timezone",),
+                summary="The present moment as ISO 8601 text.",
             ),
             "secret": Function("secret", _never, 1, 1, gives=TEXT, asks=True, summary="A secret's value."),
             "fromJson": Function("fromJson", from_json, 1, 1, summary="The value of a JSON text."),
@@ -90,6 +102,7 @@ def _never(*_: object) -> object:
 
 def _of_plugin(name: str, call: Callable[..., object]) -> Function:
     least, most, named = 0, None, []
+    order: list[str] = []
     try:
         parameters = inspect.signature(call).parameters.values()
     except (TypeError, ValueError):
@@ -100,6 +113,7 @@ def _of_plugin(name: str, call: Callable[..., object]) -> Function:
             if parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD):
                 most = None if most is None else most + 1
                 least += parameter.default is parameter.empty
+                order.append(parameter.name)
             elif parameter.kind is parameter.VAR_POSITIONAL:
                 most = None
             if parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY):
@@ -110,11 +124,21 @@ def _of_plugin(name: str, call: Callable[..., object]) -> Function:
         return jsontext.loads(jsontext.dump_bytes(call(*arguments, **named)))
 
     return Function(
-        name, plain, least, most, tuple(named), summary=(inspect.getdoc(call) or "").split("\n")[0]
+        name,
+        plain,
+        least,
+        most,
+        tuple(named),
+        order=tuple(order),
+        summary=(inspect.getdoc(call) or "").split("\n")[0],
     )
 
 
 # -- filters
+
+_MOST_TRIMMED = 100
+_MOST_READ = 16 * 1024 * 1024
+"""Characters that one filter may read, all its passes together."""
 
 
 def from_json(value: Any) -> Any:
@@ -128,7 +152,7 @@ def from_json(value: Any) -> Any:
 
 
 def _to_json(value: Any) -> str:
-    return jsontext.dumps(value)
+    return str(bounded(jsontext.dumps(value)))
 
 
 def _length(value: Any) -> int:
@@ -185,12 +209,19 @@ def _upper(value: Any) -> str:
 
 
 def _trim(value: Any, characters: Any = None) -> str:
-    return _text(value, "trim").strip(None if characters is None else _text(characters, "trim"))
+    if characters is None:
+        return _text(value, "trim").strip()
+    unwanted = _text(characters, "trim")
+    if len(unwanted) > _MOST_TRIMMED:
+        raise ExpressionLimit(f"trim takes at most {_MOST_TRIMMED} characters to trim")
+    return _text(value, "trim").strip(unwanted)
 
 
 def _replace(value: Any, old: Any, new: Any = None, count: Any = None) -> str:
     text = _text(value, "replace")
     if isinstance(old, Mapping) and new is None:
+        if len(old) * len(text) > _MOST_READ:
+            raise ExpressionLimit("the text is too long for so many replacements")
         for one, other in old.items():
             text = _replace(text, one, other)
         return text
@@ -233,7 +264,11 @@ def _round(value: Any, precision: Any = 0, method: Any = "common") -> Any:
 def _date(value: Any, format: Any = "yyyy-MM-dd'T'HH:mm:ss.SSSXXX", timezone: Any = None) -> str:
     moment = moment_of(value)
     if timezone is not None:
-        moment = moment.astimezone(_zone(_text(timezone, "date's timezone")))
+        zone = _zone(_text(timezone, "date's timezone"))
+        try:
+            moment = moment.astimezone(zone)
+        except (OverflowError, ValueError):
+            raise ExpressionError("the date is outside of the calendar") from None
     return format_moment(moment, _text(format, "date's format"))
 
 
@@ -266,13 +301,16 @@ def _whole(value: Any, who: str) -> int:
 # -- dates
 
 
+@cache
+def _zones() -> frozenset[str]:
+    return frozenset(available_timezones())
+
+
 def _zone(name: str) -> ZoneInfo:
-    try:
+    # asked by name among the known ones: the library would look for any name on the disk
+    if name in _zones():
         return ZoneInfo(name)
-    except (ZoneInfoNotFoundError, ValueError, OSError):
-        raise ExpressionError(
-            f'unknown time zone "{name[:60]}"', hint="use an IANA name such as Europe/Paris"
-        ) from None
+    raise ExpressionError(f'unknown time zone "{name[:60]}"', hint="use an IANA name such as Europe/Paris")
 
 
 def moment_of(value: Any) -> datetime:
@@ -375,8 +413,9 @@ def _filter(
     named: tuple[str, ...] = (),
     gives: Shape = ANY,
     summary: str = "",
+    order: tuple[str, ...] = (),
 ) -> tuple[str, Function]:
-    return name, Function(name, call, least, most, named, gives, summary=summary)
+    return name, Function(name, call, least, most, named, gives, order or named, summary=summary)
 
 
 FILTERS: Mapping[str, Function] = dict(
@@ -388,11 +427,29 @@ FILTERS: Mapping[str, Function] = dict(
         _filter("first", _first, summary="The first item."),
         _filter("last", _last, summary="The last item."),
         _filter("join", _join, 0, 1, (), TEXT, "The items as one text."),
-        _filter("split", _split, 0, 2, ("limit",), ListShape(TEXT), "The text cut at a separator."),
+        _filter(
+            "split",
+            _split,
+            0,
+            2,
+            ("limit",),
+            ListShape(TEXT),
+            "The text cut at a separator.",
+            ("separator", "limit"),
+        ),
         _filter("lower", _lower, gives=TEXT, summary="In lower case."),
         _filter("upper", _upper, gives=TEXT, summary="In upper case."),
         _filter("trim", _trim, 0, 1, (), TEXT, "Without blanks around it."),
-        _filter("replace", _replace, 1, 3, ("count",), TEXT, "One text in place of another."),
+        _filter(
+            "replace",
+            _replace,
+            1,
+            3,
+            ("count",),
+            TEXT,
+            "One text in place of another.",
+            ("old", "new", "count"),
+        ),
         _filter("date", _date, 0, 2, ("format", "timezone"), TEXT, "A date by a pattern, `yyyy-MM-dd`."),
         _filter("keys", _keys, gives=ListShape(TEXT), summary="A mapping's keys."),
         _filter("values", _values, gives=ListShape(ANY), summary="A mapping's values."),

@@ -13,7 +13,7 @@ from typing import NoReturn
 from hub.errors import ExpressionError, did_you_mean
 from hub.expressions import nodes
 from hub.expressions.nodes import Node
-from hub.expressions.tokens import Segment, Token, segments_of, tokens_of
+from hub.expressions.tokens import LONGEST_TEMPLATE, Segment, Token, segments_of, tokens_of
 
 MOST_NODES = 10_000
 MOST_DEPTH = 40
@@ -29,7 +29,7 @@ _WORDS = {
 }
 _KEYWORDS = frozenset({"and", "or", "not", "in", "is", "if", "else", "contains"})
 _COMPARISONS = frozenset({"==", "!=", "<", "<=", ">", ">="})
-_STATEMENTS = ("if", "elif", "else", "endif", "for", "endfor", "raw", "endraw")
+_STATEMENTS = ("if", "elif", "else", "endif", "for", "endfor", "raw")
 
 
 @lru_cache(maxsize=4096)
@@ -43,15 +43,20 @@ class _TemplateParser:
 
     def __init__(self, source: str) -> None:
         self._source = source
-        self._segments = list(segments_of(source)) if "{" in source else []
-        self._next = 0
+        # cut as it is read: what cannot be read stops the cutting
+        self._segments = segments_of(source)
         self._count = 0
         self._depth = 0
 
     def parse(self) -> nodes.TemplateTree:
-        if not self._segments:
-            text = (nodes.Text(0, len(self._source), self._source),) if self._source else ()
-            return nodes.TemplateTree(self._source, text, len(text))
+        source = self._source
+        if "{{" not in source and "{%" not in source:
+            text = (nodes.Text(0, len(source), source),) if source else ()
+            return nodes.TemplateTree(source, text, len(text))
+        if len(source) > LONGEST_TEMPLATE:
+            raise ExpressionError(
+                f"a text with expressions has at most {LONGEST_TEMPLATE:,} characters", end=len(source)
+            )
         parts, ended_by = self._parts(())
         if ended_by is not None:
             word = _word(ended_by[1])
@@ -63,9 +68,7 @@ class _TemplateParser:
     def _parts(self, closers: tuple[str, ...]) -> tuple[tuple[Node, ...], tuple[Segment, _Parser] | None]:
         """Parts up to a statement that closes the block around them."""
         found: list[Node] = []
-        while self._next < len(self._segments):
-            segment = self._segments[self._next]
-            self._next += 1
+        for segment in self._segments:
             if segment.kind == "text":
                 found.append(nodes.Text(segment.start, segment.end, segment.text))
                 continue
@@ -92,6 +95,8 @@ class _TemplateParser:
                 return self._for(segment, parser)
         finally:
             self._depth -= 1
+        if word == "endraw":
+            raise ExpressionError("{% endraw %} has no beginning", start=segment.start, end=segment.end)
         raise ExpressionError(
             f'unknown statement "{word}"' if word else "the statement is empty",
             start=segment.inner_start,
@@ -478,6 +483,14 @@ class _Parser:
         elif token.kind == "integer":
             self.advance()
             key = nodes.Literal(token.start, token.end, token.value)
+        elif token.kind == "float" and "." in token.text and "e" not in token.text.lower():
+            # rows.0.1 is one path, not a fraction
+            self.advance()
+            first, _, last = token.text.replace("_", "").partition(".")
+            middle = token.start + token.text.index(".")
+            key = nodes.Literal(token.start, middle, int(first))
+            node = self._made(nodes.Member(node.start, middle, node, key))
+            key = nodes.Literal(middle + 1, token.end, int(last))
         else:
             self.fail('expected a name after "."')
         return self._made(nodes.Member(node.start, token.end, node, key))
@@ -542,7 +555,9 @@ class _Parser:
         arguments: tuple[Node, ...] = ()
         end = name.end
         if self._is_operator("("):
-            arguments, _, end = self._arguments()
+            arguments, named, end = self._arguments()
+            if named:
+                raise ExpressionError("a test takes no named arguments", start=of.start, end=end)
         elif self._begins_argument():
             argument = self._postfix(self._primary())
             arguments, end = (argument,), argument.end

@@ -8,7 +8,9 @@ from typing import NamedTuple
 
 from hub.errors import ExpressionError
 
-MOST_TOKENS = 20_000
+MOST_TOKENS = 5_000
+LONGEST_TEMPLATE = 80_000
+"""Characters; plain text without tags may be longer."""
 
 
 class Token(NamedTuple):
@@ -66,9 +68,9 @@ def tokens_of(source: str, start: int, end: int) -> list[Token]:
         kind = hit.lastgroup or ""
         if kind != "space":
             found.append(_token(kind, hit.group(), position, hit.end()))
+            if len(found) > MOST_TOKENS:
+                raise ExpressionError("the expression is too long", start=start, end=end)
         position = hit.end()
-    if len(found) > MOST_TOKENS:
-        raise ExpressionError("the expression is too long", start=start, end=end)
     found.append(Token("end", "", None, end, end))
     return found
 
@@ -76,7 +78,9 @@ def tokens_of(source: str, start: int, end: int) -> list[Token]:
 def _token(kind: str, text: str, start: int, end: int) -> Token:
     value: str | int | float | None = None
     if kind == "string":
-        value = _ESCAPE.sub(_unescape, text[1:-1]) if "\\" in text else text[1:-1]
+        value = (
+            _whole_characters(_ESCAPE.sub(_unescape, text[1:-1]), start, end) if "\\" in text else text[1:-1]
+        )
     elif kind == "integer":
         if len(text) > _MOST_DIGITS:
             raise ExpressionError("the number has too many digits", start=start, end=end)
@@ -90,6 +94,14 @@ def _token(kind: str, text: str, start: int, end: int) -> Token:
         if value in (float("inf"), float("-inf")):
             raise ExpressionError("the number is too large", start=start, end=end)
     return Token(kind, text, value, start, end)
+
+
+def _whole_characters(text: str, start: int, end: int) -> str:
+    """The text with halves of a character put together. Raises ``ExpressionError`` for a lone half."""
+    try:
+        return text.encode("utf-16", "surrogatepass").decode("utf-16")
+    except UnicodeDecodeError:
+        raise ExpressionError("the text holds half a character", start=start, end=end) from None
 
 
 def _unescape(match: re.Match[str]) -> str:
@@ -166,43 +178,42 @@ def segments_of(source: str) -> Iterator[Segment]:
         position = end + 2
 
 
+_MARK = re.compile(r"""['"]|[(\[{]+|[)\]]+|\}|%\}""")
+
+
 def _closing(source: str, start: int, closer: str) -> int:
     """Where the tag's closer is, outside of texts and brackets; -1 where there is none."""
     depth = 0
     position = start
-    length = len(source)
-    while position < length:
-        character = source[position]
-        if character in "'\"":
-            closed = _string_end(source, position)
-            if closed < 0:
-                # an open text: let the plain search find the tag's end, so that the message names the text
-                return source.find(closer, position)
-            position = closed
-            continue
-        if depth <= 0 and source.startswith(closer, position):
-            return position
-        if character in "([{":
-            depth += 1
-        elif character in ")]}":
-            if depth <= 0 and source.startswith(closer, position):
-                return position
-            depth -= 1
-        position += 1
+    while (hit := _MARK.search(source, position)) is not None:
+        at, mark = hit.start(), hit.group()
+        position = hit.end()
+        if depth <= 0 and source.startswith(closer, at):
+            return at
+        if mark[0] in "'\"":
+            position = _string_end(source, at)
+            if position < 0:
+                # an open text: the plain search finds the tag's end, and the message names the text
+                return source.find(closer, at)
+        elif mark[0] in "([{":
+            depth += len(mark)
+        elif mark != "%}":
+            depth -= len(mark)
     return source.find(closer, start)
 
 
+_STRING = re.compile(r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*\"""", re.DOTALL)
+
+
 def _string_end(source: str, start: int) -> int:
-    quote = source[start]
-    position = start + 1
-    while position < len(source):
-        if source[position] == "\\":
-            position += 2
-            continue
-        if source[position] == quote:
-            return position + 1
-        position += 1
-    return -1
+    hit = _STRING.match(source, start)
+    return hit.end() if hit is not None else -1
+
+
+def tag_end(source: str, start: int) -> int:
+    """Where the output tag that begins at ``start`` ends; -1 where it is not closed."""
+    end = _closing(source, start + 2, "}}")
+    return end + 2 if end >= 0 else -1
 
 
 def strip_raw(text: str) -> str:

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from hub.errors import ExpressionError, ExpressionLimit, MissingMember, did_you_mean
+from hub.errors import ExpressionError, ExpressionLimit, MissingMember
 from hub.model import jsontext
 
 LONGEST_TEXT = 8 * 1024 * 1024
-LONGEST_LIST = 1_000_000
+LONGEST_LIST = 100_000
 _MOST_BITS = 4096
+_MOST_WRITTEN_BITS = 14_000
+"""Just under what Python writes as digits (4,300 of them)."""
 
 
 def kind_of(value: Any) -> str:
@@ -41,8 +43,10 @@ def to_text(value: Any) -> str:
     if value is None:
         return "null"
     if isinstance(value, int | float):
+        if isinstance(value, int) and value.bit_length() > _MOST_WRITTEN_BITS:
+            raise ExpressionLimit("the number is too large")
         return repr(value)
-    return jsontext.dumps(value)
+    return str(bounded(jsontext.dumps(value)))
 
 
 def member(value: Any, key: Any) -> Any:
@@ -51,7 +55,7 @@ def member(value: Any, key: Any) -> Any:
         if isinstance(key, str):
             if key in value:
                 return value[key]
-            raise KeyError(did_you_mean(key, [k for k in value if isinstance(k, str)][:1000]))
+            raise KeyError((key, value))
         text = to_text(key) if isinstance(key, int | float) else None
         if text is not None and text in value:
             return value[text]
@@ -68,13 +72,15 @@ def member(value: Any, key: Any) -> Any:
 
 def missing(path: str, of: str | None, key: Any, reason: Any, start: int, end: int) -> MissingMember:
     """The error for a member that is not there."""
+    near = reason if isinstance(reason, tuple) else None
+    hint = reason if isinstance(reason, str) else None
     if of is None:
-        return MissingMember(f'there is no "{path}" here', start=start, end=end, hint=reason or None)
+        return MissingMember(f'there is no "{path}" here', start=start, end=end, hint=hint, near=near)
     shown = f'"{key[:60]}"' if isinstance(key, str) else f"[{key}]"
     if of == "the value":
-        return MissingMember(f"the value has no {shown}", start=start, end=end, hint=reason or None)
+        return MissingMember(f"the value has no {shown}", start=start, end=end, hint=hint, near=near)
     return MissingMember(
-        f'"{path}" is missing: "{of}" has no {shown}', start=start, end=end, hint=reason or None
+        f'"{path}" is missing: "{of}" has no {shown}', start=start, end=end, hint=hint, near=near
     )
 
 
@@ -89,7 +95,8 @@ def _refuse(operator: str, left: Any, right: Any) -> ExpressionError:
     return ExpressionError(f'"{operator}" cannot take {kind_of(left)} and {kind_of(right)}', hint=hint)
 
 
-def _finite(value: Any) -> Any:
+def finite(value: Any) -> Any:
+    """The number, if it is one that may be."""
     if isinstance(value, float) and (value != value or value in (float("inf"), float("-inf"))):
         raise ExpressionError("the result is not a finite number")
     if isinstance(value, complex):
@@ -111,7 +118,7 @@ def bounded(value: Any) -> Any:
 
 def add(left: Any, right: Any) -> Any:
     if _numbers(left, right):
-        return _finite(left + right)
+        return finite(left + right)
     if isinstance(left, str) and isinstance(right, str):
         return bounded(left + right)
     if isinstance(left, list | tuple) and isinstance(right, list | tuple):
@@ -121,17 +128,23 @@ def add(left: Any, right: Any) -> Any:
 
 def subtract(left: Any, right: Any) -> Any:
     if _numbers(left, right):
-        return _finite(left - right)
+        return finite(left - right)
     raise _refuse("-", left, right)
 
 
 def multiply(left: Any, right: Any) -> Any:
     if _numbers(left, right):
-        return _finite(left * right)
+        return finite(left * right)
     sequence, times = (left, right) if isinstance(right, int) else (right, left)
     if isinstance(sequence, str | list | tuple) and isinstance(times, int):
         if len(sequence) * max(times, 0) > (LONGEST_TEXT if isinstance(sequence, str) else LONGEST_LIST):
             raise ExpressionLimit("the result would be too long")
+        if not isinstance(sequence, str):
+            # repeated lists would share their items: a few characters would stand for gigabytes
+            if any(isinstance(item, list | tuple | Mapping) for item in sequence):
+                raise ExpressionError("only a list of single values can be repeated")
+            if sum(len(item) for item in sequence if isinstance(item, str)) * max(times, 0) > LONGEST_TEXT:
+                raise ExpressionLimit("the result would be too long")
         return sequence * times if isinstance(sequence, str) else list(sequence) * times
     raise _refuse("*", left, right)
 
@@ -143,8 +156,8 @@ def _divide(operator: str, left: Any, right: Any) -> Any:
         raise ExpressionError("division by zero")
     try:
         if operator == "/":
-            return _finite(left / right)
-        return _finite(left // right if operator == "//" else left % right)
+            return finite(left / right)
+        return finite(left // right if operator == "//" else left % right)
     except OverflowError:
         raise ExpressionError("the result is not a finite number") from None
 
@@ -153,12 +166,12 @@ def power(left: Any, right: Any) -> Any:
     if not _numbers(left, right):
         raise _refuse("**", left, right)
     if isinstance(left, int) and isinstance(right, int):
-        if right > 0 and left.bit_length() * right > _MOST_BITS:
+        if right > 0 and abs(left) > 1 and left.bit_length() * right > _MOST_BITS:
             raise ExpressionLimit("the number is too large")
         if right < -_MOST_BITS:
             raise ExpressionLimit("the exponent is too small")
     try:
-        return _finite(left**right)
+        return finite(left**right)
     except ZeroDivisionError:
         raise ExpressionError("division by zero") from None
     except OverflowError:

@@ -444,7 +444,6 @@ def test_an_operators_error_names_its_own_operands_only() -> None:
 
 
 @pytest.mark.parametrize("source", ["{{ 10**400 * 1.5 }}", "{{ 10**400 + 1.5 }}", "{{ 1.5 - 10**400 }}"])
-@pytest.mark.xfail(raises=OverflowError, reason="B5: OverflowError leaves evaluate")
 def test_a_whole_number_too_large_for_a_fraction_is_refused(source: str) -> None:
     assert refusal(source).message == "the result is not a finite number"
 
@@ -665,9 +664,6 @@ def test_a_wrong_number_of_arguments_is_refused_before_anything_runs(source: str
         pytest.param("{{ n is defined(2) }}", id="defined with an argument"),
     ],
 )
-@pytest.mark.xfail(
-    reason="B13: arguments that do not fit are found at run time as Python errors, or not at all"
-)
 def test_arguments_that_do_not_fit_are_refused_before_anything_runs(source: str) -> None:
     with pytest.raises(ExpressionError):
         compile_template(source, FUNCTIONS)
@@ -719,7 +715,6 @@ def test_a_date_that_cannot_be_is_refused(source: str, message: str) -> None:
 
 
 @pytest.mark.parametrize("source", ["{{ now(1) }}", "{{ '0001-01-01' | date('yyyy', 'America/New_York') }}"])
-@pytest.mark.xfail(reason="B14: the message names a Python exception")
 def test_a_date_that_cannot_be_is_refused_in_the_users_words(source: str) -> None:
     assert "Error" not in refusal(source).message
 
@@ -792,7 +787,6 @@ def test_a_test_says_what_it_cannot_take(source: str, message: str) -> None:
     assert refusal(source).message == message
 
 
-@pytest.mark.xfail(raises=OverflowError, reason="B5: OverflowError leaves evaluate")
 def test_a_test_of_a_number_too_large_for_a_fraction_is_refused() -> None:
     refusal("{{ (10**400) is divisibleby 1.5 }}")
 
@@ -837,7 +831,6 @@ def test_a_plugins_function_is_held_to_its_own_arguments() -> None:
         compile_template("{{ pair() }}", functions)
 
 
-@pytest.mark.xfail(raises=ExpressionError, reason="B15: keyword-only arguments do not count in the arity")
 def test_a_plugins_function_takes_its_keyword_only_arguments() -> None:
     functions = FUNCTIONS.with_functions({"tell": lambda *, what="nothing": what})
     assert evaluate("{{ tell(what='this') }}", {}, functions) == "this"
@@ -956,7 +949,6 @@ def test_raw_text_is_left_alone(source: str, text: str) -> None:
     assert evaluate(source) == text
 
 
-@pytest.mark.xfail(reason="B16: a template of nothing but empty raw text gives its own source")
 def test_empty_raw_text_is_empty_text() -> None:
     assert evaluate("{% raw %}{% endraw %}") == ""
 
@@ -1029,12 +1021,10 @@ def test_every_node_knows_its_place() -> None:
     assert [source[part.start : part.end] for part in tree.parts] == ["a ", source[2:]]
 
 
-@pytest.mark.xfail(raises=ExpressionError, reason="B17: 0.1 is read as a fraction, Jinja2 reads two items")
 def test_dotted_places_follow_one_another() -> None:
     assert evaluate("{{ rows.0.1 }}", {"rows": [[1, 2]]}) == 2
 
 
-@pytest.mark.xfail(reason="B18: endraw is offered as the near name of itself")
 def test_endraw_without_a_beginning_is_named_as_such() -> None:
     with pytest.raises(ExpressionError) as caught:
         parse_template("a {% endraw %}")
@@ -1047,7 +1037,6 @@ def test_endraw_without_a_beginning_is_named_as_such() -> None:
 @pytest.mark.parametrize(
     "source", ["x{{ ['\\ud800'] }}", "{{ 'x' ~ ['\\ud800'] }}", "{{ outputs['\\ud800' ~ ''] }}"]
 )
-@pytest.mark.xfail(raises=UnicodeDecodeError, reason="B6: UnicodeDecodeError leaves evaluate")
 def test_half_a_character_is_refused_or_spelled(source: str) -> None:
     try:
         evaluate(source)
@@ -1056,12 +1045,9 @@ def test_half_a_character_is_refused_or_spelled(source: str) -> None:
 
 
 @pytest.mark.parametrize("source", ["{{ '\\ud800' }}", "x{{ '\\udfff' }}", "{{ ['\\ud800'] }}"])
-@pytest.mark.xfail(
-    raises=UnicodeEncodeError, reason="B6: a lone surrogate becomes a value that cannot be stored"
-)
-def test_a_result_can_be_written_as_utf8(source: str) -> None:
-    result = evaluate(source)
-    (result if isinstance(result, str) else result[0]).encode()
+def test_half_a_character_in_a_template_is_refused(source: str) -> None:
+    with pytest.raises(ExpressionError, match="half a character"):
+        evaluate(source)
 
 
 def test_a_template_is_exported() -> None:
