@@ -75,7 +75,7 @@ async def _show(url: str, data: Path, blueprints: Path) -> None:
             execution = step.get("execution", execution)
         took = (time.monotonic() - began) * 1000
         _say(f"{execution['namespace']}/{execution['flow']} {execution['state']} in {took:.0f} ms")
-    command = shlex.quote(str(Path(sys.argv[0]).resolve().parent / "hub"))
+    command = shlex.quote(str(Path(sys.executable).parent / "hub"))
     folder = shlex.quote(str(data))
     flow = shlex.quote(str(blueprints / "hello" / "hello.hub.yaml"))
     _say(

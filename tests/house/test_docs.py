@@ -1,0 +1,89 @@
+"""The docs say what is true: links lead somewhere, flows load, figures have their form."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from hub.config.flows import load_flow
+from hub.expressions import builtin_functions
+from hub.registry import load_plugins
+
+ROOT = Path(__file__).parent.parent.parent
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("blueprints/**/*.md")])
+REGISTRY = load_plugins({})
+FUNCTIONS = builtin_functions(lambda: datetime.now(UTC)).with_functions(REGISTRY.functions)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_link_leads_to_a_file(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
+        if not target.startswith("http"):
+            assert (page.parent / target).exists(), target
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_flow_in_the_docs_can_be_saved(page: Path) -> None:
+    for block in re.findall(r"```yaml\n(.*?)```", page.read_text(), re.S):
+        if block.startswith("id: ") and "\nnamespace: " in block:
+            load_flow(block, registry=REGISTRY, functions=FUNCTIONS)
+
+
+@pytest.mark.parametrize("path", sorted(ROOT.glob("blueprints/**/*.hub.yaml")), ids=lambda path: path.name)
+def test_every_blueprint_can_be_saved(path: Path) -> None:
+    load_flow(path.read_text(), file=str(path), registry=REGISTRY, functions=FUNCTIONS)
+
+
+def test_the_readme_shows_the_blueprint_as_it_is() -> None:
+    blueprint = (ROOT / "blueprints" / "hello" / "hello.hub.yaml").read_text()
+    assert f"```yaml\n{blueprint}```" in (ROOT / "README.md").read_text()
+
+
+def test_every_layer_is_on_the_map() -> None:
+    page = (ROOT / "ARCHITECTURE.md").read_text()
+    packages = {
+        path.name for path in (ROOT / "hub").iterdir() if path.is_dir() and (path / "__init__.py").exists()
+    }
+    for name in packages:
+        assert f"hub/{name}" in page, name
+
+
+def test_every_task_type_is_in_the_table() -> None:
+    page = (ROOT / "docs" / "flows.md").read_text()
+    built_in = [name for name, task in REGISTRY.tasks.items() if task.__module__.startswith("plugins_core")]
+    for name in built_in:
+        assert f"`{name}`" in page, name
+
+
+@pytest.mark.parametrize(
+    "component",
+    [
+        one
+        for one in (*REGISTRY.tasks.values(), *REGISTRY.triggers.values())
+        if one.__module__.startswith("plugins_core")
+    ],
+    ids=lambda one: one.type,
+)
+def test_a_component_is_described_and_its_examples_load(component: type) -> None:
+    assert component.__doc__
+    assert component.examples  # type: ignore[attr-defined]
+    for name, field in component.model_fields.items():  # type: ignore[attr-defined]
+        if "then" not in name:
+            assert field.description, name
+    for example in component.examples:  # type: ignore[attr-defined]
+        is_task = component in REGISTRY.tasks.values()
+        indented = "\n".join(f"    {line}" for line in example.splitlines()).replace("    ", "  - ", 1)
+        inputs = (
+            "inputs: [{id: day, type: DATE, required: false}, {id: name, type: STRING, required: false}]\n"
+        )
+        hook = "triggers:\n  - {id: t0, type: webhook, key: k}\n"
+        if is_task:
+            source = f"id: x\nnamespace: y\n{inputs}{hook}tasks:\n{indented}\n"
+        else:
+            source = (
+                f"id: x\nnamespace: y\ntriggers:\n{indented}\ntasks: [{{id: a0, type: log, message: x}}]\n"
+            )
+        load_flow(source, registry=REGISTRY, functions=FUNCTIONS)
