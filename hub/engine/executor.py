@@ -310,7 +310,10 @@ class Executor:
         state = None if self._said_running else ExecutionState.RUNNING
         self._said_running = True
         self.services.storage.record_soon(self._transition(task_runs=rows, state=state))
-        self.services.bus.tell("execution", self.execution_id, state="RUNNING")
+        if state is not None:
+            self.services.bus.tell("execution", self.execution_id, state="RUNNING")
+        else:
+            self.services.bus.tell("taskRun", self.execution_id, state="RUNNING")
 
     def forget(self, live: LiveRun) -> None:
         """A task run has ended: its start need not be stored any more, nor its deadline kept."""
@@ -344,7 +347,8 @@ class Executor:
         """Store task runs, with the log lines that wait, and return when they are durable."""
         for row in rows:
             self._starts.pop(row.path, None)
-        await self._record(task_runs=rows, progress=progress)
+        # once said under a claim, progress stays: saying it again would rewrite the execution's row each time
+        await self._record(task_runs=rows, progress=progress and not self.has_progress.is_set())
         if progress:
             self.has_progress.set()
         if self.services.bus.has_listeners:

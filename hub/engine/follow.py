@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from dataclasses import dataclass
 
+from hub.bus import Subscription
 from hub.engine.services import Services
 from hub.model.execution import Execution
 from hub.model.task_run import TaskRun
 from hub.plugin.storage import LogLine, Page
+
+_COMPANY = 0.05
+"""Seconds that news of a log line or task run waits for more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +36,8 @@ async def follow(
     storage = services.storage
     said: dict[str, str] = {}
     state = ""
-    with services.bus.subscribe("logs", "taskRun", "execution", size=1000) as news:
+    topics = ("logs", "execution", "taskRun") if with_task_runs else ("logs", "execution")
+    with services.bus.subscribe(*topics, size=1000) as news:
         while True:
             execution = await storage.execution(execution_id)
             ended = execution.state.is_terminal
@@ -49,5 +56,15 @@ async def follow(
                 yield Step(execution=execution)
             if ended:
                 return
-            while (await news.next()).id != execution_id:
-                pass
+            await _until_news_of(execution_id, news)
+
+
+async def _until_news_of(execution_id: str, news: Subscription) -> None:
+    """Wait for news; what is no change of state may wait for company, so that a long loop is read seldom."""
+    while (one := await news.next()).id != execution_id:
+        pass
+    if one.topic != "execution":
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_COMPANY):
+                while (one := await news.next()).id != execution_id or one.topic != "execution":
+                    pass
