@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import datetime
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -38,7 +39,7 @@ class RunningTask(TaskContext):
         self.attempt = live.attempts
         self.logger = TaskRunLogger(executor.log, live.path, live.attempts)
 
-    @property
+    @cached_property
     def task_run_id(self) -> str:  # type: ignore[override]
         return derived_id(self.execution_id, self.path)
 

@@ -29,7 +29,7 @@ class ProcessTree:
     def __init__(self, main: int, token: str, folder: Path) -> None:
         self._main = main
         self._token = token
-        self._folder = os.path.realpath(folder)
+        self._folder = folder
         self._mains.add(main)
         self._known: set[int] = set()
 
@@ -90,7 +90,7 @@ class ProcessTree:
         return (
             one.session == self._main
             or processes.token_of(one.pid) == self._token
-            or processes.folder_of(one.pid) == self._folder
+            or processes.folder_of(one.pid) == os.path.realpath(self._folder)
         )
 
     def _group_only(self) -> set[int]:
