@@ -143,9 +143,8 @@ def _model(model: type[BaseModel], prefix: str) -> dict[str, Any]:
 def _shared(value: Any) -> Any:
     """Child tasks are the flow's own ``Task``, whatever component holds them."""
     if isinstance(value, dict):
-        reference = value.get("$ref")
-        if isinstance(reference, str) and reference.endswith("/Task"):
-            return {**value, "$ref": "#/$defs/Task"}
+        if value.get("x-hub") == "task":
+            return {"$ref": "#/$defs/Task"}
         return {key: _shared(item) for key, item in value.items()}
     if isinstance(value, list):
         return [_shared(item) for item in value]

@@ -1,0 +1,96 @@
+"""YAML: 1.2's readings, places, and bounds that hold against bombs."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import pytest
+
+from hub.config.yaml import parse
+from hub.errors import InvalidFlow
+
+_ALIASES = "a: &a [x,x,x,x,x,x,x,x,x]\n" + "".join(
+    f"{letter}: &{letter} [{','.join(['*' + before] * 9)}]\n"
+    for before, letter in zip("abcdefghi", "bcdefghij", strict=True)
+)
+_MERGES = (
+    "base: &base {"
+    + ", ".join(f"k{n}: {n}" for n in range(400))
+    + "}\nall:\n"
+    + "".join(f"  - {{<<: [{', '.join(['*base'] * 60)}], n: {n}}}\n" for n in range(100))
+)
+BOMBS = {
+    "merge keys, 43 kB": (_MERGES + "#" * 43_000)[:43_000],
+    "5,000 lists deep": "[" * 5000 + "]" * 5000,
+    "5,000 mappings deep": "{a: " * 5000 + "1" + "}" * 5000,
+    "5,000 blocks deep": "\n".join(" " * n + "- " for n in range(1200)),
+    "ten levels of aliases": _ALIASES,
+    "itself": "a: &a [*a]",
+    "over 1 MiB": "a: " + "x" * 1024 * 1024,
+    "a long number": "a: " + "9" * 100_000,
+}
+
+
+@pytest.mark.parametrize("name", BOMBS)
+def test_a_bomb_is_refused_in_under_fifty_milliseconds(name: str) -> None:
+    times = []
+    for _ in range(3):
+        began = time.perf_counter()
+        with pytest.raises(InvalidFlow):
+            parse(BOMBS[name])
+        times.append(time.perf_counter() - began)
+    assert min(times) < 0.05
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("no", "no"), ("on", "on"), ("yes", "yes"), ("true", True), ("~", None), ("", None), ("0o17", 15), ("017", 17),
+        ("0x1F", 31), ("1e3", 1000.0), ("1_000", "1_000"), ("2026-01-01", "2026-01-01"), ("12:30", "12:30"),
+        ("'true'", "true"), ("!!str 5", "5"), ("18446744073709551617", 2**64 + 1),
+    ],
+)  # fmt: skip
+def test_scalars_are_read_as_yaml_1_2_does(text: str, value: Any) -> None:
+    assert parse(f"a: {text}").root.plain() == {"a": value}
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("a: 1\nb: 2\na: 3", 'duplicate key "a"'),
+        ("a: {<<: {b: 1}}", "merge keys"),
+        ("a: !!python/object:os.system x", "is not allowed"),
+        ("a: {{ x }}", "a key must be text"),
+    ],
+)
+def test_what_is_no_plain_data_is_a_problem(source: str, message: str) -> None:
+    assert message in parse(source).problems[0].message
+
+
+@pytest.mark.parametrize(
+    ("source", "message", "line"),
+    [
+        ("a:\n\t- b", "not YAML", 2),
+        ("a: 1\n---\nb: 2", "second document", 2),
+        ("", "empty", 1),
+        ("a: .inf", "JSON number", 1),
+    ],
+)
+def test_what_cannot_be_read_says_where(source: str, message: str, line: int) -> None:
+    with pytest.raises(InvalidFlow) as caught:
+        parse(source)
+    assert message in caught.value.problems[0].message
+    assert caught.value.problems[0].position.line == line
+
+
+@pytest.mark.parametrize(
+    "source",
+    ['a: "x\\n {{ foo }}"', "a: 'it''s {{ foo }}'", "a: |\n  one\n    {{ foo }}\n", "a: >\n  some\n  text {{ foo }} on\n",
+     "a: plain {{ foo }} text", 'a: "two\n   lines {{ foo }}"'],
+)  # fmt: skip
+def test_a_place_inside_a_text_is_a_place_in_the_file(source: str) -> None:
+    document = parse(source)
+    node = document.root.value["a"]
+    place = document.place(node, node.value.index("foo"))
+    assert source.splitlines()[place.line - 1][place.column - 1 :].startswith("foo")
