@@ -21,7 +21,7 @@ def main() -> None:
         compare(*(json.loads(Path(name).read_text()) for name in sys.argv[2:4]))
         return
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("cases", nargs="*", default=list(CASES), choices=[*CASES, []], help="a b c d e")
+    parser.add_argument("cases", nargs="*", metavar="CASE", help="a b c d e; all of them by default")
     parser.add_argument(
         "--hub", default=str(Path(sys.executable).parent / "hub"), help="another checkout's hub command"
     )
@@ -29,9 +29,12 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="fewer requests and items")
     parser.add_argument("--json", type=Path, help="where to write the results")
     given = parser.parse_args()
+    unknown = [name for name in given.cases if name not in CASES]
+    if unknown:
+        parser.error(f"unknown case {unknown[0]}; there are {' '.join(CASES)}")
     options = Options(given.hub, given.rounds, given.quick)
     rows: list[Row] = []
-    for name in given.cases:
+    for name in given.cases or CASES:
         print(f"({name}) {CASES[name].__doc__}", file=sys.stderr, flush=True)
         found = CASES[name](options)
         rows += found
