@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from aiohttp import web
 
 from hub.api.answers import json_answer
@@ -9,30 +11,42 @@ from hub.api.executions import page_of
 from hub.api.routing import Call, Query, Route
 from hub.api.views import EventList, EventView
 from hub.engine.services import Services
+from hub.errors import InvalidInput
 from hub.model.event import StoredEvent
+from hub.plugin.storage import EventFilter
 
 _BASE = "/api/v1/events"
 
 
 async def list_events(call: Call) -> web.Response:
     services = call.node.services
-    found = await services.storage.events(
-        page_of(call), namespace=call.text("namespace"), flow=call.text("flow")
+    dead = call.text("dead")
+    if dead not in (None, "true", "false"):
+        raise InvalidInput(f'dead is true or false, got "{dead}"')
+    filter = EventFilter(
+        call.text("namespace"), call.text("flow"), dead=None if dead is None else dead == "true"
     )
-    view = EventList(
-        items=[await _view(services, event) for event in found.items], next_cursor=found.next_cursor
-    )
+    found = await services.storage.events(filter, page_of(call))
+    view = EventList(items=await _views(services, found.items), next_cursor=found.next_cursor)
     return json_answer(view.model_dump(by_alias=True), vault=services.vault)
 
 
 async def get_event(call: Call) -> web.Response:
     services = call.node.services
-    view = await _view(services, await services.storage.event(call.path["id"]))
+    [view] = await _views(services, [await services.storage.event(call.path["id"])])
     return json_answer(view.model_dump(by_alias=True), vault=services.vault)
 
 
-async def _view(services: Services, stored: StoredEvent) -> EventView:
-    return EventView.of(stored, await services.payloads.unpack(stored.event.data))
+async def _views(services: Services, events: Sequence[StoredEvent]) -> list[EventView]:
+    started = await services.storage.executions_of_events([stored.event.id for stored in events])
+    return [
+        EventView.of(
+            stored,
+            await services.payloads.unpack(stored.event.data),
+            started.get(stored.event.id, []),
+        )
+        for stored in events
+    ]
 
 
 ROUTES = (
@@ -45,6 +59,7 @@ ROUTES = (
         query=(
             Query("namespace", "Only this namespace."),
             Query("flow", "Only flows of this id."),
+            Query("dead", "Only dead letters, or only others.", "boolean"),
             Query("limit", "How many, at most 1000.", "integer"),
             Query("cursor", "Where the last page said the next one starts."),
         ),

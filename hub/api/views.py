@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -66,6 +66,10 @@ class ExecutionSummary(View):
     error: str | None = None
     trigger_id: str | None = None
     event_id: str | None = None
+    parent_id: str | None = Field(None, description="The execution that waits for it.")
+    parent_path: str | None = Field(None, description="The task run there that started it.")
+    replay_of: str | None = Field(None, description="The execution or event that it repeats.")
+    restarts: int = Field(0, description="How often it was brought back after its end.")
     created_at: str
     started_at: str | None = None
     ended_at: str | None = None
@@ -85,6 +89,10 @@ class ExecutionSummary(View):
             "error": execution.error,
             "trigger_id": execution.trigger,
             "event_id": execution.event_id,
+            "parent_id": execution.parent.execution_id if execution.parent else None,
+            "parent_path": execution.parent.path if execution.parent else None,
+            "replay_of": execution.replay_of,
+            "restarts": execution.restarts,
             "created_at": iso(execution.created_at),
             "started_at": iso(execution.started_at) if execution.started_at else None,
             "ended_at": iso(execution.ended_at) if execution.ended_at else None,
@@ -156,8 +164,10 @@ class VerdictView(View):
     namespace: str
     flow: str
     trigger: str
-    outcome: str
+    outcome: str = Field(description="`started`, `refused`, `invalid`, `disabled` or `tooDeep`.")
     reason: str | None = None
+    execution_id: str | None = Field(None, description="What was started.")
+    state: str | None = Field(None, description="Where the execution stands.")
 
 
 class EventView(View):
@@ -170,10 +180,17 @@ class EventView(View):
     subject: str | None = None
     received_at: str
     data: Any
-    verdicts: list[VerdictView] = []
+    namespace: str | None = None
+    flow: str | None = None
+    trigger: str | None = None
+    depth: int = Field(0, description="How many flows led here, one after another.")
+    replay_of: str | None = Field(None, description="The event that this one repeats.")
+    repeats: int = Field(0, description="How often its delivery came again.")
+    dead: str | None = Field(None, description="Why it is a dead letter.")
+    verdicts: list[VerdictView] = Field([], description="What each trigger that might have wanted it did.")
 
     @classmethod
-    def of(cls, stored: StoredEvent, data: Mapping[str, Any]) -> EventView:
+    def of(cls, stored: StoredEvent, data: Mapping[str, Any], started: Sequence[Execution]) -> EventView:
         event = stored.event
         return cls(
             id=event.id,
@@ -183,7 +200,25 @@ class EventView(View):
             subject=event.subject,
             received_at=iso(stored.received_at),
             data=data,
+            namespace=event.namespace,
+            flow=event.flow,
+            trigger=event.trigger,
+            depth=event.depth,
+            replay_of=event.replay_of,
+            repeats=stored.repeats,
+            dead=stored.dead,
             verdicts=[
+                VerdictView(
+                    namespace=one.flow.namespace,
+                    flow=one.flow.id,
+                    trigger=one.trigger or "",
+                    outcome="started",
+                    execution_id=one.id,
+                    state=one.state.value,
+                )
+                for one in started
+            ]
+            + [
                 VerdictView(
                     namespace=v.namespace,
                     flow=v.flow,

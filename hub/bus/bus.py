@@ -14,8 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from hub.model.event import Occurrence, Receipt
-from hub.model.ids import TriggerKey
+from hub.model.event import Occurrence, Origin, Receipt
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +27,7 @@ class News:
 
 
 Intake = Callable[
-    [TriggerKey, Sequence[Occurrence], Mapping[str, Any] | None, str],
+    [Origin, Sequence[Occurrence], Mapping[str, Any] | None, str],
     Awaitable[list[Receipt]],
 ]
 
@@ -76,19 +75,19 @@ class Bus:
 
     async def publish(
         self,
-        source: TriggerKey,
+        origin: Origin,
         occurrences: Sequence[Occurrence],
         state: Mapping[str, Any] | None = None,
         *,
         event_type: str,
     ) -> list[Receipt]:
-        """Store events and the trigger's new state; one receipt each. Its return is the acknowledgement.
+        """Store events, and the new state of the trigger they come from; one receipt each.
 
-        ``event_type`` is the CloudEvents type of occurrences that name none.
+        Its return is the acknowledgement. ``event_type`` is the CloudEvents type of occurrences that name none.
         """
         if self._intake is None:
             raise RuntimeError("the bus is not open yet")
-        return await self._intake(source, occurrences, state, event_type)
+        return await self._intake(origin, occurrences, state, event_type)
 
     @property
     def has_listeners(self) -> bool:

@@ -31,11 +31,14 @@ class ComponentChecker:
         node: Node,
         properties: Mapping[str, Any],
         common: Collection[str],
-        children: Collection[str],
+        children: Mapping[str, Any],
         owner: str,
     ) -> None:
-        """Every problem with a component's properties; what holds an expression is left to be checked later."""
-        given = {**properties, **dict.fromkeys(children, ())}
+        """Every problem with a component's properties; what holds an expression is left to be checked later.
+
+        ``children`` has something empty for each field of child tasks: those are checked by themselves.
+        """
+        given = {**properties, **children}
         try:
             component.model_validate(given)
         except ValidationError as error:

@@ -32,7 +32,7 @@ from hub.expressions import (
 )
 from hub.model.flow import Flow, InputType, TaskDeclaration, TriggerDeclaration
 from hub.plugin.component import Component, field_roles
-from hub.plugin.fields import CHILDREN, DEFERRED, SCRIPT, STATIC
+from hub.plugin.fields import CASES, CHILDREN, DEFERRED, SCRIPT, STATIC
 
 if TYPE_CHECKING:
     from hub.config.flows import Reading
@@ -260,7 +260,7 @@ class ExpressionChecker:
         deferred: Mapping[str, Shape],
     ) -> None:
         role = field_roles(component).get(name)
-        if role is STATIC or role is CHILDREN:
+        if role is STATIC or role is CHILDREN or role is CASES:
             return
         if role is SCRIPT:
             self._script(node)

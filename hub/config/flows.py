@@ -36,7 +36,7 @@ from hub.model.flow import (
 )
 from hub.model.ids import is_id, is_namespace
 from hub.plugin.component import Model, field_roles
-from hub.plugin.fields import CHILDREN, Duration
+from hub.plugin.fields import CASES, CHILDREN, Duration
 from hub.registry import Registry
 
 E = TypeVar("E", bound=Enum)
@@ -215,15 +215,12 @@ class _FlowReader:
         if type_name and component is None:
             self._unknown_type(node.value["type"], "task", type_name, task_id, self._reading.registry.tasks)
         roles = field_roles(component) if component is not None else {}
-        children = {
-            name: self._tasks(child, name)
-            for name, child in node.value.items()
-            if roles.get(name) is CHILDREN or (component is None and _looks_like_tasks(child))
-        }
+        children = self._children(node, component, roles)
+        groups = {name.split(".")[0] for name in children}
         properties = {
             name: child.plain()
             for name, child in node.value.items()
-            if name not in TASK_KEYS and name not in children
+            if name not in TASK_KEYS and name not in groups
         }
         declaration = TaskDeclaration(
             id=task_id or "",
@@ -240,8 +237,22 @@ class _FlowReader:
         self._reading.nodes[id(declaration)] = node
         if component is not None:
             owner = f'task "{task_id}"' if task_id else "a task"
-            self._components.check(component, node, properties, TASK_KEYS, children, owner)
+            empty: dict[str, Any] = {name: {} if roles.get(name) is CASES else () for name in groups}
+            self._components.check(component, node, properties, TASK_KEYS, empty, owner)
         return declaration
+
+    def _children(
+        self, node: Node, component: type[Any] | None, roles: Mapping[str, Any]
+    ) -> dict[str, tuple[TaskDeclaration, ...]]:
+        """The child tasks of a task, by the field they stand in; those of a case as ``cases.KEY``."""
+        found: dict[str, tuple[TaskDeclaration, ...]] = {}
+        for name, child in node.value.items():
+            if roles.get(name) is CASES and child.kind == "mapping":
+                for key, tasks in child.value.items():
+                    found[f"{name}.{key}"] = self._tasks(tasks, f"{name}.{key}")
+            elif roles.get(name) is CHILDREN or (component is None and _looks_like_tasks(child)):
+                found[name] = self._tasks(child, name)
+        return found
 
     def _trigger(self, node: Node, ids: dict[str, Node]) -> TriggerDeclaration | None:
         trigger_id = self._new_id(node, "trigger", ids)
@@ -267,7 +278,7 @@ class _FlowReader:
         self._reading.nodes[id(declaration)] = node
         if component is not None:
             owner = f'trigger "{trigger_id}"' if trigger_id else "a trigger"
-            self._components.check(component, node, properties, TRIGGER_KEYS, (), owner)
+            self._components.check(component, node, properties, TRIGGER_KEYS, {}, owner)
         return declaration
 
     def _unknown_type(

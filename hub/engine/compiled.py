@@ -14,7 +14,7 @@ from hub.errors import InvalidInput, PluginError
 from hub.expressions import FunctionTable, strip_raw
 from hub.model.flow import Flow, TaskDeclaration, TriggerDeclaration
 from hub.plugin.component import Component, field_roles
-from hub.plugin.fields import CHILDREN, DECIDED, DEFERRED, SCRIPT, STATIC
+from hub.plugin.fields import CASES, CHILDREN, DECIDED, DEFERRED, SCRIPT, STATIC
 from hub.plugin.task import Task
 from hub.plugin.trigger import Trigger
 from hub.registry import Registry
@@ -40,9 +40,9 @@ class CompiledTask:
         roles = field_roles(component)
         self.declaration = declaration
         self.component = component
-        self.is_group = any(role is CHILDREN for role in roles.values())
+        self.is_group = any(role is CHILDREN or role is CASES for role in roles.values())
         self.is_async = inspect.iscoroutinefunction(component.run)
-        self.static: dict[str, Any] = dict(declaration.children)
+        self.static: dict[str, Any] = _groups(declaration)
         self.fields: dict[str, Field] = {}
         self.decided: dict[str, Field] = {}
         for name, raw in declaration.properties.items():
@@ -70,6 +70,18 @@ class CompiledTask:
         """The task with its rendered fields. Raises ``InvalidInput``."""
         made: Task = build(self.component, {**self.static, **rendered}, self.declaration.id)
         return made
+
+
+def _groups(declaration: TaskDeclaration) -> dict[str, Any]:
+    """Child tasks by field; those of the cases of one field in a mapping of their own."""
+    found: dict[str, Any] = {}
+    for name, tasks in declaration.children.items():
+        field, _, key = name.partition(".")
+        if key:
+            found.setdefault(field, {})[key] = tasks
+        else:
+            found[field] = tasks
+    return found
 
 
 class CompiledTrigger:

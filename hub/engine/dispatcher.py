@@ -7,16 +7,23 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Mapping, Sequence
 from datetime import datetime
+from typing import TYPE_CHECKING, Any
 
 import structlog
 
 from hub.engine.catalog import FlowCatalog
 from hub.engine.executor import Executor
+from hub.engine.routes import DEEPEST
 from hub.engine.services import Services
-from hub.errors import HubError, StorageError, StorageUnavailable
-from hub.model.execution import Claim, ExecutionState
-from hub.plugin.storage import Accepted, Recorded, Transition
+from hub.errors import HubError, InvalidInput, StorageError, StorageUnavailable
+from hub.model.execution import Claim, Execution, ExecutionState, Parent
+from hub.model.ids import FlowKey
+from hub.plugin.storage import Accepted, Arrival, Recorded, Transition
+
+if TYPE_CHECKING:
+    from hub.engine.intake import Intake
 
 log = structlog.get_logger("hub.engine")
 
@@ -36,6 +43,7 @@ class Dispatcher:
     def __init__(self, services: Services, catalog: FlowCatalog, *, limit: int) -> None:
         self._services = services
         self._catalog = catalog
+        self._intake: Intake | None = None
         self._limit = limit
         self._running: dict[str, Executor] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -72,6 +80,56 @@ class Dispatcher:
         """Something may be claimed now."""
         self._backlog = True
         self._poke.set()
+
+    def serve(self, intake: Intake) -> None:
+        """Hand in the intake, for the flows that ends and tasks start."""
+        self._intake = intake
+
+    async def end_of(
+        self,
+        execution: Execution,
+        state: ExecutionState,
+        *,
+        outputs: Mapping[str, Any] | None = None,
+        error: str | None = None,
+    ) -> Arrival | None:
+        """The event that an end is, where anybody wants it."""
+        if self._intake is None:
+            return None
+        return await self._intake.end_of(execution, state, outputs=outputs, error=error)
+
+    async def start(
+        self,
+        key: FlowKey,
+        *,
+        inputs: Mapping[str, Any],
+        labels: Mapping[str, str],
+        revision: int | None,
+        execution_id: str,
+        parent: Parent | None,
+        depth: int,
+    ) -> Execution:
+        """Start a flow for a task. Raises ``NotFound``, ``InvalidInput``."""
+        if self._intake is None:
+            raise RuntimeError("the dispatcher was given no intake")
+        if depth > DEEPEST:
+            raise InvalidInput(f"more than {DEEPEST} flows started each other, one after another")
+        return await self._intake.start(
+            key,
+            inputs=inputs,
+            labels=labels,
+            revision=revision,
+            execution_id=execution_id,
+            parent=parent,
+            depth=depth,
+        )
+
+    def tell_parents(self, parents: Sequence[str], child: str) -> None:
+        """A child has ended: wake its parents, held here or not."""
+        for parent in parents:
+            executor = self._running.get(parent)
+            if executor is not None:
+                executor.child_ended(child)
 
     def kill(self, execution_id: str, reason: str) -> None:
         """Kill an execution that this node holds, or is about to begin."""
@@ -186,7 +244,7 @@ class Dispatcher:
         except HubError as error:
             await self._fail(claim, f"flow {execution.flow} revision {execution.revision}: {error.message}")
             return
-        executor = Executor(claim, flow, self._services, start=self.take, wake=self.wake)
+        executor = Executor(claim, flow, self._services, self)
         self._running[execution.id] = executor
         early = self._killed_early.pop(execution.id, None)
         if early is not None:
@@ -202,15 +260,20 @@ class Dispatcher:
     async def _fail(self, claim: Claim, reason: str) -> None:
         """End an execution that cannot be run at all."""
         log.error("execution cannot run", execution=claim.execution.id, error=reason)
+        event = await self.end_of(claim.execution, ExecutionState.FAILED, error=reason)
         transition = Transition(
             claim.execution.id,
             claim.fence,
             self._services.clock.now(),
             state=ExecutionState.FAILED,
             error=reason,
+            arrivals=(event,) if event is not None else (),
         )
         try:
-            self.take(await self._services.storage.record(transition))
+            recorded = await self._services.storage.record(transition)
+            self.take(recorded)
+            self.tell_parents(recorded.woken, claim.execution.id)
+            self._services.watches.end(claim.execution.id, ())
         except StorageError as error:
             # it stays claimed; the next start takes it over
             log.error("execution could not be ended", execution=claim.execution.id, error=str(error))

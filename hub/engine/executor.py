@@ -8,11 +8,11 @@ recovery and retry are this one mechanism.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import islice
-from typing import Any
+from typing import Any, Protocol
 
 import structlog
 
@@ -22,12 +22,13 @@ from hub.engine.scope import RunScope, top_scope
 from hub.engine.services import Services
 from hub.engine.task_runner import Ended, Leaving, LiveRun, run_task
 from hub.errors import FenceRefused, HubError, StorageOverloaded, StorageUnavailable
-from hub.model.execution import Claim, ExecutionState
+from hub.model.execution import Claim, Execution, ExecutionState, Parent
 from hub.model.flow import TaskDeclaration
+from hub.model.ids import FlowKey
 from hub.model.task_run import TaskRun, TaskRunState
 from hub.plugin.context import Branch, GroupOutcome
 from hub.plugin.outcomes import Fail
-from hub.plugin.storage import Recorded, Transition
+from hub.plugin.storage import Accepted, Arrival, Recorded, Transition
 
 log = structlog.get_logger("hub.engine")
 
@@ -46,33 +47,65 @@ class _SequenceEnd:
     row: TaskRun | None = None
 
 
+class Host(Protocol):
+    """What an executor asks of the node it runs on."""
+
+    def take(self, accepted: Accepted | Recorded, /) -> None:
+        """Run what was claimed for this node."""
+
+    def wake(self, at: datetime, /) -> None:
+        """Something may be claimed from ``at`` on."""
+
+    def tell_parents(self, parents: Sequence[str], child: str, /) -> None:
+        """A child has ended: tell those of its parents that this node moves."""
+
+    async def end_of(
+        self,
+        execution: Execution,
+        state: ExecutionState,
+        /,
+        *,
+        outputs: Mapping[str, Any] | None = None,
+        error: str | None = None,
+    ) -> Arrival | None:
+        """The event that an end is, where anybody wants it."""
+
+    async def start(
+        self,
+        key: FlowKey,
+        /,
+        *,
+        inputs: Mapping[str, Any],
+        labels: Mapping[str, str],
+        revision: int | None,
+        execution_id: str,
+        parent: Parent | None,
+        depth: int,
+    ) -> Execution:
+        """Start a flow for a task."""
+
+
 class Executor:
     """Moves one claimed execution."""
 
-    def __init__(
-        self,
-        claim: Claim,
-        flow: CompiledFlow,
-        services: Services,
-        *,
-        start: Callable[[Recorded], None],
-        wake: Callable[[datetime], None],
-    ) -> None:
+    def __init__(self, claim: Claim, flow: CompiledFlow, services: Services, host: Host) -> None:
         self.claim = claim
+        self.host = host
         self.flow = flow
         self.services = services
         self.execution_id = claim.execution.id
         self.log = ExecutionLog(self.execution_id, services)
         self.has_progress = asyncio.Event()
         """Set once anything of it has ended; a suspect that gets here is none."""
-        self._start = start
-        self._wake = wake
         self._started_at = claim.execution.started_at or services.clock.now()
         self._said_running = False
         # how many branches can still do something by themselves; at 0 every live leaf waits
         self._active = 1
         self._sleepers: set[asyncio.Future[None]] = set()
-        self._wakes: dict[str, tuple[datetime, TaskRunState]] = {}
+        self._wakes: dict[str, tuple[datetime | None, TaskRunState]] = {}
+        # the executions that leaves wait for, and those of them that were told to have ended
+        self._children: dict[str, asyncio.Future[None] | None] = {}
+        self._ended_children: set[str] = set()
         self._deadlines: dict[str, datetime] = {}
         self._unrecorded: list[TaskRun] = []
         self._warned: set[str] = set()
@@ -90,6 +123,14 @@ class Executor:
             self._killed = reason
             if self._main is not None:
                 self._main.cancel()
+
+    def child_ended(self, execution_id: str) -> None:
+        """An execution that a leaf of this one may wait for has ended."""
+        self._ended_children.add(execution_id)
+        sleeper = self._children.get(execution_id)
+        if sleeper is not None and not sleeper.done():
+            self._active += 1
+            sleeper.set_result(None)
 
     def hand_back(self) -> None:
         """Give it back unfinished, without burning an attempt; another start goes on with it."""
@@ -181,10 +222,8 @@ class Executor:
                 await self._finish(ExecutionState.FAILED, self.services.vault.mask(reason), rows)
                 return
         state = ExecutionState.WARNING if end.warned else ExecutionState.SUCCESS
-        packed = (
-            await self.services.payloads.pack(f"{self.execution_id}-outputs", outputs) if outputs else None
-        )
-        await self._finish(state, None, rows, outputs=packed)
+        packed = await self.services.payloads.pack(self.execution_id, "outputs", outputs) if outputs else None
+        await self._finish(state, None, rows, outputs=outputs, packed=packed)
 
     async def _sequence(
         self, tasks: Sequence[TaskDeclaration], scope: RunScope, *, leave_last: bool = False
@@ -241,12 +280,14 @@ class Executor:
         """A group's time-out must wake the execution too."""
         self._deadlines[live.path] = until
 
-    async def wait(self, live: LiveRun, row: TaskRun) -> None:
-        """Wait for a row's moment: in memory while a sibling runs, else by leaving the tree."""
+    async def wait(self, live: LiveRun, row: TaskRun, child: str | None = None) -> None:
+        """Wait for a row's moment or a child's end: in memory while a sibling runs, else by leaving the tree."""
         until = row.wake_at
-        if until is None or self.services.clock.now() >= until:
+        if self._is_over(until, child):
             return
         self._wakes[live.path] = (until, row.state)
+        if child is not None:
+            self._children[child] = None
         self._starts.pop(live.path, None)
         if not live.is_recorded:
             row = replace(row, decisions=None)
@@ -255,17 +296,34 @@ class Executor:
             else:
                 self._unrecorded.append(row)
             live.is_recorded = True
+        # it may have ended while the row was being stored
+        if not self._is_over(until, child):
+            await self._sleep(until, child)
+        self._wakes.pop(live.path, None)
+        if child is not None:
+            self._children.pop(child, None)
+
+    def _is_over(self, until: datetime | None, child: str | None) -> bool:
+        if child is not None and child in self._ended_children:
+            return True
+        return self.services.clock.now() >= until if until is not None else child is None
+
+    async def _sleep(self, until: datetime | None, child: str | None) -> None:
+        """Rest while a sibling goes on. Raises ``Leaving`` when none does."""
         if not self._rest():
             raise Leaving
-        sleeper = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        sleeper: asyncio.Future[None] = loop.create_future()
         self._sleepers.add(sleeper)
-        timer = asyncio.get_running_loop().create_task(self._alarm(sleeper, until))
+        if child is not None:
+            self._children[child] = sleeper
+        timer = loop.create_task(self._alarm(sleeper, until)) if until is not None else None
         try:
             await sleeper
         finally:
             self._sleepers.discard(sleeper)
-            timer.cancel()
-        self._wakes.pop(live.path, None)
+            if timer is not None:
+                timer.cancel()
 
     async def _alarm(self, sleeper: asyncio.Future[None], until: datetime) -> None:
         while (left := (until - self.services.clock.now()).total_seconds()) > 0:
@@ -347,6 +405,7 @@ class Executor:
         """Store task runs, with the log lines that wait, and return when they are durable."""
         for row in rows:
             self._starts.pop(row.path, None)
+            self.services.watches.row(self.execution_id, row)
         # once said under a claim, progress stays: saying it again would rewrite the execution's row each time
         await self._record(task_runs=rows, progress=progress and not self.has_progress.is_set())
         if progress:
@@ -357,13 +416,13 @@ class Executor:
 
     async def _let_go(self) -> None:
         """Give the claim back until the earliest wake-up, or at once."""
-        wakes = [until for until, _ in self._wakes.values()] + list(self._deadlines.values())
+        wakes = [until for until, _ in self._wakes.values() if until] + list(self._deadlines.values())
         waits = bool(self._wakes) and not self._handing_back
         states = {state for _, state in self._wakes.values()}
         state = ExecutionState.RUNNING
         if waits:
             state = ExecutionState.PAUSED if TaskRunState.PAUSED in states else ExecutionState.RETRYING
-        wake_at = min(wakes) if waits else None
+        wake_at = min(wakes, default=None) if waits else None
         await self._record(
             task_runs=tuple(self._unrecorded),
             state=state,
@@ -371,10 +430,15 @@ class Executor:
             wake_at=wake_at,
             release=True,
             progress=waits,
+            waits_for=tuple(self._children) if waits else (),
         )
         self.has_progress.set()
         self.services.bus.tell("execution", self.execution_id, state=state.value)
-        self._wake(wake_at or self.services.clock.now())
+        if wake_at is None or self._children:
+            # one that was waited for may have ended while the claim was given back
+            self.host.wake(self.services.clock.now())
+        if wake_at is not None:
+            self.host.wake(wake_at)
 
     async def _finish(
         self,
@@ -382,19 +446,23 @@ class Executor:
         error: str | None,
         rows: tuple[TaskRun, ...] = (),
         *,
-        outputs: Any = None,
+        outputs: Mapping[str, Any] | None = None,
+        packed: Mapping[str, Any] | None = None,
     ) -> None:
-        """End the execution; its end may let the next of its queue in."""
+        """End the execution; its end may start other flows and let the next of its queue in."""
         self._cancel_starts()
+        event = await self.host.end_of(self.claim.execution, state, outputs=outputs, error=error)
         recorded = await self._record(
             task_runs=rows,
             state=state,
             error=error,
-            outputs=outputs,
+            outputs=packed,
             started_at=self._started_at,
             progress=True,
+            arrivals=(event,) if event is not None else (),
         )
         self.has_progress.set()
+        self.services.watches.end(self.execution_id, rows)
         bus = self.services.bus
         if bus.has_listeners:
             execution = self.claim.execution
@@ -407,7 +475,8 @@ class Executor:
                 flow=str(execution.flow),
                 seconds=(self.services.clock.now() - execution.created_at).total_seconds(),
             )
-        self._start(recorded)
+        self.host.take(recorded)
+        self.host.tell_parents(recorded.woken, self.execution_id)
 
     async def _record(self, **changes: Any) -> Recorded:
         """Record a step, again and again while the storage is away. Raises ``FenceRefused``."""

@@ -1,26 +1,33 @@
-"""Accept events: find what wants one and store it with the executions it starts.
+"""Accept events: find what wants them and store them with the executions they start.
 
-Called by the triggers through ``emit`` (``bus.publish``). Returns only when the storage has the event, so a
-trigger may acknowledge its source as soon as it returns. Starting the executions is the dispatcher's business.
+Called by the triggers through ``emit`` (``bus.publish``), by tasks that emit, and by the API. Returns only when
+the storage has the event, so a trigger may acknowledge its source as soon as it returns. Starting the
+executions is the dispatcher's business.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
 from hub.config.inputs import resolve_inputs
 from hub.engine.catalog import FlowCatalog
-from hub.engine.compiled import CompiledFlow, CompiledTrigger
+from hub.engine.routes import DEEPEST, Routes
 from hub.engine.services import Services
-from hub.engine.task_runner import is_true
-from hub.errors import HubError, InvalidInput, NotFound
-from hub.model.event import Event, Occurrence, Receipt, Verdict
-from hub.model.execution import Execution, NewExecution, Queue
+from hub.engine.verdicts import Candidate, Judge, Judged
+from hub.errors import InvalidInput, NotFound
+from hub.model.event import Event, Occurrence, Origin, Receipt, Verdict
+from hub.model.execution import Execution, ExecutionState, NewExecution, Parent
 from hub.model.ids import FlowKey, TriggerKey, new_id
-from hub.plugin.storage import Accepted, Arrival, DeliveryKey, TriggerMove, TriggerState
+from hub.model.task_run import TaskRun
+from hub.plugin.storage import Accepted, Arrival, DeliveryKey, Ends, TriggerMove, TriggerState
 from hub.plugin.trigger import HttpTrigger
+
+FLOW_FINISHED = "hub.flow.finished"
+"""The type of the event that an execution's end is."""
+_TOO_DEEP = f"more than {DEEPEST} flows started each other, one after another"
 
 
 class Intake:
@@ -30,12 +37,15 @@ class Intake:
         self,
         services: Services,
         catalog: FlowCatalog,
+        routes: Routes,
         *,
         dispatch: Callable[[Accepted], None],
         has_room: Callable[[], bool],
     ) -> None:
         self._services = services
         self._catalog = catalog
+        self._routes = routes
+        self._judge = Judge(services)
         self._dispatch = dispatch
         self._has_room = has_room
         self._states: dict[TriggerKey, TriggerState] = {}
@@ -49,9 +59,11 @@ class Intake:
         known = self._states.get(key)
         return known.state if known else {}
 
+    # events
+
     async def __call__(
         self,
-        source: TriggerKey,
+        origin: Origin,
         occurrences: Sequence[Occurrence],
         state: Mapping[str, Any] | None,
         event_type: str,
@@ -61,30 +73,155 @@ class Intake:
         Raises ``NotFound`` when the trigger is not in use, ``StorageUnavailable``, ``StorageOverloaded`` and
         ``FenceRefused``: nothing was stored then.
         """
-        flow = await self._catalog.compiled(source.flow_key)
-        trigger = flow.triggers.get(source.trigger)
-        if trigger is None:
-            raise NotFound(f"flow {source.flow_key} has no trigger {source.trigger}")
+        own = await self._own_trigger(origin)
         now = self._services.clock.now()
         arrivals = [
-            await self._arrival(flow, trigger, source, occurrence, now, event_type)
-            for occurrence in occurrences
+            await self._arrival(origin, own, occurrence, now, event_type) for occurrence in occurrences
         ]
         move = None
-        if state is not None:
-            known = self._states.get(source, TriggerState())
-            move = TriggerMove(source, state, known.version)
+        if state is not None and origin.key is not None:
+            known = self._states.get(origin.key, TriggerState())
+            move = TriggerMove(origin.key, state, known.version)
         accepted = await self._services.storage.accept(arrivals, at=now, move=move, claim=self._has_room())
         if move is not None:
-            self._states[source] = TriggerState(move.state, move.expected + 1)
+            self._states[move.key] = TriggerState(move.state, move.expected + 1)
         for item in accepted:
             self._dispatch(item)
         if self._services.bus.has_listeners:
             for item in accepted:
                 self._services.bus.tell(
-                    "event", item.receipt.event_id, source=str(source), executions=item.receipt.execution_ids
+                    "event", item.receipt.event_id, source=origin.uri, executions=item.receipt.execution_ids
                 )
         return [item.receipt for item in accepted]
+
+    async def _own_trigger(self, origin: Origin) -> Candidate | None:
+        if origin.flow is None or origin.trigger is None:
+            return None
+        flow = await self._catalog.compiled(origin.flow)
+        trigger = flow.triggers.get(origin.trigger)
+        if trigger is None:
+            raise NotFound(f"flow {origin.flow} has no trigger {origin.trigger}")
+        return Candidate(flow, trigger)
+
+    async def _arrival(
+        self,
+        origin: Origin,
+        own: Candidate | None,
+        occurrence: Occurrence,
+        now: datetime,
+        event_type: str,
+    ) -> Arrival:
+        event = Event(
+            id=new_id(),
+            source=origin.uri,
+            type=occurrence.type or event_type,
+            time=occurrence.time or now,
+            namespace=origin.flow.namespace if origin.flow else None,
+            flow=origin.flow.id if origin.flow else None,
+            trigger=origin.trigger,
+            data=occurrence.data,
+            subject=occurrence.subject,
+            depth=origin.depth,
+            replay_of=origin.replay_of,
+        )
+        arrival = await self._judged(event, own, now)
+        if occurrence.delivery is None:
+            return arrival
+        given = occurrence.delivery
+        scope = occurrence.scope or str(origin.key)
+        return replace(arrival, delivery=DeliveryKey(scope, given.key, given.body_hash, now + given.window))
+
+    async def _judged(self, event: Event, own: Candidate | None, now: datetime) -> Arrival:
+        """An event with what it starts, and why it does not start what it might have."""
+        found: list[Judged] = []
+        if own is not None:
+            found.append(await self._judge.one(own, event, now))
+        if not self._routes.is_empty:
+            for route in self._routes.wanting(event):
+                if route.disabled:
+                    found.append(Judged(verdict=Verdict(*route.key, "disabled", "the trigger is disabled")))
+                elif (candidate := await self._candidate(route.key)) is not None:
+                    found.append(await self._judge.one(candidate, event, now))
+        if event.depth > DEEPEST:
+            found = [one.refused("tooDeep", _TOO_DEEP) for one in found]
+        executions = tuple(one.execution for one in found if one.execution is not None)
+        verdicts = tuple(one.verdict for one in found if one.verdict is not None)
+        wrong = [f"{v.flow}: {v.reason}" for v in verdicts if v.outcome in ("invalid", "tooDeep")]
+        packed = await self._services.payloads.pack(event.id, "event", event.data)
+        return Arrival(
+            executions,
+            replace(event, data=packed) if packed is not event.data else event,
+            verdicts=verdicts,
+            dead="; ".join(wrong) or None,
+            ends=await self._born_ends(executions) if not self._routes.is_empty else {},
+        )
+
+    async def _candidate(self, key: TriggerKey) -> Candidate | None:
+        try:
+            flow = await self._catalog.compiled(key.flow_key)
+        except NotFound:
+            return None  # retired since the route was asked for
+        trigger = flow.triggers.get(key.trigger)
+        return Candidate(flow, trigger) if trigger is not None else None
+
+    # ends
+
+    async def end_of(
+        self,
+        execution: Execution,
+        state: ExecutionState,
+        *,
+        outputs: Mapping[str, Any] | None = None,
+        error: str | None = None,
+    ) -> Arrival | None:
+        """The event that an execution's end is, where anybody wants it, with what it starts.
+
+        A flow is never started by its own end.
+        """
+        if self._routes.is_empty or not self._routes.of_type(FLOW_FINISHED):
+            return None
+        now = self._services.clock.now()
+        flow = execution.flow
+        event = Event(
+            id=f"{execution.id}.{state.value}" + (f".{execution.restarts}" if execution.restarts else ""),
+            source=f"/{flow}",
+            type=FLOW_FINISHED,
+            time=now,
+            namespace=flow.namespace,
+            flow=flow.id,
+            trigger=None,
+            data=_end_data(execution, state, outputs, error),
+            subject=execution.id,
+            depth=execution.depth + 1,
+        )
+        wanting = self._routes.wanting(event)
+        if not any(route.key.flow_key != flow and not route.disabled for route in wanting):
+            return None
+        arrival = await self._judged(event, None, now)
+        others = tuple(new for new in arrival.executions if new.flow != flow)
+        return replace(arrival, executions=others)
+
+    async def ends_of(self, execution: Execution, reason: str) -> Ends:
+        """What an execution brings by being killed."""
+        states = (ExecutionState.KILLED, ExecutionState.CANCELLED)
+        found = {state: await self.end_of(execution, state, error=reason) for state in states}
+        return {state: arrival for state, arrival in found.items() if arrival is not None}
+
+    async def _born_ends(self, executions: Sequence[NewExecution]) -> dict[str, Ends]:
+        """What those bring that their concurrency limit may end at birth."""
+        found: dict[str, Ends] = {}
+        for new in executions:
+            if new.queue is None or (state := new.queue.behavior.end) is None:
+                continue
+            execution = Execution(
+                new.id, new.flow, new.revision, state, new.created_at, labels=new.labels, depth=new.depth
+            )
+            arrival = await self.end_of(execution, state, error=new.queue.over_limit)
+            if arrival is not None:
+                found[new.id] = {state: arrival}
+        return found
+
+    # by hand
 
     async def start(
         self,
@@ -94,12 +231,19 @@ class Intake:
         labels: Mapping[str, str],
         trigger: str | None = None,
         data: Any = None,
+        revision: int | None = None,
+        execution_id: str | None = None,
+        parent: Parent | None = None,
+        depth: int = 0,
+        replay_of: str | None = None,
+        task_runs: Sequence[TaskRun] = (),
     ) -> Execution:
         """Start a flow by hand, as if ``trigger`` had brought ``data`` when these are given.
 
-        Raises ``NotFound``, ``InvalidInput``.
+        ``execution_id`` is an id made from what starts it: one that is known starts nothing. Raises
+        ``NotFound``, ``InvalidInput``.
         """
-        flow = await self._catalog.compiled(key)
+        flow = await self._catalog.compiled(key, revision)
         if flow.flow.disabled:
             raise InvalidInput(f"flow {key} is disabled", hint="set disabled: false in its source")
         if trigger is not None and trigger not in flow.triggers:
@@ -109,30 +253,50 @@ class Intake:
         if data is not None:
             if trigger is None and len(flow.triggers) == 1:
                 trigger = next(iter(flow.triggers))
-            data = self._as_seen(flow, trigger, data)
-            source = TriggerKey(*key, trigger or "manual")
-            event = self._event(source, Occurrence(data), new_id(), now, "hub.manual.started")
+            data = self._as_seen(flow.triggers[trigger].declaration.type if trigger else None, data)
+            event = await self._manual_event(TriggerKey(*key, trigger or "manual"), data, now, replay_of)
+        given = resolve_inputs(flow.flow.inputs, inputs)
         new = NewExecution(
-            id=new_id(),
+            id=execution_id or new_id(),
             flow=key,
             revision=flow.revision,
             created_at=now,
             trigger=trigger,
-            inputs=resolve_inputs(flow.flow.inputs, inputs),
+            inputs=given,
             labels={**flow.flow.labels, **labels},
-            queue=await self._queue(flow, inputs, data or {}),
+            queue=await self._judge.queue(flow, given, data or {}),
+            depth=depth,
+            parent=parent,
+            replay_of=replay_of,
+            is_derived=execution_id is not None,
+            task_runs=tuple(task_runs),
         )
+        ends = await self._born_ends([new]) if not self._routes.is_empty else {}
         [accepted] = await self._services.storage.accept(
-            [Arrival(executions=(new,), event=event)], at=now, claim=self._has_room()
+            [Arrival(executions=(new,), event=event, ends=ends)], at=now, claim=self._has_room()
         )
         self._dispatch(accepted)
         return await self._services.storage.execution(new.id)
 
-    def _as_seen(self, flow: CompiledFlow, trigger: str | None, data: Any) -> Mapping[str, Any]:
-        """Data as ``trigger`` shows it: a webhook's body alone gets the rest of a request around it."""
-        component = None
-        if trigger is not None:
-            component = self._services.registry.triggers.get(flow.triggers[trigger].declaration.type)
+    async def _manual_event(
+        self, source: TriggerKey, data: Mapping[str, Any], now: datetime, replay_of: str | None
+    ) -> Event:
+        event_id = new_id()
+        return Event(
+            id=event_id,
+            source=f"/{source}",
+            type="hub.manual.started",
+            time=now,
+            namespace=source.namespace,
+            flow=source.flow,
+            trigger=source.trigger,
+            data=await self._services.payloads.pack(event_id, "event", data),
+            replay_of=replay_of,
+        )
+
+    def _as_seen(self, type_name: str | None, data: Any) -> Mapping[str, Any]:
+        """Data as a trigger shows it: a webhook's body alone gets the rest of a request around it."""
+        component = self._services.registry.triggers.get(type_name) if type_name else None
         if component is not None and issubclass(component, HttpTrigger):
             request: dict[str, Any] = {"body": None, "headers": {}, "parameters": {}, "method": "POST"}
             whole = isinstance(data, Mapping) and bool(data) and data.keys() <= request.keys()
@@ -141,97 +305,19 @@ class Intake:
             raise InvalidInput("data is a mapping: what expressions see as trigger")
         return data
 
-    async def _arrival(
-        self,
-        flow: CompiledFlow,
-        trigger: CompiledTrigger,
-        source: TriggerKey,
-        occurrence: Occurrence,
-        now: datetime,
-        event_type: str,
-    ) -> Arrival:
-        event_id = new_id()
-        verdict, executions = await self._judge(flow, trigger, source, occurrence, now)
-        packed = await self._services.payloads.pack(f"event-{event_id}", occurrence.data)
-        event = self._event(source, occurrence, event_id, now, event_type, packed)
-        delivery = None
-        if occurrence.delivery is not None:
-            given = occurrence.delivery
-            delivery = DeliveryKey(str(source), given.key, given.body_hash, now + given.window)
-        return Arrival(
-            executions=executions, event=event, delivery=delivery, verdicts=(verdict,) if verdict else ()
-        )
 
-    def _event(
-        self,
-        source: TriggerKey,
-        occurrence: Occurrence,
-        event_id: str,
-        now: datetime,
-        event_type: str,
-        data: Mapping[str, Any] | None = None,
-    ) -> Event:
-        return Event(
-            id=event_id,
-            source=f"/{source}",
-            type=occurrence.type or event_type,
-            time=occurrence.time or now,
-            namespace=source.namespace,
-            flow=source.flow,
-            trigger=source.trigger,
-            data=occurrence.data if data is None else data,
-            subject=occurrence.subject,
-        )
-
-    async def _judge(
-        self,
-        flow: CompiledFlow,
-        trigger: CompiledTrigger,
-        source: TriggerKey,
-        occurrence: Occurrence,
-        now: datetime,
-    ) -> tuple[Verdict | None, tuple[NewExecution, ...]]:
-        """Whether the event starts the flow; a verdict says why not."""
-        scope = {
-            "trigger": occurrence.data,
-            "flow": flow.names,
-            "labels": flow.names["labels"],
-            "vars": {},
-            "inputs": {},
-        }
-        try:
-            if flow.flow.variables:
-                scope["vars"] = await flow.variables.render(scope, self._services.vault)
-            if trigger.when is not None and not is_true(
-                await trigger.when.render(scope, self._services.vault)
-            ):
-                return Verdict(*source, "refused", f"when is false: {trigger.declaration.when}"), ()
-            given = await trigger.inputs.render(scope, self._services.vault) if trigger.inputs else {}
-            inputs = resolve_inputs(flow.flow.inputs, given) if given or flow.flow.inputs else {}
-            queue = await self._queue(flow, inputs, occurrence.data)
-        except HubError as error:
-            reason = self._services.vault.mask(error.message)
-            return Verdict(*source, "invalid", reason), ()
-        new = NewExecution(
-            id=new_id(),
-            flow=source.flow_key,
-            revision=flow.revision,
-            created_at=now,
-            trigger=source.trigger,
-            inputs=inputs,
-            labels=flow.flow.labels,
-            queue=queue,
-        )
-        return None, (new,)
-
-    async def _queue(
-        self, flow: CompiledFlow, inputs: Mapping[str, Any], data: Mapping[str, Any]
-    ) -> Queue | None:
-        concurrency = flow.flow.concurrency
-        if concurrency is None:
-            return None
-        key = str(flow.flow.key)
-        if flow.queue_key is not None:
-            scope = {"inputs": inputs, "trigger": data, "flow": flow.names, "labels": flow.names["labels"]}
-            key += f"#{await flow.queue_key.render(scope, self._services.vault)}"
-        return Queue(key, concurrency.limit, concurrency.behavior)
+def _end_data(
+    execution: Execution, state: ExecutionState, outputs: Mapping[str, Any] | None, error: str | None
+) -> dict[str, Any]:
+    """What ``flow.finished`` shows as ``trigger``."""
+    return {
+        "executionId": execution.id,
+        "namespace": execution.flow.namespace,
+        "flowId": execution.flow.id,
+        "flowRevision": execution.revision,
+        "state": state.value,
+        "labels": dict(execution.labels),
+        "inputs": dict(execution.inputs),
+        "outputs": dict(outputs or {}),
+        "error": error,
+    }

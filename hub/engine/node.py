@@ -8,14 +8,18 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+from hub.engine.again import Again
 from hub.engine.catalog import FlowCatalog
 from hub.engine.dispatcher import Dispatcher
 from hub.engine.folders import FlowFolders
 from hub.engine.intake import Intake
+from hub.engine.routes import Routes
 from hub.engine.services import Services
 from hub.engine.triggers import TriggerSupervisor
+from hub.errors import Conflict
 from hub.model.execution import Execution, ExecutionState
 from hub.model.ids import FlowKey
+from hub.plugin.storage import Ends, ExecutionFilter, Page
 
 DRAIN_GRACE = 30.0
 """Seconds that running tasks get when the hub stops."""
@@ -30,10 +34,17 @@ class Node:
         self.services = services
         self.catalog = FlowCatalog(services)
         self.dispatcher = Dispatcher(services, self.catalog, limit=most_executions)
+        self.routes = Routes()
         self.intake = Intake(
-            services, self.catalog, dispatch=self.dispatcher.take, has_room=self.dispatcher.has_room
+            services,
+            self.catalog,
+            self.routes,
+            dispatch=self.dispatcher.take,
+            has_room=self.dispatcher.has_room,
         )
-        self.triggers = TriggerSupervisor(services, self.catalog, self.intake)
+        self.dispatcher.serve(self.intake)
+        self.triggers = TriggerSupervisor(services, self.catalog, self.intake, self.routes)
+        self.again = Again(services, self.catalog, self.intake)
         self.folders = FlowFolders(folders, self.catalog)
         self.is_ready = False
         """From when every flow takes its events until the hub begins to stop."""
@@ -68,14 +79,39 @@ class Node:
             await self._stop(jobs)
 
     async def kill(self, execution_id: str, reason: str = "killed") -> Execution:
-        """Kill an execution wherever it stands. Raises ``NotFound``."""
+        """Kill an execution wherever it stands, and those it waits for. Raises ``NotFound``."""
         services = self.services
-        execution = await services.storage.request_kill(execution_id, at=services.clock.now(), reason=reason)
-        if execution.state is ExecutionState.KILLING:
-            self.dispatcher.kill(execution_id, reason)
+        while True:
+            ends = None if self.routes.is_empty else await self._ends_of_family(execution_id, reason)
+            try:
+                killed = await services.storage.request_kill(
+                    execution_id, at=services.clock.now(), reason=reason, ends=ends
+                )
+                break
+            except Conflict:
+                continue  # it has started another meanwhile, which is to be told of too
+        for held in killed.held:
+            self.dispatcher.kill(held, reason)
+        for ended in killed.ended:
+            services.watches.end(ended, ())
+            self.dispatcher.tell_parents(killed.woken, ended)
+            services.bus.tell("execution", ended, state=ExecutionState.KILLED.value)
         self.dispatcher.poke()
-        services.bus.tell("execution", execution_id, state=execution.state.value)
-        return execution
+        services.bus.tell("execution", execution_id, state=killed.execution.state.value)
+        return killed.execution
+
+    async def _ends_of_family(self, execution_id: str, reason: str) -> dict[str, Ends]:
+        """What an execution and its live children bring by being killed."""
+        storage = self.services.storage
+        found: dict[str, Ends] = {}
+        family = [await storage.execution(execution_id)]
+        live = tuple(state for state in ExecutionState if not state.is_terminal)
+        while family:
+            one = family.pop()
+            found[one.id] = await self.intake.ends_of(one, reason)
+            children = await storage.executions(ExecutionFilter(parent=one.id, states=live), Page(10_000))
+            family += children.items
+        return found
 
     async def run_to_end(
         self, key: FlowKey, inputs: Mapping[str, Any], labels: Mapping[str, str] | None = None

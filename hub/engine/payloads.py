@@ -18,12 +18,15 @@ class Payloads:
     def __init__(self, store: FileStore) -> None:
         self._store = store
 
-    async def pack(self, name: str, value: Mapping[str, Any]) -> Mapping[str, Any]:
-        """The value itself, or a reference to where it was put when its JSON text is over 64 KiB."""
+    async def pack(self, owner: str, name: str, value: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The value itself, or a reference to where it was put when its JSON text is over 64 KiB.
+
+        ``owner`` is the execution or event that it goes with.
+        """
         text = jsontext.dump_bytes(value)
         if len(text) <= LARGEST_INLINE:
             return value
-        return {_MARK: await self._store.put(f"{name}.json", text), "size": len(text)}
+        return {_MARK: await self._store.put(f"{owner}-{name}.json", text), "size": len(text)}
 
     async def unpack(self, value: Mapping[str, Any]) -> Mapping[str, Any]:
         """What ``pack`` was given."""

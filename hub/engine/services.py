@@ -13,6 +13,7 @@ from hub.clock import Clock
 from hub.engine.payloads import Payloads
 from hub.engine.secrets import SecretVault
 from hub.engine.timer import WallTimer
+from hub.engine.watches import Watches
 from hub.expressions import FunctionTable
 from hub.plugin.storage import Storage
 from hub.registry import Registry
@@ -55,4 +56,5 @@ class Services:
     """Names this installation in the environment of every process it starts."""
     timer: WallTimer
     """Waits for moments of the wall clock."""
+    watches: Watches = field(default_factory=Watches)
     shared: SharedResources = field(default_factory=SharedResources)

@@ -7,14 +7,17 @@ import shutil
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from datetime import datetime
+from dataclasses import replace
+from datetime import datetime, timedelta
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from hub.engine.logs import TaskRunLogger
+from hub.model.event import Delivery, Occurrence, Origin, Receipt
+from hub.model.execution import Execution, Parent
 from hub.model.flow import TaskDeclaration
-from hub.model.ids import derived_id
+from hub.model.ids import FlowKey, derived_id
 from hub.plugin.context import Branch, GroupOutcome, TaskContext
 
 if TYPE_CHECKING:
@@ -23,6 +26,11 @@ if TYPE_CHECKING:
     from hub.engine.task_runner import LiveRun
 
 T = TypeVar("T")
+
+_EMITTED = "emitted"
+"""The scope of the delivery keys of events that tasks emit."""
+_EMITTED_WINDOW = timedelta(days=30)
+"""How long an execution may wait between two tries of a task run that emits."""
 
 
 class RunningTask(TaskContext):
@@ -38,6 +46,7 @@ class RunningTask(TaskContext):
         self.path = live.path
         self.attempt = live.attempts
         self.logger = TaskRunLogger(executor.log, live.path, live.attempts)
+        self._emitted = 0
 
     @cached_property
     def task_run_id(self) -> str:  # type: ignore[override]
@@ -68,6 +77,48 @@ class RunningTask(TaskContext):
         self, branches: Iterable[Branch], *, count: int | None = None, limit: int | None = None
     ) -> GroupOutcome:
         return await self._executor.run_group(self._live, self._scope, branches, count=count, limit=limit)
+
+    async def emit(self, occurrence: Occurrence) -> Receipt:
+        executor, execution = self._executor, self._executor.claim.execution
+        self._emitted += 1
+        if occurrence.delivery is None:
+            # the same task run emits the same events, in the same order, whenever it is tried
+            occurrence = replace(
+                occurrence,
+                delivery=Delivery(f"{self.task_run_id}#{self._emitted}", window=_EMITTED_WINDOW),
+                scope=_EMITTED,
+            )
+        origin = Origin(f"/{self.flow}", self.flow, depth=execution.depth + 1)
+        [receipt] = await executor.services.bus.publish(origin, [occurrence], event_type="hub.event.emitted")
+        return receipt
+
+    async def start(
+        self,
+        flow: FlowKey,
+        *,
+        inputs: Mapping[str, Any],
+        labels: Mapping[str, str] | None = None,
+        revision: int | None = None,
+        together: bool = True,
+    ) -> str:
+        executor = self._executor
+        started = await executor.host.start(
+            flow,
+            inputs=inputs,
+            labels=labels or {},
+            revision=revision,
+            execution_id=derived_id(executor.execution_id, self.path, str(self.attempt)),
+            parent=Parent(executor.execution_id, self.path) if together else None,
+            depth=executor.claim.execution.depth + 1,
+        )
+        return started.id
+
+    async def execution(self, execution_id: str) -> Execution:
+        services = self._executor.services
+        found = await services.storage.execution(execution_id)
+        if found.outputs is None:
+            return found
+        return replace(found, outputs=await services.payloads.unpack(found.outputs))
 
     def working_folder(self) -> AbstractAsyncContextManager[Path]:
         return _fresh_folder(self._executor.services.work_dir)

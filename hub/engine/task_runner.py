@@ -29,7 +29,9 @@ if TYPE_CHECKING:
 log = structlog.get_logger("hub.engine")
 
 _FALSE_TEXTS = {"", "false", "0", "no", "null", "none"}
-_DEADLINE = "$deadline"
+DEADLINE = "$deadline"
+ATTEMPTS_BEFORE = "$attemptsBefore"
+"""The deciding value that holds how many attempts were made before a restart."""
 _VALUES = "$fields"
 
 
@@ -59,6 +61,7 @@ class LiveRun:
 
     __slots__ = (
         "attempts",
+        "child",
         "decisions",
         "executor",
         "fresh",
@@ -83,6 +86,8 @@ class LiveRun:
         self.attempts = stored.attempts if stored else 0
         self.started_at = stored.started_at if stored else None
         self.decisions: dict[str, Any] = dict(stored.decisions or {}) if stored else {}
+        self.child: str | None = None
+        """The execution that it waits for."""
 
     def row(self, state: TaskRunState, **changes: Any) -> TaskRun:
         """The task run as it is to be stored."""
@@ -101,7 +106,7 @@ class LiveRun:
         if name not in self.decisions:
             self.decisions[name] = make()
             packed = await self.executor.services.payloads.pack(
-                f"{self.executor.execution_id}-{self.task.declaration.id}", self.decisions
+                self.executor.execution_id, self.task.declaration.id, self.decisions
             )
             await self.executor.record_rows(self.row(TaskRunState.RUNNING, decisions=packed))
         return self.decisions[name]
@@ -178,6 +183,7 @@ async def _attempts(live: LiveRun, scope: RunScope, *, record: bool) -> Ended:
             returned = await _one_attempt(live, scope)
         except Wait as wait:
             live.stored = live.row(TaskRunState.PAUSED, wake_at=wait.until)
+            live.child = wait.execution
             continue
         except Skip as skip:
             return await _end(live, scope, TaskRunState.SKIPPED, None, skip.reason, record=record)
@@ -204,9 +210,10 @@ async def _attempts(live: LiveRun, scope: RunScope, *, record: bool) -> Ended:
 
 async def _wait_where_stored(live: LiveRun) -> None:
     """Wait until the moment that the stored row names, if it names one."""
-    stored = live.stored
-    if stored is not None and stored.wake_at is not None:
-        await live.executor.wait(live, stored)
+    stored, child = live.stored, live.child
+    if stored is not None and (stored.wake_at is not None or child is not None):
+        live.child = None
+        await live.executor.wait(live, stored, child)
 
 
 class _Problem(Exception):
@@ -279,7 +286,7 @@ async def _deadline(live: LiveRun, length: timedelta) -> float:
     now = live.executor.services.clock.now()
     left = length
     if live.task.is_group:
-        until = datetime.fromisoformat(await live.decide(_DEADLINE, lambda: (now + length).isoformat()))
+        until = datetime.fromisoformat(await live.decide(DEADLINE, lambda: (now + length).isoformat()))
         live.executor.note_deadline(live, until)
         left = until - now
     return asyncio.get_running_loop().time() + max(left.total_seconds(), 0.0)
@@ -304,7 +311,9 @@ def _retry_at(live: LiveRun, problem: _Problem) -> datetime | None:
     now = live.executor.services.clock.now()
     if policy is None:
         return now + (problem.after or timedelta())
-    planned = policy.next_attempt_at(attempt=live.attempts, first_at=live.started_at or now, failed_at=now)
+    # a restart begins a new round of attempts
+    attempt = live.attempts - int(live.decisions.get(ATTEMPTS_BEFORE, 0))
+    planned = policy.next_attempt_at(attempt=attempt, first_at=live.started_at or now, failed_at=now)
     if planned is not None and problem.after is not None:
         return now + problem.after
     return planned
@@ -330,7 +339,7 @@ async def _end(
     executor = live.executor
     packed = outputs
     if outputs:
-        packed = await executor.services.payloads.pack(f"{executor.execution_id}-{live.path}", outputs)
+        packed = await executor.services.payloads.pack(executor.execution_id, live.path, outputs)
     if outputs is not None:
         scope.outputs[live.task.declaration.id] = outputs
     row = live.row(state, outputs=packed, error=error, ended_at=executor.services.clock.now())

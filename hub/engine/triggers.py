@@ -21,13 +21,14 @@ from hub.engine.catalog import FlowCatalog
 from hub.engine.compiled import build_trigger, component_class
 from hub.engine.intake import Intake
 from hub.engine.rendering import Field
+from hub.engine.routes import Routes
 from hub.engine.services import Services
 from hub.errors import HubError
-from hub.model.event import Occurrence, Receipt
+from hub.model.event import Occurrence, Origin, Receipt
 from hub.model.flow import TriggerDeclaration
 from hub.model.ids import FlowKey, TriggerKey
 from hub.plugin.context import Emit, TriggerContext
-from hub.plugin.trigger import HttpTrigger, Trigger
+from hub.plugin.trigger import EventTrigger, HttpTrigger, Trigger
 
 log = structlog.get_logger("hub.triggers")
 
@@ -59,10 +60,11 @@ class Listening:
 class TriggerSupervisor:
     """Owns the triggers of this node."""
 
-    def __init__(self, services: Services, catalog: FlowCatalog, intake: Intake) -> None:
+    def __init__(self, services: Services, catalog: FlowCatalog, intake: Intake, routes: Routes) -> None:
         self._services = services
         self._catalog = catalog
         self._intake = intake
+        self._routes = routes
         self._tasks: dict[TriggerKey, asyncio.Task[None]] = {}
         self._receiving: dict[FlowKey, list[Listening]] = {}
         self._status: dict[TriggerKey, TriggerStatus] = {}
@@ -150,13 +152,16 @@ class TriggerSupervisor:
         await asyncio.gather(*stopping, return_exceptions=True)
         for name in [name for name in self._status if name.flow_key == key]:
             del self._status[name]
+        self._routes.drop(key)
         for declaration in self._catalog.triggers(key):
-            self._begin(key, declaration)
+            await self._begin(key, declaration)
 
-    def _begin(self, key: FlowKey, declaration: TriggerDeclaration) -> None:
+    async def _begin(self, key: FlowKey, declaration: TriggerDeclaration) -> None:
         name = TriggerKey(*key, declaration.id)
         component = self._services.registry.triggers.get(declaration.type)
-        if declaration.disabled:
+        if component is not None and issubclass(component, EventTrigger):
+            await self._open_route(name, declaration)
+        elif declaration.disabled:
             self._status[name] = TriggerStatus("disabled")
         elif component is None:
             self._status[name] = TriggerStatus(
@@ -166,6 +171,16 @@ class TriggerSupervisor:
             self._status[name] = TriggerStatus("starting")
             task = asyncio.get_running_loop().create_task(self._supervise(name, declaration))
             self._tasks[name] = task
+
+    async def _open_route(self, name: TriggerKey, declaration: TriggerDeclaration) -> None:
+        try:
+            trigger = await self.build(name.flow_key, declaration)
+        except HubError as error:
+            self._break(name, error)
+            return
+        assert isinstance(trigger, EventTrigger)
+        self._routes.put(name, trigger, disabled=declaration.disabled)
+        self._status[name] = TriggerStatus("disabled" if declaration.disabled else "running")
 
     async def _supervise(self, name: TriggerKey, declaration: TriggerDeclaration) -> None:
         """Run one trigger for ever: what it raises is shown, then it is started again."""
@@ -209,14 +224,14 @@ class BusEmit:
 
     def __init__(self, bus: Bus, source: TriggerKey, event_type: str) -> None:
         self._bus = bus
-        self._source = source
+        self._origin = Origin.of_trigger(source)
         self._event_type = event_type
 
     async def __call__(
         self, occurrences: Sequence[Occurrence] | Occurrence, *, state: Mapping[str, Any] | None = None
     ) -> list[Receipt]:
         several = [occurrences] if isinstance(occurrences, Occurrence) else list(occurrences)
-        return await self._bus.publish(self._source, several, state, event_type=self._event_type)
+        return await self._bus.publish(self._origin, several, state, event_type=self._event_type)
 
 
 class RunningTrigger(TriggerContext):

@@ -9,6 +9,7 @@ from hub.expressions.compile import Template, compile_template
 from hub.expressions.functions import Function, FunctionTable, NeedsAnswer, Request, builtin_functions
 from hub.expressions.nodes import TemplateTree
 from hub.expressions.parse import parse_template
+from hub.expressions.reading import values_read
 from hub.expressions.shapes import (
     ANY,
     BOOLEAN,
@@ -48,4 +49,5 @@ __all__ = [
     "shape_of_json_schema",
     "shape_of_template",
     "strip_raw",
+    "values_read",
 ]

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
+from hub.model.ids import FlowKey, TriggerKey
+
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
@@ -32,6 +34,35 @@ class Occurrence:
     time: datetime | None = None
     """When it happened; now when None."""
     delivery: Delivery | None = None
+    scope: str | None = None
+    """What ``delivery.key`` is unique in; the emitting trigger when None."""
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where events come from: a flow's trigger, a flow, or a sender outside."""
+
+    uri: str
+    """CloudEvents source."""
+    flow: FlowKey | None = None
+    trigger: str | None = None
+    """The trigger of ``flow`` that emits; it is the first to want its events."""
+    depth: int = 0
+    """How many flows led here, one after another."""
+    replay_of: str | None = None
+    """The event that is emitted once more."""
+
+    @classmethod
+    def of_trigger(cls, key: TriggerKey) -> Origin:
+        """A trigger as the origin of its events."""
+        return cls(f"/{key}", key.flow_key, key.trigger)
+
+    @property
+    def key(self) -> TriggerKey | None:
+        """The trigger's name, where it is one."""
+        if self.flow is None or self.trigger is None:
+            return None
+        return TriggerKey(*self.flow, self.trigger)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,16 +71,19 @@ class Event:
 
     id: str
     source: str
-    """CloudEvents source: ``/namespace/flow/trigger`` of the trigger that emitted it."""
+    """CloudEvents source: ``/namespace/flow/trigger`` of the trigger that emitted it, or what a sender said."""
     type: str
     time: datetime
-    namespace: str
-    flow: str
-    trigger: str
+    namespace: str | None
+    flow: str | None
+    """The flow that it came by: its trigger's, or the one that emitted it or ended; None from outside."""
+    trigger: str | None
     data: Mapping[str, Any]
     subject: str | None = None
     depth: int = 0
-    """How many flows led here, one after another; beyond 20 it is refused visibly."""
+    """How many flows led here, one after another; beyond 20 it starts nothing, visibly."""
+    replay_of: str | None = None
+    """The event that this one repeats."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +94,8 @@ class Verdict:
     flow: str
     trigger: str
     outcome: str
-    """``started``, ``refused`` (by ``when``), ``invalid`` (inputs or ``when`` failed) or ``disabled``."""
+    """``started``, ``refused`` (by ``when``), ``invalid`` (inputs or ``when`` failed), ``disabled`` or
+    ``tooDeep`` (too many flows started each other)."""
     reason: str | None = None
     execution_id: str | None = None
 
@@ -72,6 +107,11 @@ class StoredEvent:
     event: Event
     received_at: datetime
     verdicts: tuple[Verdict, ...] = ()
+    """Why triggers did not start their flows; those that did are known by their executions."""
+    dead: str | None = None
+    """Why it is a dead letter: somebody has to look at it; None when nobody has to."""
+    repeats: int = 0
+    """How often its delivery came again."""
 
 
 @dataclass(frozen=True, slots=True)

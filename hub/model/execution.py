@@ -9,6 +9,7 @@ from enum import StrEnum
 from typing import Any
 
 from hub.model.ids import FlowKey
+from hub.model.task_run import TaskRun
 
 
 class ExecutionState(StrEnum):
@@ -43,7 +44,12 @@ ALLOWED: Mapping[ExecutionState, frozenset[ExecutionState]] = {
     _S.PAUSED: frozenset({_S.RUNNING, _S.KILLING, _S.KILLED} | _ENDS | _WAITING),
     _S.RETRYING: frozenset({_S.RUNNING, _S.KILLING, _S.KILLED} | _ENDS | _WAITING),
     _S.KILLING: frozenset({_S.KILLED}),
+    # a restart brings back what failed or was killed
     **{state: frozenset() for state in TERMINAL},
+    **{
+        state: frozenset({_S.CREATED, _S.QUEUED})
+        for state in (_S.FAILED, _S.KILLED, _S.WARNING, _S.CANCELLED)
+    },
 }
 
 
@@ -54,6 +60,11 @@ class QueueBehavior(StrEnum):
     CANCEL = "CANCEL"
     FAIL = "FAIL"
 
+    @property
+    def end(self) -> ExecutionState | None:
+        """How one over the limit ends at birth; None where it waits."""
+        return {"CANCEL": ExecutionState.CANCELLED, "FAIL": ExecutionState.FAILED}.get(self.value)
+
 
 @dataclass(frozen=True, slots=True)
 class Queue:
@@ -62,6 +73,19 @@ class Queue:
     key: str
     limit: int
     behavior: QueueBehavior = QueueBehavior.QUEUE
+
+    @property
+    def over_limit(self) -> str:
+        """Why one over the limit ended."""
+        return f"over the concurrency limit of {self.limit}"
+
+
+@dataclass(frozen=True, slots=True)
+class Parent:
+    """The task run that waits for an execution: killed together, woken by its end."""
+
+    execution_id: str
+    path: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +100,15 @@ class NewExecution:
     inputs: Mapping[str, Any] = field(default_factory=dict)
     labels: Mapping[str, str] = field(default_factory=dict)
     queue: Queue | None = None
+    depth: int = 0
+    """How many flows led here, one after another."""
+    parent: Parent | None = None
+    replay_of: str | None = None
+    """The execution or event that it repeats."""
+    is_derived: bool = False
+    """Its id is made from what starts it: one that is known already is not stored again."""
+    task_runs: tuple[TaskRun, ...] = ()
+    """What counts as done in it already."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +130,11 @@ class Execution:
     error: str | None = None
     trigger_data: Mapping[str, Any] | None = None
     wake_at: datetime | None = None
+    depth: int = 0
+    parent: Parent | None = None
+    replay_of: str | None = None
+    restarts: int = 0
+    """How often it was brought back after it had ended."""
 
 
 @dataclass(frozen=True, slots=True)

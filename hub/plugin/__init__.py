@@ -20,14 +20,14 @@ from hub.errors import (
 )
 from hub.model import jsontext
 from hub.model.durations import format_duration, parse_duration
-from hub.model.event import Delivery, Event, Occurrence, Receipt, StoredEvent, Verdict
-from hub.model.execution import Claim, Execution, ExecutionState, NewExecution, Queue, QueueBehavior
+from hub.model.event import Delivery, Event, Occurrence, Origin, Receipt, StoredEvent, Verdict
+from hub.model.execution import Claim, Execution, ExecutionState, NewExecution, Parent, Queue, QueueBehavior
 from hub.model.flow import FlowRecord, TaskDeclaration
 from hub.model.ids import FlowKey, TriggerKey, derived_id, new_id
 from hub.model.task_run import TaskRun, TaskRunState, scope_of
 from hub.plugin.component import Component, Model
 from hub.plugin.context import Branch, Emit, GroupOutcome, TaskContext, TaskLogger, TriggerContext
-from hub.plugin.fields import SCRIPT, Children, Decided, Deferred, Duration, Script, Static
+from hub.plugin.fields import SCRIPT, Cases, Children, Decided, Deferred, Duration, Script, Static
 from hub.plugin.file_store import FileStore
 from hub.plugin.hookspecs import hookimpl
 from hub.plugin.outcomes import Fail, Failed, Outcome, Retry, Skip, Wait
@@ -35,11 +35,18 @@ from hub.plugin.secrets import SecretSource
 from hub.plugin.storage import (
     Accepted,
     Arrival,
+    Change,
+    ChangeSet,
     DeliveryKey,
+    Ends,
+    EventFilter,
     ExecutionFilter,
+    Killed,
     LogLine,
     Page,
+    Purged,
     Recorded,
+    Restart,
     Slice,
     Storage,
     StorageSettings,
@@ -48,7 +55,7 @@ from hub.plugin.storage import (
     TriggerState,
 )
 from hub.plugin.task import Task
-from hub.plugin.trigger import HttpAnswer, HttpRequest, HttpTrigger, Trigger
+from hub.plugin.trigger import EventTrigger, HttpAnswer, HttpRequest, HttpTrigger, Trigger
 
 API_VERSION = 1
 """Raised when a plugin written for an older one may no longer work."""
@@ -59,6 +66,9 @@ __all__ = [
     "Accepted",
     "Arrival",
     "Branch",
+    "Cases",
+    "Change",
+    "ChangeSet",
     "Children",
     "Claim",
     "Clock",
@@ -70,7 +80,10 @@ __all__ = [
     "DeliveryKey",
     "Duration",
     "Emit",
+    "Ends",
     "Event",
+    "EventFilter",
+    "EventTrigger",
     "Execution",
     "ExecutionFilter",
     "ExecutionState",
@@ -86,17 +99,22 @@ __all__ = [
     "HttpTrigger",
     "HubError",
     "InvalidInput",
+    "Killed",
     "LogLine",
     "Model",
     "NewExecution",
     "NotFound",
     "Occurrence",
+    "Origin",
     "Outcome",
     "Page",
+    "Parent",
+    "Purged",
     "Queue",
     "QueueBehavior",
     "Receipt",
     "Recorded",
+    "Restart",
     "Retry",
     "Script",
     "SecretSource",

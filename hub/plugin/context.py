@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from hub.model.event import Occurrence, Receipt
+from hub.model.execution import Execution
 from hub.model.flow import TaskDeclaration
 from hub.model.ids import FlowKey, TriggerKey
 
@@ -105,6 +106,30 @@ class TaskContext(ABC):
 
         Branches are taken from the iterable when they start, so a long loop costs no memory.
         """
+
+    @abstractmethod
+    async def emit(self, occurrence: Occurrence) -> Receipt:
+        """Emit an event; once it is stored it is there once, however often this task run is tried again."""
+
+    @abstractmethod
+    async def start(
+        self,
+        flow: FlowKey,
+        *,
+        inputs: Mapping[str, Any],
+        labels: Mapping[str, str] | None = None,
+        revision: int | None = None,
+        together: bool = True,
+    ) -> str:
+        """Start a flow, once per attempt of this task run; answers the execution's id.
+
+        ``together``: it is killed with this one, and its end ends ``Wait(execution=…)``. Raises ``NotFound``,
+        ``InvalidInput``.
+        """
+
+    @abstractmethod
+    async def execution(self, execution_id: str) -> Execution:
+        """An execution as it stands, its outputs whole. Raises ``NotFound``."""
 
     @abstractmethod
     def working_folder(self) -> AbstractAsyncContextManager[Path]:

@@ -5,6 +5,7 @@ say otherwise::
 
     script: Script                      # a program's text, never rendered
     tasks: Children                     # child tasks; run them with ctx.run
+    cases: Cases                        # child tasks by key
     values: Decided[list[Any]]          # rendered once, stored before use, read on a later walk
     dialect: Static[str] = "unix"       # taken as written
     key: Deferred                       # rendered by the component itself, with ctx.render
@@ -33,6 +34,7 @@ class FieldRole:
 STATIC = FieldRole("static")
 SCRIPT = FieldRole("script")
 CHILDREN = FieldRole("children")
+CASES = FieldRole("cases")
 DECIDED = FieldRole("decided")
 DEFERRED = FieldRole("deferred")
 
@@ -45,6 +47,17 @@ Children = Annotated[
     CHILDREN,
     # the flow's schema puts its own definition of a task in place of this mark
     WithJsonSchema({"type": "array", "items": {"type": "object", "x-hub": "task"}}),
+]
+
+Cases = Annotated[
+    dict[str, tuple[Any, ...]],
+    CASES,
+    WithJsonSchema(
+        {
+            "type": "object",
+            "additionalProperties": {"type": "array", "items": {"type": "object", "x-hub": "task"}},
+        }
+    ),
 ]
 
 

@@ -40,8 +40,17 @@ class Retry(Outcome):
 
 
 class Wait(Outcome):
-    """The task waits and costs nothing while it does; ``run`` is called again at ``until``."""
+    """The task waits and costs nothing while it does.
 
-    def __init__(self, reason: str = "waiting", *, until: datetime) -> None:
+    ``run`` is called again at ``until``, or once ``execution`` (one it started with ``ctx.start``) has ended;
+    with both, at what comes first.
+    """
+
+    def __init__(
+        self, reason: str = "waiting", *, until: datetime | None = None, execution: str | None = None
+    ) -> None:
+        if until is None and execution is None:
+            raise TypeError("Wait needs until= or execution=")
         super().__init__(reason)
         self.until = until
+        self.execution = execution

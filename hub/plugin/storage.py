@@ -20,7 +20,7 @@ from hub.model.event import Event, Receipt, StoredEvent, Verdict
 from hub.model.execution import Claim, Execution, ExecutionState, NewExecution
 from hub.model.flow import FlowRecord
 from hub.model.ids import FlowKey, TriggerKey
-from hub.model.task_run import TaskRun
+from hub.model.task_run import TaskRun, TaskRunState
 
 Item = TypeVar("Item")
 
@@ -40,9 +40,14 @@ class Arrival:
     """One event and the executions it starts; or, without an event, executions started by hand."""
 
     executions: tuple[NewExecution, ...] = ()
+    """They share ``event``; a trigger of a flow starts one of them at most."""
     event: Event | None = None
     delivery: DeliveryKey | None = None
     verdicts: tuple[Verdict, ...] = ()
+    dead: str | None = None
+    """Why the event is a dead letter, where it is one."""
+    ends: Mapping[str, Ends] = field(default_factory=dict)
+    """What the executions bring that are born ended, by their ids."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,14 +108,78 @@ class Transition:
     """A suspect is about to run a task."""
     started_at: datetime | None = None
     """When the execution first ran, where a step says so; the storage keeps the first it hears."""
+    waits_for: tuple[str, ...] = ()
+    """With ``release``: the executions it waits for. Where one has ended already it may be claimed at once."""
+    arrivals: tuple[Arrival, ...] = ()
+    """Events that this step brings, with what they start: stored with it, or not at all."""
 
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
-    """What a transition brought: the executions its end admitted."""
+    """What a transition brought: the executions that its end admitted and its events started."""
 
     claims: tuple[Claim, ...] = ()
     waiting: int = 0
+    """How many may run but were not claimed."""
+    woken: tuple[str, ...] = ()
+    """The claimed execution that waits for this one, where it ended: to be told. One that is not claimed was
+    made ready."""
+
+
+@dataclass(frozen=True, slots=True)
+class Killed:
+    """What a kill did: the execution as it stands, and those (it, its children's children) that a node holds."""
+
+    execution: Execution
+    held: tuple[str, ...] = ()
+    ended: tuple[str, ...] = ()
+    """Those that it ended at once."""
+    woken: tuple[str, ...] = ()
+    """The claimed ones that waited for one of them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Restart:
+    """How an ended execution is brought back: everything else of it stays as it is."""
+
+    execution_id: str
+    at: datetime
+    forget: tuple[str, ...] = ()
+    """Paths whose task runs are removed, with all below them."""
+    reopen: tuple[TaskRun, ...] = ()
+    """Task runs that replace the stored ones, deciding values and all."""
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One thing that changed, as live views need it."""
+
+    topic: str
+    """``execution``, ``event`` or ``flow``."""
+    id: str
+    """An id, or a flow's name."""
+    state: str | None = None
+    """An execution's state after it."""
+    flow: str | None = None
+    """The flow it belongs to, ``namespace/id``."""
+
+
+@dataclass(frozen=True, slots=True)
+class ChangeSet:
+    """What one commit changed; ``number`` goes up with each commit."""
+
+    number: int
+    at: datetime
+    changes: tuple[Change, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Purged:
+    """What a purge removed: ids of executions or events, whose files may go too."""
+
+    ids: tuple[str, ...]
+    more: bool = False
+    """Whether there is more to remove."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +200,18 @@ class ExecutionFilter:
     labels: Mapping[str, str] = field(default_factory=dict)
     since: datetime | None = None
     until: datetime | None = None
+    parent: str | None = None
+    """Only those that this execution started and waits for."""
+
+
+@dataclass(frozen=True, slots=True)
+class EventFilter:
+    """Which events a list shows; None means any."""
+
+    namespace: str | None = None
+    flow: str | None = None
+    dead: bool | None = None
+    """Only dead letters."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +229,10 @@ class Slice(Generic[Item]):
     items: tuple[Item, ...]
     next_cursor: str | None = None
     total: int | None = None
+
+
+Ends = Mapping[ExecutionState, Arrival]
+"""What an execution brings by ending in a state, for those states that bring anything."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,8 +282,9 @@ class Storage(ABC):
 
         Admission is decided here: each execution is born CREATED (claimed, when ``claim``), QUEUED, CANCELLED
         or FAILED by its queue. A known delivery key stores nothing and answers the first event's receipt,
-        marked ``duplicate``, or ``conflict`` when the body differs. Raises ``FenceRefused``, with nothing
-        stored, when ``move`` does not start from the stored version.
+        marked ``duplicate``, or ``conflict`` when the body differs. A derived execution whose id is known is
+        not stored again. Raises ``FenceRefused``, with nothing stored, when ``move`` does not start
+        from the stored version.
         """
 
     @abstractmethod
@@ -228,11 +314,22 @@ class Storage(ABC):
         """
 
     @abstractmethod
-    async def request_kill(self, execution_id: str, *, at: datetime, reason: str) -> Execution:
+    async def request_kill(
+        self, execution_id: str, *, at: datetime, reason: str, ends: Mapping[str, Ends] | None = None
+    ) -> Killed:
         """Mark a claimed execution KILLING; end one that waits KILLED, one that never started CANCELLED.
 
-        Answers the execution as it stands afterwards; a terminal one is left as it is. Ending one admits the
-        next of its queue, unclaimed. Raises ``NotFound``.
+        The executions that it waits for share its fate, all of them in one transaction. A terminal one is
+        left as it is. Ending one admits the next of its queue, unclaimed, and stores what ``ends`` has for it.
+        Raises ``NotFound``, and ``Conflict``, with nothing changed, when ``ends`` is given and does not name
+        every live one among them.
+        """
+
+    @abstractmethod
+    async def restart(self, restart: Restart) -> Execution:
+        """Bring an ended execution back, unclaimed: CREATED, or QUEUED where its queue is full.
+
+        Raises ``NotFound``, and ``Conflict`` when it has not ended or ended SUCCESS.
         """
 
     @abstractmethod
@@ -249,8 +346,14 @@ class Storage(ABC):
         """
 
     @abstractmethod
-    async def task_runs(self, execution_id: str, page: Page) -> Slice[TaskRun]:
-        """Task runs of an execution in the order they were first recorded."""
+    async def executions_of_events(self, event_ids: Sequence[str]) -> dict[str, list[Execution]]:
+        """The executions that each event started, oldest first, without trigger data; no key for none."""
+
+    @abstractmethod
+    async def task_runs(
+        self, execution_id: str, page: Page, *, states: Sequence[TaskRunState] = ()
+    ) -> Slice[TaskRun]:
+        """Task runs of an execution in the order they were first recorded, those in ``states`` where given."""
 
     @abstractmethod
     async def scope_task_runs(self, execution_id: str, scope: str) -> dict[str, TaskRun]:
@@ -269,14 +372,54 @@ class Storage(ABC):
         """One event. Raises ``NotFound``."""
 
     @abstractmethod
-    async def events(
-        self, page: Page, *, namespace: str | None = None, flow: str | None = None
-    ) -> Slice[StoredEvent]:
+    async def events(self, filter: EventFilter, page: Page) -> Slice[StoredEvent]:
         """Events, newest first."""
+
+    @abstractmethod
+    async def settle_dead(self, event_id: str) -> None:
+        """An event is no dead letter any more; it stays stored. Raises ``NotFound`` when it is none."""
 
     @abstractmethod
     async def counts(self) -> Mapping[str, int]:
         """How many executions stand in each state that is not terminal, by state name."""
+
+    # what live views read
+
+    @abstractmethod
+    async def last_change(self) -> int:
+        """The newest commit's number, 0 when nothing was ever changed."""
+
+    @abstractmethod
+    async def changes(self, *, after: int, limit: int = 500) -> tuple[list[ChangeSet], bool]:
+        """What was committed after number ``after``, oldest first; and whether nothing in between is missing.
+
+        Numbers follow the order of the commits: whoever has read up to one has missed none before it.
+        """
+
+    # retention
+
+    @abstractmethod
+    async def purge_executions(
+        self, filter: ExecutionFilter, *, limit: int = 500, keep: Sequence[ExecutionFilter] = ()
+    ) -> Purged:
+        """Remove ended executions that ``filter`` matches (``until`` is about their end) and no ``keep`` does,
+        oldest first, with task runs and logs. An execution that a live one waits for stays."""
+
+    @abstractmethod
+    async def purge_events(
+        self, filter: EventFilter, *, before: datetime, limit: int = 500, keep: Sequence[EventFilter] = ()
+    ) -> Purged:
+        """Remove events received before a moment, oldest first; one that an execution came from stays, and a
+        dead letter does."""
+
+    @abstractmethod
+    async def purge_rest(self, *, now: datetime, changes_before: datetime) -> bool:
+        """Remove delivery keys that have expired and old change sets, and give unused space back, a little at
+        a time; answers whether there is more to do."""
+
+    @abstractmethod
+    async def existing(self, ids: Sequence[str]) -> set[str]:
+        """Which of these ids an execution or event has."""
 
     # triggers
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, ClassVar
 
 from pydantic import BaseModel
 
+from hub.model.event import Event
 from hub.plugin.component import Component
 from hub.plugin.context import Emit, TriggerContext
 
@@ -57,6 +58,22 @@ class HttpAnswer:
     status: int
     body: Mapping[str, Any]
     headers: Mapping[str, str] = field(default_factory=dict)
+
+
+class EventTrigger(Trigger):
+    """A trigger that waits for events of others; it has no task of its own.
+
+    Asked inside the hub's intake for every event whose type fits, so both members are quick and do no I/O.
+    """
+
+    @property
+    def event_types(self) -> Sequence[str]:
+        """The CloudEvents types it wants; ``*`` stands for any text."""
+        raise NotImplementedError
+
+    def wants(self, event: Event) -> bool:
+        """Whether an event of these types is one for it, before its ``when`` is asked."""
+        return True
 
 
 class HttpTrigger(Trigger):

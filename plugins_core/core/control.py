@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from pydantic import BaseModel, Field, field_validator
 
-from hub.plugin import Branch, Children, Decided, Duration, Task, TaskContext, Wait, iso, jsontext
+from hub.plugin import Branch, Cases, Children, Decided, Duration, Task, TaskContext, Wait, iso, jsontext
 
 
 class Sequential(Task):
@@ -72,6 +72,33 @@ class If(Task):
         holds = _holds(self.condition)
         await ctx.run(self.then if holds else self.else_)
         return {"condition": holds}
+
+
+class Switch(Task):
+    """Run one of several groups of tasks, by a value."""
+
+    type: ClassVar[str] = "flow.switch"
+    branches: ClassVar[str] = "alternatives"
+    examples: ClassVar[tuple[str, ...]] = (
+        "id: by-kind\ntype: flow.switch\nvalue: '{{ inputs.name ?? \"\" }}'\ncases:\n  card:\n"
+        "    - {id: charge, type: log, message: charge it}\n  cash:\n    - {id: count, type: log, message: count it}\n"
+        "defaults:\n  - {id: ask, type: log, message: ask}",
+    )
+
+    value: Decided[Any] = Field(
+        description="What decides; compared with the cases as text, as JSON spells it."
+    )
+    cases: Cases = Field(description="Tasks by value.")
+    defaults: Children = Field((), description="Tasks for every other value.")
+
+    class Output(BaseModel):
+        case: str | None = Field(None, description="The case that was taken; null for `defaults`.")
+
+    async def run(self, ctx: TaskContext) -> dict[str, Any]:
+        spelled = self.value if isinstance(self.value, str) else jsontext.dumps(self.value)
+        taken = spelled if spelled in self.cases else None
+        await ctx.run(self.cases[taken] if taken is not None else self.defaults)
+        return {"case": taken}
 
 
 class Loop(Task):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from hub.plugin import Task, hookimpl
-from plugins_core.core import control, tasks
+from hub.plugin import Task, Trigger, hookimpl
+from plugins_core.core import chains, control, tasks, triggers
 
 
 @hookimpl
@@ -19,4 +19,12 @@ def register_tasks() -> Iterable[type[Task]]:
         control.If,
         control.Loop,
         control.Sleep,
+        control.Switch,
+        chains.Emit,
+        chains.Subflow,
     ]
+
+
+@hookimpl
+def register_triggers() -> Iterable[type[Trigger]]:
+    return [triggers.FlowFinished, triggers.EventMatched]

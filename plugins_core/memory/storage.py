@@ -2,45 +2,52 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import datetime
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar
 
 from hub.plugin import (
     Accepted,
     Arrival,
+    ChangeSet,
     Claim,
+    Clock,
     Conflict,
-    DeliveryKey,
+    Ends,
     Event,
+    EventFilter,
     Execution,
     ExecutionFilter,
     FenceRefused,
     FlowKey,
     FlowRecord,
-    InvalidInput,
+    Killed,
     LogLine,
     NotFound,
     Page,
+    Purged,
     Receipt,
     Recorded,
+    Restart,
     Slice,
     Storage,
     StorageSettings,
     StoredEvent,
     TaskRun,
+    TaskRunState,
     Transition,
     TriggerKey,
     TriggerMove,
     TriggerState,
     scope_of,
 )
+from plugins_core.memory import steering
+from plugins_core.memory.events import Events
 from plugins_core.memory.executions import Executions
-
-Item = TypeVar("Item")
+from plugins_core.memory.journal import Journal
+from plugins_core.memory.lists import matches, page_of, shows
 
 
 class MemoryStorage(Storage):
@@ -49,10 +56,10 @@ class MemoryStorage(Storage):
     type: ClassVar[str] = "memory"
     schemes: ClassVar[tuple[str, ...]] = ("memory",)
 
-    def __init__(self) -> None:
-        self._executions = Executions()
-        self._events: dict[str, StoredEvent] = {}
-        self._deliveries: dict[tuple[str, str], tuple[DeliveryKey, str]] = {}
+    def __init__(self, clock: Clock) -> None:
+        self._journal = Journal(clock)
+        self._executions = Executions(self._journal)
+        self._events = Events(self._journal)
         self._triggers: dict[TriggerKey, TriggerState] = {}
         self._flows: dict[FlowKey, FlowRecord] = {}
         self._sources: dict[FlowKey, list[tuple[int, str, datetime]]] = {}
@@ -60,7 +67,7 @@ class MemoryStorage(Storage):
     @classmethod
     @asynccontextmanager
     async def open(cls, settings: StorageSettings) -> AsyncIterator[Storage]:
-        yield cls()
+        yield cls(settings.clock)
 
     # events and executions
 
@@ -77,23 +84,30 @@ class MemoryStorage(Storage):
             if known.version != move.expected:
                 raise FenceRefused(f"trigger {move.key} was moved on by another")
             self._triggers[move.key] = TriggerState(move.state, known.version + 1)
-        return [self._accept(arrival, at, claim) for arrival in arrivals]
+        with self._journal.call():
+            return [self._accept(arrival, at, claim) for arrival in arrivals]
 
     def _accept(self, arrival: Arrival, at: datetime, claim: bool) -> Accepted:
         event = arrival.event
-        if event is not None and arrival.delivery is not None:
-            known = self._known(arrival.delivery, event.id, at)
+        if event is not None:
+            known = self._known(arrival, event, at)
             if known is not None:
                 return Accepted(known)
-        if event is not None:
-            self._events[event.id] = StoredEvent(event, at, arrival.verdicts)
+            self._events.add(event, arrival, at)
         claims: list[Claim] = []
         waiting = 0
         for new in arrival.executions:
-            claimed, waits = self._executions.add(new, arrival, at, claim=claim)
-            waiting += waits
+            if new.is_derived and new.id in self._executions:
+                continue
+            kept, claimed = self._executions.add(new, arrival, at, claim=claim)
+            waiting += kept.ready_at is not None
             if claimed is not None:
                 claims.append(claimed)
+            following = arrival.ends.get(new.id, {}).get(kept.execution.state)
+            if following is not None:
+                accepted = self._accept(following, at, claim)
+                claims += accepted.claims
+                waiting += accepted.waiting
         receipt = Receipt(
             event_id=event.id if event is not None else "",
             execution_ids=tuple(new.id for new in arrival.executions),
@@ -101,31 +115,38 @@ class MemoryStorage(Storage):
         )
         return Accepted(receipt, tuple(claims), waiting)
 
-    def _known(self, delivery: DeliveryKey, event_id: str, at: datetime) -> Receipt | None:
+    def _known(self, arrival: Arrival, event: Event, at: datetime) -> Receipt | None:
         """The receipt of an earlier delivery with this key, or None after remembering this one."""
-        name = (delivery.scope, delivery.key)
-        earlier = self._deliveries.get(name)
-        if earlier is None or earlier[0].expires_at <= at:
-            self._deliveries[name] = (delivery, event_id)
+        if arrival.delivery is None:
             return None
-        first, first_id = earlier
-        if delivery.body_hash and first.body_hash and delivery.body_hash != first.body_hash:
+        first = self._events.first_of(arrival.delivery, event, at)
+        if first is None:
+            return None
+        first_id, differs = first
+        if differs:
             return Receipt(event_id=first_id, conflict=True)
+        stored = self._events.repeat(first_id, event)
         return Receipt(
             event_id=first_id,
-            execution_ids=self._executions.of_event(first_id),
+            execution_ids=tuple(execution.id for execution in self._executions.of_event(first_id)),
             duplicate=True,
-            verdicts=self._events[first_id].verdicts,
+            verdicts=stored.verdicts if stored is not None else (),
         )
 
     async def record(self, transition: Transition) -> Recorded:
-        return Recorded(claims=tuple(self._executions.step(transition)))
+        return self._record(transition)
 
     def record_soon(self, transition: Transition) -> None:
         try:
-            self._executions.step(transition)
+            self._record(transition)
         except FenceRefused:
             return  # nobody waits for it, and its execution is another's now
+
+    def _record(self, step: Transition) -> Recorded:
+        with self._journal.call():
+            recorded = self._executions.step(step)
+            brought = [self._accept(arrival, step.at, claim=False) for arrival in step.arrivals]
+            return replace(recorded, waiting=recorded.waiting + sum(one.waiting for one in brought))
 
     async def claim(self, *, limit: int, at: datetime) -> list[Claim]:
         return self._executions.claim_ready(limit, at)
@@ -136,8 +157,22 @@ class MemoryStorage(Storage):
     async def take_over(self, *, at: datetime) -> int:
         return self._executions.take_over(at)
 
-    async def request_kill(self, execution_id: str, *, at: datetime, reason: str) -> Execution:
-        return self._executions.request_kill(execution_id, at, reason)
+    async def request_kill(
+        self, execution_id: str, *, at: datetime, reason: str, ends: Mapping[str, Ends] | None = None
+    ) -> Killed:
+        with self._journal.call():
+            return steering.request_kill(
+                self._executions,
+                execution_id,
+                at,
+                reason,
+                ends,
+                lambda arrival: self._accept(arrival, at, claim=False),
+            )
+
+    async def restart(self, restart: Restart) -> Execution:
+        with self._journal.call():
+            return steering.restart(self._executions, restart)
 
     async def execution(self, execution_id: str) -> Execution:
         return self._executions.get(execution_id).execution
@@ -148,26 +183,33 @@ class MemoryStorage(Storage):
         found = [
             (kept.number, replace(kept.execution, trigger_data=None))
             for kept in self._executions
-            if _matches(filter, kept.execution)
+            if matches(filter, kept.execution)
         ]
         found.reverse()
-        return _page(found, page, newest_first=True, total=len(found) if count else None)
+        return page_of(found, page, newest_first=True, total=len(found) if count else None)
 
-    async def task_runs(self, execution_id: str, page: Page) -> Slice[TaskRun]:
-        kept = self._find(execution_id)
-        return _page(list(enumerate(kept.values(), start=1)), page, newest_first=False)
+    async def executions_of_events(self, event_ids: Sequence[str]) -> dict[str, list[Execution]]:
+        found = {event_id: self._executions.of_event(event_id) for event_id in event_ids}
+        return {event_id: executions for event_id, executions in found.items() if executions}
+
+    async def task_runs(
+        self, execution_id: str, page: Page, *, states: Sequence[TaskRunState] = ()
+    ) -> Slice[TaskRun]:
+        found = list(enumerate(self._task_runs(execution_id).values(), start=1))
+        wanted = [one for one in found if not states or one[1].state in states]
+        return page_of(wanted, page, newest_first=False)
 
     async def scope_task_runs(self, execution_id: str, scope: str) -> dict[str, TaskRun]:
-        return {path: run for path, run in self._find(execution_id).items() if scope_of(path) == scope}
+        return {path: run for path, run in self._task_runs(execution_id).items() if scope_of(path) == scope}
 
-    def _find(self, execution_id: str) -> Mapping[str, TaskRun]:
+    def _task_runs(self, execution_id: str) -> Mapping[str, TaskRun]:
         try:
             return self._executions.get(execution_id).task_runs
         except NotFound:
             return {}
 
     async def append_logs(self, execution_id: str, lines: Sequence[LogLine]) -> None:
-        self._executions.append_logs(execution_id, list(lines))
+        self._executions.append_logs(execution_id, lines)
 
     async def logs(self, execution_id: str, *, after: int = 0, limit: int = 1000) -> list[LogLine]:
         try:
@@ -176,21 +218,19 @@ class MemoryStorage(Storage):
             return []
 
     async def event(self, event_id: str) -> StoredEvent:
-        found = self._events.get(event_id)
+        found = self._events.find(event_id)
         if found is None:
             raise NotFound(f'no event "{event_id}"')
         return found
 
-    async def events(
-        self, page: Page, *, namespace: str | None = None, flow: str | None = None
-    ) -> Slice[StoredEvent]:
-        found = [
-            (number, stored)
-            for number, stored in enumerate(self._events.values(), start=1)
-            if _wanted(stored.event, namespace, flow)
-        ]
+    async def events(self, filter: EventFilter, page: Page) -> Slice[StoredEvent]:
+        found = [one for one in self._events if shows(filter, one[1])]
         found.reverse()
-        return _page(found, page, newest_first=True)
+        return page_of(found, page, newest_first=True)
+
+    async def settle_dead(self, event_id: str) -> None:
+        with self._journal.call():
+            self._events.settle(event_id)
 
     async def counts(self) -> Mapping[str, int]:
         counts: dict[str, int] = {}
@@ -198,6 +238,45 @@ class MemoryStorage(Storage):
             state = kept.execution.state.value
             counts[state] = counts.get(state, 0) + 1
         return counts
+
+    # what live views read
+
+    async def last_change(self) -> int:
+        return self._journal.last
+
+    async def changes(self, *, after: int, limit: int = 500) -> tuple[list[ChangeSet], bool]:
+        return self._journal.after(after, limit)
+
+    # retention
+
+    async def purge_executions(
+        self, filter: ExecutionFilter, *, limit: int = 500, keep: Sequence[ExecutionFilter] = ()
+    ) -> Purged:
+        def is_wanted(execution: Execution) -> bool:
+            ended = execution.ended_at
+            spared = any(matches(one, execution, ended) for one in keep)
+            return matches(filter, execution, ended) and not spared
+
+        return Purged(*self._executions.remove(limit, is_wanted))
+
+    async def purge_events(
+        self, filter: EventFilter, *, before: datetime, limit: int = 500, keep: Sequence[EventFilter] = ()
+    ) -> Purged:
+        in_use = {kept.execution.event_id for kept in self._executions}
+
+        def is_wanted(stored: StoredEvent) -> bool:
+            is_old = stored.received_at < before and stored.event.id not in in_use
+            return is_old and shows(filter, stored) and not any(shows(one, stored) for one in keep)
+
+        return Purged(*self._events.remove(limit, is_wanted))
+
+    async def purge_rest(self, *, now: datetime, changes_before: datetime) -> bool:
+        self._events.forget_deliveries(now)
+        self._journal.forget(changes_before)
+        return False
+
+    async def existing(self, ids: Sequence[str]) -> set[str]:
+        return {id for id in ids if id in self._executions or id in self._events}
 
     # triggers
 
@@ -228,6 +307,8 @@ class MemoryStorage(Storage):
             return known, False
         revision = (known.revision if known is not None else 0) + (0 if same else 1)
         record = FlowRecord(key, revision, source_hash, origin, disabled, summary, at)
+        with self._journal.call():
+            self._journal.tell("flow", str(key), None, str(key))
         self._flows[key] = record
         if not same:
             self._sources.setdefault(key, []).append((revision, source, at))
@@ -236,6 +317,8 @@ class MemoryStorage(Storage):
     async def retire_flow(self, key: FlowKey, *, at: datetime) -> None:
         known = await self.flow(key)
         self._flows[key] = replace(known, retired_at=known.retired_at or at)
+        with self._journal.call():
+            self._journal.tell("flow", str(key), None, str(key))
 
     async def flows(self) -> list[FlowRecord]:
         return [self._flows[key] for key in sorted(self._flows) if self._flows[key].retired_at is None]
@@ -258,44 +341,3 @@ class MemoryStorage(Storage):
         if not found:
             raise NotFound(f"no flow {key}")
         return [(number, at) for number, _, at in reversed(found)]
-
-
-def _matches(filter: ExecutionFilter, execution: Execution) -> bool:
-    return (
-        filter.namespace in (None, execution.flow.namespace)
-        and filter.flow in (None, execution.flow.id)
-        and (not filter.states or execution.state in filter.states)
-        and all(execution.labels.get(name) == value for name, value in filter.labels.items())
-        and (filter.since is None or execution.created_at >= filter.since)
-        and (filter.until is None or execution.created_at < filter.until)
-    )
-
-
-def _wanted(event: Event, namespace: str | None, flow: str | None) -> bool:
-    return namespace in (None, event.namespace) and flow in (None, event.flow)
-
-
-def _page(
-    found: list[tuple[int, Item]], page: Page, *, newest_first: bool, total: int | None = None
-) -> Slice[Item]:
-    """The part of a numbered list that a page shows."""
-    if page.cursor is not None:
-        start = _number_of(page.cursor)
-        found = [one for one in found if (one[0] < start if newest_first else one[0] > start)]
-    shown = found[: page.limit]
-    more = len(found) > page.limit
-    return Slice(tuple(item for _, item in shown), _cursor(shown[-1][0]) if more else None, total)
-
-
-def _cursor(number: int) -> str:
-    return base64.urlsafe_b64encode(f"s{number}".encode()).decode().rstrip("=")
-
-
-def _number_of(cursor: str) -> int:
-    try:
-        text = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)).decode()
-        if text[0] != "s":
-            raise ValueError(text)
-        return int(text[1:])
-    except (ValueError, IndexError):
-        raise InvalidInput(f'"{cursor}" is not a cursor of this list') from None

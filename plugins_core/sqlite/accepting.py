@@ -13,18 +13,19 @@ from hub.plugin import (
     Arrival,
     Claim,
     DeliveryKey,
+    Event,
     Execution,
     ExecutionState,
     FenceRefused,
     NewExecution,
-    QueueBehavior,
     Receipt,
     TriggerMove,
     jsontext,
     to_micros,
 )
-from plugins_core.sqlite.rows import verdicts_of, verdicts_text, write_many
-from plugins_core.sqlite.writer import Job
+from plugins_core.sqlite.rows import flow_name, verdicts_of, verdicts_text, write_many
+from plugins_core.sqlite.task_runs import upsert_task_runs
+from plugins_core.sqlite.writer import Commit, Job
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,21 +46,30 @@ class _Rows:
         self.executions: list[tuple[Any, ...]] = []
 
 
-def run_accepts(connection: sqlite3.Connection, jobs: Sequence[Job[list[Accepted]]]) -> None:
+def run_accepts(commit: Commit, jobs: Sequence[Job[list[Accepted]]]) -> None:
     """Store every job's arrivals; a job whose trigger state was moved by another is refused whole."""
     rows = _Rows()
     for job in jobs:
         work: AcceptWork = job.work
-        if work.move is not None and not _move_trigger(connection, work.move):
+        if work.move is not None and not _move_trigger(commit.connection, work.move):
             job.error = FenceRefused(f"trigger {work.move.key} was moved on by another")
             continue
-        job.answer = [_accept_one(connection, arrival, work, rows) for arrival in work.arrivals]
-    _flush(connection, rows)
+        job.answer = [_accept_one(commit, arrival, work, rows) for arrival in work.arrivals]
+    _flush(commit.connection, rows)
+
+
+def accept_all(commit: Commit, arrivals: Sequence[Arrival], at: datetime) -> int:
+    """Store what a step brings, unclaimed; answers how many executions may run now."""
+    rows = _Rows()
+    work = AcceptWork(arrivals, at, None, False)
+    waiting = sum(_accept_one(commit, arrival, work, rows).waiting for arrival in arrivals)
+    _flush(commit.connection, rows)
+    return waiting
 
 
 def _flush(connection: sqlite3.Connection, rows: _Rows) -> None:
-    write_many(connection, _insert_events, 12, rows.events)
-    write_many(connection, _insert_executions, 18, rows.executions)
+    write_many(connection, _insert_events, 14, rows.events)
+    write_many(connection, _insert_executions, 21, rows.executions)
     rows.events.clear()
     rows.executions.clear()
 
@@ -67,14 +77,15 @@ def _flush(connection: sqlite3.Connection, rows: _Rows) -> None:
 def _insert_events(values: str) -> str:
     return (
         "INSERT INTO events (id, source, type, time, subject, namespace, flow, trigger, depth, received_at,"
-        f" data, verdicts) VALUES {values}"
+        f" data, verdicts, replay_of, dead) VALUES {values}"
     )
 
 
 def _insert_executions(values: str) -> str:
     return (
         "INSERT INTO executions (id, namespace, flow, revision, state, trigger, event_id, inputs, labels,"
-        " error, created_at, ended_at, claimed, fence, ready_at, queue, queue_limit, started_at)"
+        " error, created_at, ended_at, claimed, fence, ready_at, queue, queue_limit, depth, parent_id,"
+        " parent_path, replay_of)"
         f" VALUES {values}"
     )
 
@@ -96,15 +107,15 @@ def _move_trigger(connection: sqlite3.Connection, move: TriggerMove) -> bool:
     return changed.rowcount == 1
 
 
-def _accept_one(connection: sqlite3.Connection, arrival: Arrival, work: AcceptWork, rows: _Rows) -> Accepted:
-    event = arrival.event
+def _accept_one(commit: Commit, arrival: Arrival, work: AcceptWork, rows: _Rows) -> Accepted:
+    event, connection = arrival.event, commit.connection
     if event is not None and arrival.delivery is not None:
         _add_delivery_key(connection, arrival.delivery, event.id, work.at)
         # the unique key decided: whoever it names now was first
         first_id, first_hash = _delivery(connection, arrival.delivery)
         if first_id != event.id:
             _flush(connection, rows)  # the first may be of this very batch
-            return _known(connection, arrival.delivery, first_id, first_hash)
+            return _known(commit, arrival.delivery, event, first_id, first_hash)
     if event is not None:
         rows.events.append(
             (
@@ -113,31 +124,50 @@ def _accept_one(connection: sqlite3.Connection, arrival: Arrival, work: AcceptWo
                 event.type,
                 to_micros(event.time),
                 event.subject,
-                event.namespace,
-                event.flow,
-                event.trigger,
+                event.namespace or "",
+                event.flow or "",
+                event.trigger or "",
                 event.depth,
                 to_micros(work.at),
                 jsontext.dumps(event.data),
                 verdicts_text(arrival.verdicts) if arrival.verdicts else "[]",
+                event.replay_of,
+                arrival.dead,
             )
         )
+        commit.changes.append(("event", event.id, None, flow_name(event.namespace, event.flow)))
     claims: list[Claim] = []
     waiting = 0
     for new in arrival.executions:
+        if new.is_derived and _is_there(connection, new.id, rows):
+            continue
         state, error = _admit_new(connection, new, rows)
         ready = state is ExecutionState.CREATED
         claimed = ready and work.claim
         _insert_execution(arrival, new, work, rows, state, error, claimed)
+        if new.task_runs:
+            upsert_task_runs(connection, [(new.id, run) for run in new.task_runs])
+        commit.changes.append(("execution", new.id, state.value, str(new.flow)))
         waiting += ready and not claimed
         if claimed:
             claims.append(_born_claimed(arrival, new))
+        following = arrival.ends.get(new.id, {}).get(state)
+        if following is not None:
+            accepted = _accept_one(commit, following, work, rows)
+            claims += accepted.claims
+            waiting += accepted.waiting
     receipt = Receipt(
         event_id=event.id if event is not None else "",
         execution_ids=tuple(new.id for new in arrival.executions),
         verdicts=arrival.verdicts,
     )
     return Accepted(receipt, tuple(claims), waiting)
+
+
+def _is_there(connection: sqlite3.Connection, execution_id: str, rows: _Rows) -> bool:
+    _flush(connection, rows)  # it may be of this very batch
+    row = connection.execute("SELECT 1 FROM executions WHERE id = ?", (execution_id,)).fetchone()
+    return row is not None
 
 
 def _add_delivery_key(
@@ -167,9 +197,13 @@ def _delivery(connection: sqlite3.Connection, delivery: DeliveryKey) -> tuple[st
     return row[0], row[1]
 
 
-def _known(connection: sqlite3.Connection, delivery: DeliveryKey, event_id: str, body_hash: str) -> Accepted:
+def _known(commit: Commit, delivery: DeliveryKey, again: Event, event_id: str, body_hash: str) -> Accepted:
     if delivery.body_hash and body_hash and delivery.body_hash != body_hash:
         return Accepted(Receipt(event_id=event_id, conflict=True))
+    connection = commit.connection
+    counted = connection.execute("UPDATE events SET repeats = repeats + 1 WHERE id = ?", (event_id,))
+    if counted.rowcount:  # a key outlives its event
+        commit.changes.append(("event", event_id, "repeated", flow_name(again.namespace, again.flow)))
     executions = connection.execute(
         "SELECT id FROM executions WHERE event_id = ? ORDER BY seq", (event_id,)
     ).fetchall()
@@ -195,12 +229,8 @@ def _admit_new(
     under_way, queued = queue_counts(connection, queue.key)
     if under_way < queue.limit and not queued:
         return ExecutionState.CREATED, None
-    if queue.behavior is QueueBehavior.QUEUE:
-        return ExecutionState.QUEUED, None
-    reason = f"over the concurrency limit of {queue.limit}"
-    if queue.behavior is QueueBehavior.CANCEL:
-        return ExecutionState.CANCELLED, reason
-    return ExecutionState.FAILED, reason
+    end = queue.behavior.end
+    return (ExecutionState.QUEUED, None) if end is None else (end, queue.over_limit)
 
 
 def queue_counts(connection: sqlite3.Connection, key: str) -> tuple[int, int]:
@@ -242,7 +272,10 @@ def _insert_execution(
             created if state is ExecutionState.CREATED and not claimed else None,
             new.queue.key if new.queue else None,
             new.queue.limit if new.queue else None,
-            None,
+            new.depth,
+            new.parent.execution_id if new.parent else None,
+            new.parent.path if new.parent else None,
+            new.replay_of,
         )
     )
 
@@ -261,7 +294,10 @@ def _born_claimed(arrival: Arrival, new: NewExecution) -> Claim:
             inputs=new.inputs,
             labels=new.labels,
             trigger_data=event.data if event is not None else None,
+            depth=new.depth,
+            parent=new.parent,
+            replay_of=new.replay_of,
         ),
         fence=1,
-        fresh=True,
+        fresh=not new.task_runs,
     )

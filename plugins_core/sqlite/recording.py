@@ -1,8 +1,9 @@
-"""Record: steps of executions under their fences, ends that admit, claims, kills and take-overs,
-inside the writer's transaction."""
+"""Record: steps of executions under their fences, ends that set others going, claims and take-overs, inside
+the writer's transaction."""
 
 from __future__ import annotations
 
+import heapq
 import sqlite3
 from collections.abc import Sequence
 from datetime import datetime
@@ -10,76 +11,131 @@ from typing import Any
 
 from hub.plugin import (
     Claim,
-    Execution,
     ExecutionState,
     FenceRefused,
     LogLine,
-    NotFound,
     Recorded,
     TaskRun,
     Transition,
     jsontext,
-    scope_of,
     to_micros,
 )
-from plugins_core.sqlite.accepting import queue_counts
+from plugins_core.sqlite.accepting import accept_all, queue_counts
 from plugins_core.sqlite.rows import (
     CLAIM_COLUMNS,
-    EXECUTION_COLUMNS,
     claim_of,
-    execution_of,
     log_lines_text,
     write_many,
 )
-from plugins_core.sqlite.writer import Job
+from plugins_core.sqlite.task_runs import upsert_task_runs
+from plugins_core.sqlite.writer import Commit, Job
 
 
-def run_records(connection: sqlite3.Connection, jobs: Sequence[Job[Recorded]]) -> None:
+def run_records(commit: Commit, jobs: Sequence[Job[Recorded]]) -> None:
     """Store every job's transition whose fence still stands; the others are refused."""
+    connection = commit.connection
     held = _held(connection, {job.work.execution_id for job in jobs})
     task_runs: dict[tuple[str, str], TaskRun] = {}
-    changes: list[tuple[Any, ...]] = []
-    ended: list[tuple[Job[Recorded], str]] = []
+    # an UPDATE takes one of several values for a row, whichever it meets: each goes once in a round
+    rounds: list[dict[str, tuple[Any, ...]]] = []
+    ended: list[tuple[Job[Recorded], str | None, str | None]] = []
+    waiting: list[Transition] = []
     for job in jobs:
         step: Transition = job.work
-        fence, queue = held.get(step.execution_id, (None, None))
+        fence, queue, parent, flow, is_killing = held.get(step.execution_id, _NOT_HELD)
         if fence != step.fence:
             job.error = FenceRefused(f"execution {step.execution_id} is held by another incarnation now")
             continue
-        job.answer = Recorded()
+        job.answer = _NOTHING
         for run in step.task_runs:
             key = (step.execution_id, run.path)
             task_runs[key] = _merged(task_runs.get(key), run)
         if step.logs:
             insert_logs(connection, step.execution_id, step.logs)
         if _changes_execution(step):
-            changes.append(_change(step))
-        if step.state is not None and step.state.is_terminal:
+            _add_to_rounds(rounds, step)
+        is_end = step.state is not None and step.state.is_terminal
+        if step.state is not None:
+            told = ExecutionState.KILLING if is_killing and not is_end else step.state
+            commit.changes.append(("execution", step.execution_id, told.value, flow))
+        if is_end or step.release:
             # nothing may follow an end in the same commit either
-            held[step.execution_id] = (None, None)
-            if queue is not None:
-                ended.append((job, queue))
-        elif step.release:
-            held[step.execution_id] = (None, None)
-    write_many(
-        connection,
-        _upsert_task_runs,
-        13,
-        [_task_run_row(execution, run) for (execution, _), run in task_runs.items()],
-    )
-    write_many(connection, _update_executions, 11, changes)
-    for job, queue in ended:
-        job.answer = Recorded(claims=tuple(_admit_next(connection, queue, claim=True)))
+            held[step.execution_id] = _NOT_HELD
+            if step.waits_for and not is_end:
+                waiting.append(step)
+        if (is_end and (queue is not None or parent is not None)) or step.arrivals:
+            ended.append((job, queue if is_end else None, parent if is_end else None))
+    upsert_task_runs(connection, [(execution, run) for (execution, _), run in task_runs.items()])
+    for changes in rounds:
+        write_many(connection, _update_executions, 11, list(changes.values()))
+    # after every end of this commit: what is waited for may be among them
+    for step in waiting:
+        _wake_if_over(connection, step)
+    for job, queue, parent in ended:
+        job.answer = _follow_up(commit, job.work, queue, parent)
 
 
-def _held(connection: sqlite3.Connection, ids: set[str]) -> dict[str, tuple[Any, Any]]:
-    """Fence and queue of the claimed ones among ``ids``; one row holds them all, so it is one step."""
+_Held = tuple[int | None, str | None, str | None, str | None, bool]
+_NOT_HELD: _Held = (None, None, None, None, False)
+_NOTHING = Recorded()
+
+
+def _held(connection: sqlite3.Connection, ids: set[str]) -> dict[str, _Held]:
+    """Fence, queue, parent and flow of the claimed ones among ``ids``, and whether they are being killed; one
+    row holds them all, so it is one step."""
     row = connection.execute(
-        "SELECT json_group_array(json_array(e.id, e.fence, e.queue)) FROM json_each(?) AS wanted"
-        " JOIN executions e ON e.id = wanted.value WHERE e.claimed = 1",
+        "SELECT json_group_array(json_array(e.id, e.fence, e.queue, e.parent_id, e.namespace || '/' || e.flow,"
+        " e.state = 'KILLING'))"
+        " FROM json_each(?) AS wanted JOIN executions e ON e.id = wanted.value WHERE e.claimed = 1",
         (jsontext.dumps(list(ids)),),
     ).fetchone()
-    return {id: (fence, queue) for id, fence, queue in jsontext.loads(row[0])}
+    return {id: tuple(held) for id, *held in jsontext.loads(row[0])}
+
+
+def _add_to_rounds(rounds: list[dict[str, tuple[Any, ...]]], step: Transition) -> None:
+    for changes in rounds:
+        if step.execution_id not in changes:
+            break
+    else:
+        changes = {}
+        rounds.append(changes)
+    changes[step.execution_id] = _change(step)
+
+
+def _follow_up(commit: Commit, step: Transition, queue: str | None, parent: str | None) -> Recorded:
+    """What an end, or the events of a step, set going."""
+    claims = admit_next(commit, queue, claim=True) if queue is not None else []
+    waiting = accept_all(commit, step.arrivals, step.at) if step.arrivals else 0
+    woken, ready = wake_parent(commit.connection, parent, step.at) if parent is not None else ((), 0)
+    return Recorded(tuple(claims), waiting + ready, woken)
+
+
+def _wake_if_over(connection: sqlite3.Connection, step: Transition) -> None:
+    """Let an execution be claimed at once that has just let go to wait for what has ended already."""
+    row = connection.execute(
+        "SELECT count(*) FROM json_each(?) AS wanted JOIN executions c ON c.id = wanted.value"
+        " WHERE c.ended_at IS NULL",
+        (jsontext.dumps(step.waits_for),),
+    ).fetchone()
+    if row[0] < len(step.waits_for):
+        connection.execute(
+            "UPDATE executions SET ready_at = ? WHERE id = ? AND claimed = 0 AND ended_at IS NULL",
+            (to_micros(step.at), step.execution_id),
+        )
+
+
+def wake_parent(connection: sqlite3.Connection, parent: str, at: datetime) -> tuple[tuple[str, ...], int]:
+    """Let the parent be claimed; answers it where a node holds it and has to be told, and how many became
+    ready."""
+    woken = connection.execute(
+        "UPDATE executions SET ready_at = min(coalesce(ready_at, ?1), ?1) WHERE id = ?2 AND claimed = 0"
+        " AND ended_at IS NULL AND state <> 'QUEUED'",
+        (to_micros(at), parent),
+    )
+    if woken.rowcount:
+        return (), 1
+    held = connection.execute("SELECT 1 FROM executions WHERE id = ? AND claimed = 1", (parent,)).fetchone()
+    return ((parent,) if held else ()), 0
 
 
 def _merged(earlier: TaskRun | None, later: TaskRun) -> TaskRun:
@@ -101,37 +157,6 @@ def _merged(earlier: TaskRun | None, later: TaskRun) -> TaskRun:
     )
 
 
-def _task_run_row(execution_id: str, run: TaskRun) -> tuple[Any, ...]:
-    scope = scope_of(run.path)
-    return (
-        execution_id,
-        scope,
-        run.path[len(scope) :],
-        run.task,
-        run.type,
-        run.state.value,
-        run.attempts,
-        None if run.outputs is None else jsontext.dumps(run.outputs),
-        run.error,
-        None if run.decisions is None else jsontext.dumps(run.decisions),
-        None if run.started_at is None else to_micros(run.started_at),
-        None if run.ended_at is None else to_micros(run.ended_at),
-        None if run.wake_at is None else to_micros(run.wake_at),
-    )
-
-
-def _upsert_task_runs(values: str) -> str:
-    return (
-        "INSERT INTO task_runs (execution_id, scope, name, task, type, state, attempts, outputs, error,"
-        f" decisions, started_at, ended_at, wake_at) VALUES {values}"
-        " ON CONFLICT (execution_id, scope, name) DO UPDATE SET state = excluded.state,"
-        " attempts = excluded.attempts, outputs = excluded.outputs, error = excluded.error,"
-        " decisions = coalesce(excluded.decisions, decisions),"
-        " started_at = coalesce(excluded.started_at, started_at), ended_at = excluded.ended_at,"
-        " wake_at = excluded.wake_at"
-    )
-
-
 def _changes_execution(step: Transition) -> bool:
     return step.state is not None or step.release or step.progress or step.suspect_start
 
@@ -150,10 +175,15 @@ def _change(step: Transition) -> tuple[Any, ...]:
         jsontext.dumps(step.outputs) if step.outputs is not None else None,
         step.error,
         1 if released else 0,
-        None if terminal else (wake_at if wake_at is not None else at) if released else None,
+        _ready_at(step, at, wake_at) if released and not terminal else None,
         wake_at,
         (1 if step.progress else 0) + (2 if step.suspect_start else 0),
     )
+
+
+def _ready_at(step: Transition, at: int, wake_at: int | None) -> int | None:
+    """From when it may be claimed again; not by time at all where it only waits for others."""
+    return wake_at if wake_at is not None or step.waits_for else at
 
 
 def _started(step: Transition, at: int) -> int | None:
@@ -179,12 +209,13 @@ def _update_executions(values: str) -> str:
     )
 
 
-def _admit_next(connection: sqlite3.Connection, queue: str, *, claim: bool) -> list[Claim]:
+def admit_next(commit: Commit, queue: str, *, claim: bool) -> list[Claim]:
     """Let the oldest of a queue in, as many as its limit has room for."""
+    connection = commit.connection
     claims: list[Claim] = []
     while True:
         row = connection.execute(
-            "SELECT seq, id, queue_limit FROM executions"
+            "SELECT seq, id, queue_limit, namespace || '/' || flow FROM executions"
             " WHERE queue = ? AND state = 'QUEUED' AND ended_at IS NULL ORDER BY seq LIMIT 1",
             (queue,),
         ).fetchone()
@@ -195,6 +226,7 @@ def _admit_next(connection: sqlite3.Connection, queue: str, *, claim: bool) -> l
             " ready_at = CASE WHEN ? THEN NULL ELSE created_at END WHERE seq = ?",
             (int(claim), int(claim), int(claim), row[0]),
         )
+        commit.changes.append(("execution", row[1], "CREATED", row[3]))
         if claim:
             claims.append(_claimed(connection, row[1]))
 
@@ -209,23 +241,50 @@ def _claimed(connection: sqlite3.Connection, execution_id: str) -> Claim:
 
 
 def claim_ready(connection: sqlite3.Connection, limit: int, at: datetime) -> list[Claim]:
-    """Claim what may run by ``at``: suspects last, then oldest first."""
-    ids = connection.execute(
-        "SELECT id FROM executions WHERE ready_at IS NOT NULL AND suspect = 0 AND ready_at <= ?"
-        " ORDER BY ready_at, seq LIMIT ?",
-        (to_micros(at), limit),
-    ).fetchall()
-    if len(ids) < limit:
-        ids += connection.execute(
-            "SELECT id FROM executions WHERE ready_at IS NOT NULL AND suspect = 1 AND ready_at <= ?"
-            " ORDER BY ready_at, seq LIMIT ?",
-            (to_micros(at), limit - len(ids)),
-        ).fetchall()
+    """Claim what may run by ``at``: suspects last, each namespace its share, in it the oldest first."""
+    ids: list[tuple[str]] = []
+    for suspect in (0, 1):
+        if len(ids) < limit:
+            ids += _ready(connection, suspect, limit - len(ids), to_micros(at))
     connection.executemany(
         "UPDATE executions SET claimed = 1, fence = fence + 1, ready_at = NULL, progress = 0 WHERE id = ?",
         ids,
     )
     return [_claimed(connection, id) for (id,) in ids]
+
+
+def _ready(connection: sqlite3.Connection, suspect: int, limit: int, at: int) -> list[tuple[str]]:
+    """Ready ones, taken from the namespaces in turn, so that one which floods leaves the others their share."""
+    taken: dict[str, list[tuple[str, int, int]]] = {}
+    for namespace in _namespaces_with_ready(connection, suspect, at):
+        taken[namespace] = connection.execute(
+            "SELECT id, ready_at, seq FROM executions WHERE ready_at IS NOT NULL AND suspect = ?"
+            " AND namespace = ? AND ready_at <= ? ORDER BY ready_at, seq LIMIT ?",
+            (suspect, namespace, at, limit),
+        ).fetchall()
+    # the n-th of each namespace stands before the n+1-th of any
+    turns = [
+        (turn, ready_at, seq, id)
+        for found in taken.values()
+        for turn, (id, ready_at, seq) in enumerate(found)
+    ]
+    chosen = heapq.nsmallest(limit, turns)
+    # within the chosen: as they came
+    return [(id,) for _, _, _, id in sorted(chosen, key=lambda one: one[1:3])]
+
+
+def _namespaces_with_ready(connection: sqlite3.Connection, suspect: int, at: int) -> list[str]:
+    """Each namespace that has a ready one, found by jumping along the index, not by reading all of it."""
+    rows = connection.execute(
+        "WITH RECURSIVE n(name) AS ("
+        " SELECT min(namespace) FROM executions WHERE ready_at IS NOT NULL AND suspect = ?1"
+        " UNION ALL SELECT (SELECT min(namespace) FROM executions WHERE ready_at IS NOT NULL AND suspect = ?1"
+        " AND namespace > n.name) FROM n WHERE n.name IS NOT NULL)"
+        " SELECT name FROM n WHERE name IS NOT NULL AND EXISTS (SELECT 1 FROM executions"
+        " WHERE ready_at IS NOT NULL AND suspect = ?1 AND namespace = n.name AND ready_at <= ?2)",
+        (suspect, at),
+    ).fetchall()
+    return [name for (name,) in rows]
 
 
 def take_over(connection: sqlite3.Connection, at: datetime) -> int:
@@ -237,38 +296,6 @@ def take_over(connection: sqlite3.Connection, at: datetime) -> int:
     )
     row = connection.execute("SELECT changes()").fetchone()
     return int(row[0])
-
-
-def request_kill(connection: sqlite3.Connection, execution_id: str, at: datetime, reason: str) -> Execution:
-    """See ``Storage.request_kill``."""
-    row = connection.execute(
-        "SELECT state, claimed, fence, queue FROM executions WHERE id = ?", (execution_id,)
-    ).fetchone()
-    if row is None:
-        raise NotFound(f'no execution "{execution_id}"')
-    state, claimed, fence, queue = ExecutionState(row[0]), row[1], row[2], row[3]
-    if not state.is_terminal:
-        if claimed:
-            connection.execute("UPDATE executions SET state = 'KILLING' WHERE id = ?", (execution_id,))
-        else:
-            started = fence > 0
-            connection.execute(
-                "UPDATE executions SET state = ?, ended_at = ?, error = ?, ready_at = NULL, wake_at = NULL"
-                " WHERE id = ?",
-                ("KILLED" if started else "CANCELLED", to_micros(at), reason, execution_id),
-            )
-            connection.execute(
-                "UPDATE task_runs SET state = 'KILLED', ended_at = ?, wake_at = NULL"
-                " WHERE execution_id = ? AND ended_at IS NULL",
-                (to_micros(at), execution_id),
-            )
-            if queue is not None:
-                _admit_next(connection, queue, claim=False)
-    found = connection.execute(
-        f"SELECT {EXECUTION_COLUMNS} FROM executions e WHERE id = ?",
-        (execution_id,),
-    ).fetchone()
-    return execution_of(found)
 
 
 def insert_logs(connection: sqlite3.Connection, execution_id: str, lines: Sequence[LogLine]) -> None:

@@ -16,6 +16,7 @@ from hub.plugin import (
     FlowKey,
     FlowRecord,
     LogLine,
+    Parent,
     StoredEvent,
     TaskRun,
     TaskRunState,
@@ -63,8 +64,10 @@ def json_or_none(text: str | None) -> Any:
 
 EXECUTION_COLUMNS = (
     "e.id, e.namespace, e.flow, e.revision, e.state, e.created_at, e.started_at, e.ended_at, e.trigger, "
-    "e.event_id, e.inputs, e.labels, e.outputs, e.error, e.wake_at"
+    "e.event_id, e.inputs, e.labels, e.outputs, e.error, e.wake_at, e.depth, e.parent_id, e.parent_path, "
+    "e.replay_of, e.restarts"
 )
+_EXECUTION_WIDTH = 20
 
 
 def execution_of(row: Sequence[Any], trigger_data: Mapping[str, Any] | None = None) -> Execution:
@@ -85,26 +88,34 @@ def execution_of(row: Sequence[Any], trigger_data: Mapping[str, Any] | None = No
         error=row[13],
         wake_at=moment(row[14]),
         trigger_data=trigger_data,
+        depth=row[15],
+        parent=Parent(row[16], row[17]) if row[16] is not None else None,
+        replay_of=row[18],
+        restarts=row[19],
     )
 
 
-CLAIM_COLUMNS = EXECUTION_COLUMNS + ", e.fence, e.suspect, e.suspect_starts"
+CLAIM_COLUMNS = (
+    EXECUTION_COLUMNS + ", e.fence, e.suspect, e.suspect_starts,"
+    " EXISTS (SELECT 1 FROM task_runs t WHERE t.execution_id = e.id)"
+)
 
 
 def claim_of(row: Sequence[Any], trigger_data: Mapping[str, Any] | None) -> Claim:
     """A claim out of ``CLAIM_COLUMNS`` as they stand after claiming."""
-    fence = row[15]
+    fence, suspect, suspect_starts, has_rows = row[_EXECUTION_WIDTH : _EXECUTION_WIDTH + 4]
     return Claim(
         execution=execution_of(row, trigger_data),
         fence=fence,
-        fresh=fence == 1,
-        suspect=bool(row[16]),
-        suspect_starts=row[17],
+        fresh=fence == 1 and not has_rows,
+        suspect=bool(suspect),
+        suspect_starts=suspect_starts,
     )
 
 
 EVENT_COLUMNS = (
-    "id, source, type, time, subject, namespace, flow, trigger, depth, received_at, data, verdicts"
+    "id, source, type, time, subject, namespace, flow, trigger, depth, received_at, data, verdicts, "
+    "replay_of, dead, repeats"
 )
 
 
@@ -116,13 +127,19 @@ def stored_event_of(row: Sequence[Any]) -> StoredEvent:
         type=row[2],
         time=from_micros(row[3]),
         subject=row[4],
-        namespace=row[5],
-        flow=row[6],
-        trigger=row[7],
+        namespace=row[5] or None,
+        flow=row[6] or None,
+        trigger=row[7] or None,
         depth=row[8],
         data=jsontext.loads(row[10]),
+        replay_of=row[12],
     )
-    return StoredEvent(event, from_micros(row[9]), verdicts_of(row[11]))
+    return StoredEvent(event, from_micros(row[9]), verdicts_of(row[11]), row[13], row[14])
+
+
+def flow_name(namespace: str | None, flow: str | None) -> str | None:
+    """``namespace/id``, or None where there is no flow."""
+    return f"{namespace}/{flow}" if flow else None
 
 
 def verdicts_of(text: str) -> tuple[Verdict, ...]:

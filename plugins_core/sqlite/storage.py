@@ -20,17 +20,24 @@ from urllib.parse import unquote, urlsplit
 from hub.plugin import (
     Accepted,
     Arrival,
+    Change,
+    ChangeSet,
     Claim,
     Conflict,
+    Ends,
+    EventFilter,
     Execution,
     ExecutionFilter,
     FlowKey,
     FlowRecord,
     InvalidInput,
+    Killed,
     LogLine,
     NotFound,
     Page,
+    Purged,
     Recorded,
+    Restart,
     Slice,
     Storage,
     StorageError,
@@ -38,6 +45,7 @@ from hub.plugin import (
     StorageUnavailable,
     StoredEvent,
     TaskRun,
+    TaskRunState,
     Transition,
     TriggerKey,
     TriggerMove,
@@ -46,7 +54,7 @@ from hub.plugin import (
     jsontext,
     to_micros,
 )
-from plugins_core.sqlite import accepting, recording
+from plugins_core.sqlite import accepting, past, recording, steering
 from plugins_core.sqlite.migrate import migrate
 from plugins_core.sqlite.rows import (
     EVENT_COLUMNS,
@@ -59,7 +67,7 @@ from plugins_core.sqlite.rows import (
     stored_event_of,
     task_run_of,
 )
-from plugins_core.sqlite.writer import Job, Kind, Writer
+from plugins_core.sqlite.writer import Commit, Job, Kind, Writer
 
 T = TypeVar("T")
 
@@ -116,19 +124,22 @@ class SqliteStorage(Storage):
         self._writer.submit_soon(self._records, transition)
 
     async def claim(self, *, limit: int, at: datetime) -> list[Claim]:
-        return await self._write(lambda connection: recording.claim_ready(connection, limit, at))
+        return await self._write(lambda commit: recording.claim_ready(commit.connection, limit, at))
 
     async def next_wake_at(self) -> datetime | None:
         row = await self._one("SELECT min(ready_at) FROM executions WHERE ready_at IS NOT NULL")
         return None if row is None or row[0] is None else from_micros(row[0])
 
     async def take_over(self, *, at: datetime) -> int:
-        return await self._write(lambda connection: recording.take_over(connection, at))
+        return await self._write(lambda commit: recording.take_over(commit.connection, at))
 
-    async def request_kill(self, execution_id: str, *, at: datetime, reason: str) -> Execution:
-        return await self._write(
-            lambda connection: recording.request_kill(connection, execution_id, at, reason)
-        )
+    async def request_kill(
+        self, execution_id: str, *, at: datetime, reason: str, ends: Mapping[str, Ends] | None = None
+    ) -> Killed:
+        return await self._write(lambda commit: steering.request_kill(commit, execution_id, at, reason, ends))
+
+    async def restart(self, restart: Restart) -> Execution:
+        return await self._write(lambda commit: steering.restart(commit, restart))
 
     async def execution(self, execution_id: str) -> Execution:
         row = await self._one(
@@ -143,7 +154,7 @@ class SqliteStorage(Storage):
     async def executions(
         self, filter: ExecutionFilter, page: Page, *, count: bool = False
     ) -> Slice[Execution]:
-        where, values = _where(filter)
+        where, values = past.execution_where(filter)
         total = None
         if count:
             row = await self._one(f"SELECT count(*) FROM executions e WHERE {where}", values)
@@ -158,12 +169,26 @@ class SqliteStorage(Storage):
         rows = rows[: page.limit]
         return Slice(tuple(execution_of(row) for row in rows), _cursor(rows[-1][-1]) if more else None, total)
 
-    async def task_runs(self, execution_id: str, page: Page) -> Slice[TaskRun]:
-        after = _cursor_value(page.cursor) if page.cursor is not None else 0
+    async def executions_of_events(self, event_ids: Sequence[str]) -> dict[str, list[Execution]]:
         rows = await self._all(
-            f"SELECT {TASK_RUN_COLUMNS}, seq FROM task_runs WHERE execution_id = ? AND seq > ?"
+            f"SELECT {EXECUTION_COLUMNS} FROM json_each(?) AS wanted JOIN executions e"
+            " ON e.event_id = wanted.value ORDER BY e.seq",
+            (jsontext.dumps(list(event_ids)),),
+        )
+        found: dict[str, list[Execution]] = {}
+        for execution in map(execution_of, rows):
+            found.setdefault(str(execution.event_id), []).append(execution)
+        return found
+
+    async def task_runs(
+        self, execution_id: str, page: Page, *, states: Sequence[TaskRunState] = ()
+    ) -> Slice[TaskRun]:
+        after = _cursor_value(page.cursor) if page.cursor is not None else 0
+        wanted = f" AND state IN ({','.join('?' * len(states))})" if states else ""
+        rows = await self._all(
+            f"SELECT {TASK_RUN_COLUMNS}, seq FROM task_runs WHERE execution_id = ? AND seq > ?{wanted}"
             " ORDER BY seq LIMIT ?",
-            (execution_id, after, page.limit + 1),
+            (execution_id, after, *(state.value for state in states), page.limit + 1),
         )
         more = len(rows) > page.limit
         rows = rows[: page.limit]
@@ -177,7 +202,7 @@ class SqliteStorage(Storage):
         return {run.path: run for run in map(task_run_of, rows)}
 
     async def append_logs(self, execution_id: str, lines: Sequence[LogLine]) -> None:
-        await self._write(lambda connection: recording.insert_logs(connection, execution_id, lines))
+        await self._write(lambda commit: recording.insert_logs(commit.connection, execution_id, lines))
 
     async def logs(self, execution_id: str, *, after: int = 0, limit: int = 1000) -> list[LogLine]:
         found: list[LogLine] = []
@@ -199,22 +224,79 @@ class SqliteStorage(Storage):
             raise NotFound(f'no event "{event_id}"')
         return stored_event_of(row)
 
-    async def events(
-        self, page: Page, *, namespace: str | None = None, flow: str | None = None
-    ) -> Slice[StoredEvent]:
-        before = _cursor_value(page.cursor) if page.cursor is not None else None
+    async def events(self, filter: EventFilter, page: Page) -> Slice[StoredEvent]:
+        where, values = past.event_where(filter)
+        if page.cursor is not None:
+            where, values = where + " AND seq < ?", [*values, _cursor_value(page.cursor)]
         rows = await self._all(
-            f"SELECT {EVENT_COLUMNS}, seq FROM events WHERE (?1 IS NULL OR namespace = ?1)"
-            " AND (?2 IS NULL OR flow = ?2) AND (?3 IS NULL OR seq < ?3) ORDER BY seq DESC LIMIT ?4",
-            (namespace, flow, before, page.limit + 1),
+            f"SELECT {EVENT_COLUMNS}, seq FROM events WHERE {where} ORDER BY seq DESC LIMIT ?",
+            [*values, page.limit + 1],
         )
         more = len(rows) > page.limit
         rows = rows[: page.limit]
         return Slice(tuple(stored_event_of(row) for row in rows), _cursor(rows[-1][-1]) if more else None)
 
+    async def settle_dead(self, event_id: str) -> None:
+        def settle(commit: Commit) -> None:
+            found = commit.connection.execute(
+                "UPDATE events SET dead = NULL WHERE id = ? AND dead IS NOT NULL", (event_id,)
+            )
+            if found.rowcount == 0:
+                raise NotFound(f'no dead letter "{event_id}"')
+            commit.changes.append(("event", event_id, "settled", None))
+
+        await self._write(settle)
+
     async def counts(self) -> Mapping[str, int]:
         rows = await self._all("SELECT state, count(*) FROM executions WHERE ended_at IS NULL GROUP BY state")
         return {row[0]: row[1] for row in rows}
+
+    # what live views read
+
+    async def last_change(self) -> int:
+        # a number that was given out is never given out again, whatever was purged
+        row = await self._one("SELECT seq FROM sqlite_sequence WHERE name = 'changes'")
+        return row[0] if row else 0
+
+    async def changes(self, *, after: int, limit: int = 500) -> tuple[list[ChangeSet], bool]:
+        rows = await self._all(
+            "SELECT number, at, items FROM changes WHERE number > ? ORDER BY number LIMIT ?", (after, limit)
+        )
+        sets = [
+            ChangeSet(number, from_micros(at), tuple(Change(*item) for item in jsontext.loads(items)))
+            for number, at, items in rows
+        ]
+        # asked after the rows were read: what was removed before they were is missed by none of them
+        oldest = await self._one(
+            "SELECT coalesce((SELECT min(number) FROM changes),"
+            " (SELECT seq + 1 FROM sqlite_sequence WHERE name = 'changes'), 1)"
+        )
+        return sets, oldest is None or after >= oldest[0] - 1
+
+    # retention
+
+    async def purge_executions(
+        self, filter: ExecutionFilter, *, limit: int = 500, keep: Sequence[ExecutionFilter] = ()
+    ) -> Purged:
+        return await self._write(lambda commit: past.purge_executions(commit.connection, filter, limit, keep))
+
+    async def purge_events(
+        self, filter: EventFilter, *, before: datetime, limit: int = 500, keep: Sequence[EventFilter] = ()
+    ) -> Purged:
+        return await self._write(
+            lambda commit: past.purge_events(commit.connection, filter, before, limit, keep)
+        )
+
+    async def purge_rest(self, *, now: datetime, changes_before: datetime) -> bool:
+        return await self._write(lambda commit: past.purge_rest(commit.connection, now, changes_before))
+
+    async def existing(self, ids: Sequence[str]) -> set[str]:
+        rows = await self._all(
+            "SELECT value FROM json_each(?) WHERE EXISTS (SELECT 1 FROM executions WHERE id = value)"
+            " OR EXISTS (SELECT 1 FROM events WHERE id = value)",
+            (jsontext.dumps(list(ids)),),
+        )
+        return {row[0] for row in rows}
 
     # triggers
 
@@ -235,7 +317,8 @@ class SqliteStorage(Storage):
         origin: str | None,
         at: datetime,
     ) -> tuple[FlowRecord, bool]:
-        def put(connection: sqlite3.Connection) -> tuple[FlowRecord, bool]:
+        def put(commit: Commit) -> tuple[FlowRecord, bool]:
+            connection = commit.connection
             known = _flow(connection, key)
             if known is not None and known.retired_at is None and known.origin != origin:
                 if known.origin is not None:
@@ -266,18 +349,20 @@ class SqliteStorage(Storage):
             stored = _flow(connection, key)
             if stored is None:
                 raise StorageError(f"flow {key} is not there after it was stored")
+            commit.changes.append(("flow", str(key), None, str(key)))
             return stored, True
 
         return await self._write(put)
 
     async def retire_flow(self, key: FlowKey, *, at: datetime) -> None:
-        def retire(connection: sqlite3.Connection) -> None:
-            found = connection.execute(
+        def retire(commit: Commit) -> None:
+            found = commit.connection.execute(
                 "UPDATE flows SET retired_at = coalesce(retired_at, ?) WHERE namespace = ? AND id = ?",
                 (to_micros(at), *key),
             )
             if found.rowcount == 0:
                 raise NotFound(f"no flow {key}")
+            commit.changes.append(("flow", str(key), None, str(key)))
 
         await self._write(retire)
 
@@ -319,7 +404,7 @@ class SqliteStorage(Storage):
 
     # how it is reached
 
-    async def _write(self, call: Callable[[sqlite3.Connection], T]) -> T:
+    async def _write(self, call: Callable[[Commit], T]) -> T:
         answer: T = await self._writer.submit(self._calls, call)
         return answer
 
@@ -342,13 +427,16 @@ class SqliteStorage(Storage):
             raise StorageUnavailable(f"sqlite: {error}") from error
 
 
-def _run_calls(connection: sqlite3.Connection, jobs: Sequence[Job[Any]]) -> None:
+def _run_calls(commit: Commit, jobs: Sequence[Job[Any]]) -> None:
+    connection = commit.connection
     for job in jobs:
+        told = len(commit.changes)
         connection.execute("SAVEPOINT one_call")
         try:
-            job.answer = job.work(connection)
+            job.answer = job.work(commit)
         except (StorageError, NotFound, Conflict) as refusal:
             connection.execute("ROLLBACK TO one_call")
+            del commit.changes[told:]
             job.error = refusal
         connection.execute("RELEASE one_call")
 
@@ -359,26 +447,6 @@ def _flow(connection: sqlite3.Connection, key: FlowKey) -> FlowRecord | None:
         key,
     ).fetchone()
     return flow_of(row) if row is not None else None
-
-
-def _where(filter: ExecutionFilter) -> tuple[str, list[Any]]:
-    parts: list[str] = ["1"]
-    values: list[Any] = []
-    for column, value in (("e.namespace", filter.namespace), ("e.flow", filter.flow)):
-        if value is not None:
-            parts.append(f"{column} = ?")
-            values.append(value)
-    if filter.states:
-        parts.append(f"e.state IN ({','.join('?' * len(filter.states))})")
-        values += [state.value for state in filter.states]
-    for name, wanted in filter.labels.items():
-        parts.append("EXISTS (SELECT 1 FROM json_each(e.labels) l WHERE l.key = ? AND l.value = ?)")
-        values += [name, wanted]
-    for comparison, at in ((">=", filter.since), ("<", filter.until)):
-        if at is not None:
-            parts.append(f"e.created_at {comparison} ?")
-            values.append(to_micros(at))
-    return " AND ".join(parts), values
 
 
 def _cursor(seq: int) -> str:

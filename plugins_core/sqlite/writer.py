@@ -12,10 +12,12 @@ import functools
 import queue
 import sqlite3
 import threading
+import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
-from hub.plugin import StorageOverloaded, StorageUnavailable
+from hub.plugin import StorageOverloaded, StorageUnavailable, jsontext
 
 Answer = TypeVar("Answer")
 
@@ -35,11 +37,20 @@ class Job(Generic[Answer]):
         self.error: Exception | None = None
 
 
+@dataclass(slots=True)
+class Commit:
+    """One transaction under way: its connection, and what it changes that live views show."""
+
+    connection: sqlite3.Connection
+    changes: list[tuple[str, str, str | None, str | None]] = field(default_factory=list)
+    """Topic, id, state and flow of each."""
+
+
 class Kind(Generic[Answer]):
     """How jobs of one kind are run: ``run`` sets every job's ``answer`` or ``error`` and changes nothing for
     a job whose error it sets."""
 
-    def __init__(self, run: Callable[[sqlite3.Connection, Sequence[Job[Answer]]], None]) -> None:
+    def __init__(self, run: Callable[[Commit, Sequence[Job[Answer]]], None]) -> None:
         self.run = run
 
 
@@ -150,8 +161,15 @@ class Writer:
             kinds: dict[Kind[Any], list[Job[Any]]] = {}
             for job in jobs:
                 kinds.setdefault(job.kind, []).append(job)
+            commit = Commit(connection)
             for kind, same in kinds.items():
-                kind.run(connection, same)
+                kind.run(commit, same)
+            if commit.changes:
+                # one row for all of them: its number says in which order the commits came
+                connection.execute(
+                    "INSERT INTO changes (at, items) VALUES (?, ?)",
+                    (time.time_ns() // 1000, jsontext.dumps(commit.changes)),
+                )
             connection.execute("COMMIT")
         except BaseException:
             if connection.in_transaction:

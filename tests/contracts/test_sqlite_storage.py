@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
 from hub.clock import SystemClock
-from hub.plugin import Page, Storage, StorageSettings
-from hub.testing.storage_contract import AT, Arrival, StorageContract, a_run, an_execution, started, step
+from hub.plugin import Arrival, Page, Storage, StorageSettings
+from hub.testing.storage_contract import AT, StorageContract, a_run, an_execution, started, step
 from plugins_core.sqlite.storage import SqliteStorage
+from plugins_core.sqlite.writer import Commit
 
 
 def settings(folder: Path) -> StorageSettings:
@@ -37,8 +39,6 @@ async def test_what_was_answered_is_there_after_a_restart(tmp_path: Path) -> Non
 
 
 async def test_one_bad_item_of_a_shared_commit_fails_alone(tmp_path: Path) -> None:
-    import asyncio
-
     async with SqliteStorage.open(settings(tmp_path)) as storage:
         twice = an_execution()
         good = [an_execution() for _ in range(3)]
@@ -52,14 +52,12 @@ async def test_one_bad_item_of_a_shared_commit_fails_alone(tmp_path: Path) -> No
 
 
 async def test_every_commit_is_flushed(tmp_path: Path) -> None:
-    import sqlite3
-
     async with SqliteStorage.open(settings(tmp_path)) as storage:
         found: list[int] = []
 
-        def look(connection: sqlite3.Connection) -> None:
-            found.append(connection.execute("PRAGMA synchronous").fetchone()[0])
-            found.append(connection.execute("PRAGMA journal_mode").fetchone()[0] == "wal")
+        def look(commit: Commit) -> None:
+            found.append(commit.connection.execute("PRAGMA synchronous").fetchone()[0])
+            found.append(commit.connection.execute("PRAGMA journal_mode").fetchone()[0] == "wal")
 
         await storage._write(look)  # type: ignore[attr-defined]
         assert found == [2, True]

@@ -89,7 +89,7 @@ class Queues(RuleBasedStateMachine):
     def kill(self, data: st.DataObject) -> None:
         if self.keys:
             id = data.draw(st.sampled_from(sorted(self.keys)))
-            killed = self.loop.run_until_complete(self.storage.request_kill(id, at=AT, reason="no"))
+            killed = self.loop.run_until_complete(self.storage.request_kill(id, at=AT, reason="no")).execution
             if killed.state is _S.KILLING and id in self.claims:
                 recorded = self.loop.run_until_complete(
                     self.storage.record(step(self.claims.pop(id), state=_S.KILLED))

@@ -6,7 +6,7 @@ import asyncio
 from datetime import timedelta
 from pathlib import Path
 
-from hub.plugin.storage import Page
+from hub.plugin.storage import EventFilter, Page
 from hub.testing import Harness, VirtualClock, harness
 
 _MINUTELY = """id: m
@@ -19,7 +19,7 @@ tasks: [{id: a, type: return, value: "{{ trigger.date }}"}]
 async def dates(hub: Harness, *, wait: float = 0.0) -> list[str]:
     """The planned times of all events, oldest first, after the timer has looked again."""
     await asyncio.sleep(wait)
-    found = await hub.node.services.storage.events(Page(1000))
+    found = await hub.node.services.storage.events(EventFilter(), Page(1000))
     return [stored.event.data["date"][11:16] for stored in reversed(found.items)]
 
 
