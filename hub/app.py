@@ -25,6 +25,7 @@ from hub.clock import Clock, SystemClock
 from hub.config.settings import Settings
 from hub.engine.node import Node
 from hub.engine.payloads import Payloads
+from hub.engine.retention import RetentionRule
 from hub.engine.secrets import SecretVault
 from hub.engine.services import Services
 from hub.engine.timer import WallTimer
@@ -127,7 +128,12 @@ async def open_node(
             timer=WallTimer(clock),
         )
         await _end_leftovers(registry, services.instance)
-        yield Node(services, folders=folders, most_executions=place.settings.limits.max_concurrent_executions)
+        yield Node(
+            services,
+            folders=folders,
+            most_executions=place.settings.limits.max_concurrent_executions,
+            retention=_retention(place.settings),
+        )
 
 
 async def serve(
@@ -230,6 +236,14 @@ def _write_address(place: Place, url: str) -> Path:
     temporary.write_text(json.dumps({"url": url, "pid": os.getpid()}) + "\n", encoding="utf-8")
     temporary.replace(path)
     return path
+
+
+def _retention(settings: Settings) -> list[RetentionRule]:
+    given = settings.retention
+    return [
+        RetentionRule(given.executions, given.events),
+        *(RetentionRule(one.executions, one.events, one.namespace, one.flow) for one in given.rules),
+    ]
 
 
 def _storage_class(registry: Registry, url: str) -> type[Storage]:

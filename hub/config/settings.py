@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from hub.config.components import field_names, message_of
 from hub.config.text import render_problem
 from hub.errors import InvalidFlow, InvalidSettings, Position, Problem, did_you_mean
 from hub.plugin.component import Model
+from hub.plugin.fields import Duration
 
 FILE_NAME = "hub.yaml"
 
@@ -42,6 +44,32 @@ class Limits(Model):
     max_concurrent_executions: int = Field(500, ge=1, description="How many executions run at a time.")
 
 
+class RetentionRuleSettings(Model):
+    """How long the executions and events of a namespace or flow are kept."""
+
+    namespace: str = Field(description="The namespace.")
+    flow: str | None = Field(None, description="The flow's id; all of the namespace where none is named.")
+    executions: Duration | None = Field(
+        timedelta(days=30), description="How long ended executions stay, with logs and files; null: for ever."
+    )
+    events: Duration | None = Field(timedelta(days=7), description="How long events stay; null: for ever.")
+
+
+class RetentionSettings(Model):
+    """How long the past is kept."""
+
+    executions: Duration | None = Field(
+        timedelta(days=30), description="How long ended executions stay, with logs and files; null: for ever."
+    )
+    events: Duration | None = Field(
+        timedelta(days=7),
+        description="How long events stay that no kept execution came from; null: for ever.",
+    )
+    rules: list[RetentionRuleSettings] = Field(
+        [], description="Other times for namespaces and flows; the closest rule decides."
+    )
+
+
 class Settings(Model):
     """Everything ``hub.yaml`` may hold."""
 
@@ -54,6 +82,9 @@ class Settings(Model):
     plugins: dict[str, Any] = Field({}, description="Each plugin's own settings, by its name.")
     notifiers: dict[str, Any] = Field({}, description="Who is told, by name.")
     limits: Limits = Field(default_factory=Limits, description="Bounds of this node.")
+    retention: RetentionSettings = Field(
+        default_factory=RetentionSettings, description="How long the past is kept."
+    )
 
 
 ENVIRONMENT: Mapping[str, tuple[str, ...]] = {

@@ -13,6 +13,7 @@ from hub.engine.catalog import FlowCatalog
 from hub.engine.dispatcher import Dispatcher
 from hub.engine.folders import FlowFolders
 from hub.engine.intake import Intake
+from hub.engine.retention import Retention, RetentionRule
 from hub.engine.routes import Routes
 from hub.engine.services import Services
 from hub.engine.triggers import TriggerSupervisor
@@ -29,7 +30,12 @@ class Node:
     """The engine of one process."""
 
     def __init__(
-        self, services: Services, *, folders: Sequence[Path] = (), most_executions: int = 500
+        self,
+        services: Services,
+        *,
+        folders: Sequence[Path] = (),
+        most_executions: int = 500,
+        retention: Sequence[RetentionRule] = (RetentionRule(),),
     ) -> None:
         self.services = services
         self.catalog = FlowCatalog(services)
@@ -45,6 +51,7 @@ class Node:
         self.dispatcher.serve(self.intake)
         self.triggers = TriggerSupervisor(services, self.catalog, self.intake, self.routes)
         self.again = Again(services, self.catalog, self.intake)
+        self.retention = Retention(services, retention)
         self.folders = FlowFolders(folders, self.catalog)
         self.is_ready = False
         """From when every flow takes its events until the hub begins to stop."""
@@ -69,6 +76,7 @@ class Node:
             await self.triggers.settle()
             jobs.append(asyncio.create_task(self.triggers.run(), name="triggers"))
             jobs.append(asyncio.create_task(self.folders.watch(), name="folders"))
+            jobs.append(asyncio.create_task(self.retention.run(), name="retention"))
         for job in jobs:
             job.add_done_callback(lambda job: self._check(job, on_failure))
         self.is_ready = True

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 from hub.model import jsontext
@@ -26,7 +27,7 @@ class Payloads:
         text = jsontext.dump_bytes(value)
         if len(text) <= LARGEST_INLINE:
             return value
-        return {_MARK: await self._store.put(f"{owner}-{name}.json", text), "size": len(text)}
+        return {_MARK: await self._store.put(owner, f"{name}.json", text), "size": len(text)}
 
     async def unpack(self, value: Mapping[str, Any]) -> Mapping[str, Any]:
         """What ``pack`` was given."""
@@ -35,3 +36,12 @@ class Payloads:
             return value
         loaded: Mapping[str, Any] = jsontext.loads(await self._store.get(uri))
         return loaded
+
+    async def forget(self, owners: Sequence[str]) -> None:
+        """Remove everything that belongs to these executions and events."""
+        if owners:
+            await self._store.delete(owners)
+
+    async def owners(self, *, before: datetime) -> list[str]:
+        """Who owns files, none of them newer than ``before``."""
+        return await self._store.owners(before=before)

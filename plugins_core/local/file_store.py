@@ -1,69 +1,116 @@
-"""Payloads as files: flushed, folder and all, before anybody is told their name."""
+"""Files below ``files/`` in the data folder: flushed, folder and all, before anybody is told their name."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import hashlib
 import os
 import re
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from datetime import datetime
 from pathlib import Path
+from typing import BinaryIO
 
-from hub.plugin import FileStore, NotFound, new_id
+from hub.plugin import FileStore, NotFound, StorageUnavailable, new_id
 
 _SCHEME = "hub:///"
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
+_OWNER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,150}\Z")
 _LONGEST_NAME = 80
 
 
 class LocalFileStore(FileStore):
-    """Files below ``files/`` in the data folder, spread over folders by their newest digits."""
+    """A folder per owner, spread over folders by the owner's hash."""
 
     type = "local"
 
-    async def put(self, name: str, content: bytes) -> str:
-        return await asyncio.to_thread(self._put, name, content)
+    async def put(self, owner: str, name: str, content: bytes) -> str:
+        return await asyncio.to_thread(self._put, owner, name, lambda file: file.write(content))
+
+    async def put_file(self, owner: str, name: str, path: Path) -> str:
+        def copy(file: BinaryIO) -> None:
+            with path.open("rb") as source:
+                shutil.copyfileobj(source, file)
+
+        return await asyncio.to_thread(self._put, owner, name, copy)
 
     async def get(self, uri: str) -> bytes:
-        return await asyncio.to_thread(self._get, uri)
+        return await asyncio.to_thread(lambda: self._path(uri).read_bytes())
+
+    async def fetch(self, uri: str, target: Path) -> None:
+        await asyncio.to_thread(lambda: shutil.copyfile(self._path(uri), target))
+
+    async def size(self, uri: str) -> int:
+        return await asyncio.to_thread(lambda: self._path(uri).stat().st_size)
+
+    async def delete(self, owners: Sequence[str]) -> None:
+        def delete() -> None:
+            for owner in owners:
+                shutil.rmtree(self._folder(owner), ignore_errors=True)
+
+        await asyncio.to_thread(delete)
+
+    async def owners(self, *, before: datetime) -> list[str]:
+        return await asyncio.to_thread(lambda: list(self._idle(before.timestamp())))
 
     @property
     def _root(self) -> Path:
         return self.data_dir / "files"
 
-    def _put(self, name: str, content: bytes) -> str:
-        unique = new_id()
+    def _folder(self, owner: str) -> Path:
+        if not _OWNER.match(owner):
+            raise ValueError(f'"{owner}" cannot own files')
+        # a new folder is flushed on its own: spread, so that none ever holds too many
+        return self._root / hashlib.sha256(owner.encode()).hexdigest()[:2] / owner
+
+    def _put(self, owner: str, name: str, write: Callable[[BinaryIO], object]) -> str:
+        folder = self._folder(owner)
         safe = _UNSAFE.sub("-", name)[-_LONGEST_NAME:].lstrip(".-") or "payload"
-        # the last digits of a version 7 id are random: the folders fill evenly
-        folder = self._root / unique[-2:]
-        self._make(folder)
-        path = folder / f"{unique}-{safe}"
-        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        path = folder / f"{new_id()}-{safe}"
         try:
-            with open(handle, "wb", closefd=False) as file:
-                file.write(content)
-            os.fsync(handle)
-        finally:
-            os.close(handle)
-        _flush_folder(folder)
-        return f"{_SCHEME}{folder.name}/{path.name}"
+            self._make(folder)
+            self._write(path, write)
+            _flush_folder(folder)
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                path.unlink(missing_ok=True)
+            raise StorageUnavailable(f"the file store cannot keep {name}: {error.strerror}") from error
+        return f"{_SCHEME}{folder.parent.name}/{owner}/{path.name}"
+
+    def _write(self, path: Path, write: Callable[[BinaryIO], object]) -> None:
+        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        with open(handle, "wb") as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
 
     def _make(self, folder: Path) -> None:
-        if not folder.is_dir():
-            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            _flush_folder(self._root)
-            _flush_folder(self.data_dir)
+        missing = [one for one in (folder, folder.parent, self._root) if not one.is_dir()]
+        for one in reversed(missing):
+            one.mkdir(exist_ok=True, mode=0o700)
+            # a new name is durable only once its folder is flushed too
+            _flush_folder(one.parent)
 
-    def _get(self, uri: str) -> bytes:
+    def _path(self, uri: str) -> Path:
         path = (self._root / uri.removeprefix(_SCHEME)).resolve()
         if not uri.startswith(_SCHEME) or not path.is_relative_to(self._root.resolve()):
             raise NotFound(f"{uri} is not in this file store")
-        try:
-            return path.read_bytes()
-        except FileNotFoundError:
-            raise NotFound(f"{uri} is not in this file store any more") from None
+        if not path.is_file():
+            raise NotFound(f"{uri} is not in this file store any more")
+        return path
+
+    def _idle(self, before: float) -> Iterator[str]:
+        for spread in self._root.glob("??"):
+            for folder in spread.iterdir():
+                with contextlib.suppress(OSError):
+                    # a folder's own time is that of the newest name in it
+                    if folder.stat().st_mtime < before:
+                        yield folder.name
 
 
 def _flush_folder(folder: Path) -> None:
-    """A new name is durable only once its folder is flushed too."""
     handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(handle)

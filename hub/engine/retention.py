@@ -1,0 +1,121 @@
+"""Take away what is past its time: ended executions with their logs and files, events, and what nobody owns.
+
+Runs beside everything else, so it takes a few rows at a time and rests in between. Rows go first, files after
+them: a crash in between leaves files without a row, which the sweep finds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+
+import structlog
+
+from hub.engine.services import Services
+from hub.errors import StorageError
+from hub.plugin.storage import EventFilter, ExecutionFilter, Purged
+
+log = structlog.get_logger("hub.retention")
+
+_FIRST_AFTER = 60.0
+_EVERY = 3600.0
+_BATCH = 200
+_REST = 0.02
+"""Seconds between two batches: others come first."""
+_CHANGES_FOR = timedelta(hours=1)
+"""How far back live views can catch up."""
+_ORPHANS_AFTER = timedelta(days=1)
+_SWEEP_AT_ONCE = 500
+
+
+@dataclass(frozen=True, slots=True)
+class RetentionRule:
+    """How long things are kept; a rule without a flow is about its namespace, one with neither about all."""
+
+    executions: timedelta | None = timedelta(days=30)
+    """None keeps them for ever."""
+    events: timedelta | None = timedelta(days=7)
+    namespace: str | None = None
+    flow: str | None = None
+
+
+class Retention:
+    """Keeps the past short."""
+
+    def __init__(self, services: Services, rules: Sequence[RetentionRule]) -> None:
+        self._services = services
+        # the closer rule decides: a flow's before its namespace's, that before the general one
+        self._rules = sorted(rules, key=lambda rule: (rule.flow is None, rule.namespace is None))
+
+    async def run(self) -> None:
+        """Clear up now and then, until cancelled."""
+        await asyncio.sleep(_FIRST_AFTER)
+        while True:
+            try:
+                await self.clear_up()
+            except StorageError as error:
+                log.warning("clearing up stopped; trying again later", error=str(error))
+            await asyncio.sleep(_EVERY)
+
+    async def clear_up(self) -> int:
+        """One round; answers how many executions and events were removed."""
+        removed = 0
+        for place, rule in enumerate(self._rules):
+            closer = self._rules[:place]
+            removed += await self._executions(rule, closer)
+            removed += await self._events(rule, closer)
+        now = self._services.clock.now()
+        while await self._services.storage.purge_rest(now=now, changes_before=now - _CHANGES_FOR):
+            await asyncio.sleep(_REST)
+        await self._sweep()
+        if removed:
+            log.info("cleared up", removed=removed)
+        return removed
+
+    async def purge(self, filter: ExecutionFilter, *, keep: Sequence[ExecutionFilter] = ()) -> int:
+        """Remove every ended execution that ``filter`` matches (``until`` is about its end)."""
+        removed = 0
+        while True:
+            found = await self._services.storage.purge_executions(filter, limit=_BATCH, keep=keep)
+            removed += await self._forget(found)
+            if not found.more:
+                return removed
+            await asyncio.sleep(_REST)
+
+    async def _executions(self, rule: RetentionRule, closer: Sequence[RetentionRule]) -> int:
+        if rule.executions is None:
+            return 0
+        until = self._services.clock.now() - rule.executions
+        keep = [ExecutionFilter(one.namespace, one.flow) for one in closer]
+        return await self.purge(ExecutionFilter(rule.namespace, rule.flow, until=until), keep=keep)
+
+    async def _events(self, rule: RetentionRule, closer: Sequence[RetentionRule]) -> int:
+        if rule.events is None:
+            return 0
+        removed = 0
+        keep = [EventFilter(one.namespace, one.flow) for one in closer]
+        before = self._services.clock.now() - rule.events
+        while True:
+            found = await self._services.storage.purge_events(
+                EventFilter(rule.namespace, rule.flow), before=before, limit=_BATCH, keep=keep
+            )
+            removed += await self._forget(found)
+            if not found.more:
+                return removed
+            await asyncio.sleep(_REST)
+
+    async def _forget(self, purged: Purged) -> int:
+        await self._services.payloads.forget(purged.ids)
+        return len(purged.ids)
+
+    async def _sweep(self) -> None:
+        """Remove files that no row names: a crash came between them, or what they were for was refused."""
+        before = self._services.clock.now() - _ORPHANS_AFTER
+        owners = await self._services.payloads.owners(before=before)
+        for start in range(0, len(owners), _SWEEP_AT_ONCE):
+            part = owners[start : start + _SWEEP_AT_ONCE]
+            there = await self._services.storage.existing(part)
+            await self._services.payloads.forget([owner for owner in part if owner not in there])
+            await asyncio.sleep(_REST)
