@@ -25,6 +25,7 @@ from hub.clock import Clock, SystemClock
 from hub.config.settings import Settings
 from hub.engine.node import Node
 from hub.engine.payloads import Payloads
+from hub.engine.places import Places
 from hub.engine.retention import RetentionRule
 from hub.engine.secrets import SecretVault
 from hub.engine.services import Services
@@ -126,6 +127,12 @@ async def open_node(
             work_dir=work_dir,
             instance=_instance(place.data_dir),
             timer=WallTimer(clock),
+            places=Places(
+                place.folder,
+                place.settings.files.roots,
+                data_dir=place.data_dir,
+                flow_folders=place.flow_folders,
+            ),
         )
         await _end_leftovers(registry, services.instance)
         yield Node(

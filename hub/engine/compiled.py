@@ -106,6 +106,8 @@ class CompiledFlow:
             for task in flow.walk()
         }
         self.triggers = {trigger.id: CompiledTrigger(trigger, functions) for trigger in flow.triggers}
+        self.prepares = _prepares(flow, registry)
+        """The triggers that have to prepare an execution before it goes on."""
         self.variables = Field(dict(flow.variables), functions)
         self.outputs = [(output, Field(output.value, functions)) for output in flow.outputs]
         concurrency = flow.concurrency
@@ -123,6 +125,15 @@ class CompiledFlow:
             "labels": dict(flow.labels),
         }
         """What expressions see as ``flow``."""
+
+
+def _prepares(flow: Flow, registry: Registry) -> dict[str, tuple[TriggerDeclaration, type[Trigger]]]:
+    found: dict[str, tuple[TriggerDeclaration, type[Trigger]]] = {}
+    for trigger in flow.triggers:
+        component = registry.triggers.get(trigger.type)
+        if component is not None and component.prepare is not Trigger.prepare:
+            found[trigger.id] = (trigger, component)
+    return found
 
 
 def component_class(known: Mapping[str, type[Any]], type_name: str) -> type[Any]:

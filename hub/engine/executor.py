@@ -16,7 +16,7 @@ from typing import Any, Protocol
 
 import structlog
 
-from hub.engine.compiled import CompiledFlow
+from hub.engine.compiled import CompiledFlow, build_trigger
 from hub.engine.logs import ExecutionLog
 from hub.engine.scope import RunScope, top_scope
 from hub.engine.services import Services
@@ -183,6 +183,10 @@ class Executor:
             shows_execution=self.flow.shows_execution,
         )
         flow = self.flow.flow
+        unready = await self._prepare(scope)
+        if unready is not None:
+            await self._finish(ExecutionState.FAILED, f"trigger: {unready}")
+            return
         if flow.variables:
             try:
                 scope.names["vars"] = await self.flow.variables.render(scope.names, self.services.vault)
@@ -205,6 +209,24 @@ class Executor:
                 main.warned or after.warned,
             )
         await self._conclude(end, scope)
+
+    async def _prepare(self, scope: RunScope) -> str | None:
+        """Let the trigger make its data true; answers why it cannot."""
+        execution, services = self.claim.execution, self.services
+        found = self.flow.prepares.get(execution.trigger) if execution.trigger else None
+        if found is None or execution.event_id is None:
+            return None
+        names = {"flow": self.flow.names, "vars": {}}
+        try:
+            trigger = await build_trigger(*found, services.functions, services.vault, names)
+            await trigger.prepare(scope.names["trigger"], services.places.resolve)
+        except HubError as error:
+            return error.message
+        except Exception as error:
+            # a plugin's failure must not become the hub's
+            log.exception("trigger cannot prepare", execution=self.execution_id, trigger=execution.trigger)
+            return f"{type(error).__name__}: {error}"
+        return None
 
     async def _conclude(self, end: _SequenceEnd, scope: RunScope) -> None:
         """Render the flow's outputs and end the execution."""

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from hub.bus import Bus
 from hub.clock import Clock
 from hub.engine.payloads import Payloads
+from hub.engine.places import Places
 from hub.engine.secrets import SecretVault
 from hub.engine.timer import WallTimer
 from hub.engine.watches import Watches
@@ -56,5 +57,7 @@ class Services:
     """Names this installation in the environment of every process it starts."""
     timer: WallTimer
     """Waits for moments of the wall clock."""
+    places: Places
+    """Where flows may reach into the file system."""
     watches: Watches = field(default_factory=Watches)
     shared: SharedResources = field(default_factory=SharedResources)

@@ -120,6 +120,9 @@ class RunningTask(TaskContext):
             return found
         return replace(found, outputs=await services.payloads.unpack(found.outputs))
 
+    def place(self, path: str, *, write: bool = False) -> Path:
+        return self._executor.services.places.resolve(path, write=write)
+
     def working_folder(self) -> AbstractAsyncContextManager[Path]:
         return _fresh_folder(self._executor.services.work_dir)
 

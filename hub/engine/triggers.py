@@ -9,9 +9,10 @@ import asyncio
 import hmac
 import random
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 from typing import Any, TypeVar
 
 import structlog
@@ -25,6 +26,7 @@ from hub.engine.routes import Routes
 from hub.engine.services import Services
 from hub.errors import HubError
 from hub.model.event import Occurrence, Origin, Receipt
+from hub.model.execution import Execution, ExecutionState
 from hub.model.flow import TriggerDeclaration
 from hub.model.ids import FlowKey, TriggerKey
 from hub.plugin.context import Emit, TriggerContext
@@ -258,6 +260,24 @@ class RunningTrigger(TriggerContext):
     async def sleep_until(self, moment: datetime) -> None:
         await self._services.timer.wait_until(moment)
 
+    def place(self, path: str, *, write: bool = False) -> Path:
+        return self._services.places.resolve(path, write=write)
+
+    async def known(self, keys: Sequence[str]) -> dict[str, str]:
+        services = self._services
+        return await services.storage.known_deliveries(str(self.key), keys, at=services.clock.now())
+
+    async def outcomes(self, event_ids: Sequence[str]) -> dict[str, ExecutionState | None]:
+        found = await self._services.storage.executions_of_events(event_ids)
+        return {id: _worst(found.get(id, [])) for id in event_ids}
+
+    async def until_an_end(self, timeout: float) -> None:
+        flow = str(self.key.flow_key)
+        with suppress(TimeoutError), self._services.bus.subscribe("execution", size=1000) as news:
+            async with asyncio.timeout(timeout):
+                while (one := await news.next()).details.get("flow") != flow or "seconds" not in one.details:
+                    pass
+
     async def render(self, text: str, data: Mapping[str, Any]) -> Any:
         field = self._fields.get(text)
         if field is None:
@@ -278,5 +298,22 @@ class RunningTrigger(TriggerContext):
     async def shared(self, key: str, open: Callable[[], AbstractAsyncContextManager[T]]) -> T:
         return await self._services.shared.get(key, open)
 
+
+def _worst(executions: Sequence[Execution]) -> ExecutionState | None:
+    """How an event's executions ended together; None while one has not ended."""
+    states = [one.state for one in executions]
+    if not all(state.is_terminal for state in states):
+        return None
+    return max(states, key=_BADNESS.index, default=ExecutionState.SUCCESS)
+
+
+_BADNESS = [
+    *(state for state in ExecutionState if not state.is_terminal),
+    ExecutionState.SUCCESS,
+    ExecutionState.WARNING,
+    ExecutionState.CANCELLED,
+    ExecutionState.KILLED,
+    ExecutionState.FAILED,
+]
 
 _LEVELS = {"DEBUG": 10, "INFO": 20, "WARN": 30, "WARNING": 30, "ERROR": 40}

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from hub.model.event import Occurrence, Receipt
-from hub.model.execution import Execution
+from hub.model.execution import Execution, ExecutionState
 from hub.model.flow import TaskDeclaration
 from hub.model.ids import FlowKey, TriggerKey
 
@@ -132,6 +132,10 @@ class TaskContext(ABC):
         """An execution as it stands, its outputs whole. Raises ``NotFound``."""
 
     @abstractmethod
+    def place(self, path: str, *, write: bool = False) -> Path:
+        """The path that a flow means, below ``files.roots``. Raises ``Denied``."""
+
+    @abstractmethod
     def working_folder(self) -> AbstractAsyncContextManager[Path]:
         """A fresh folder for this attempt, removed afterwards."""
 
@@ -169,6 +173,25 @@ class TriggerContext(ABC):
     @abstractmethod
     async def sleep_until(self, moment: datetime) -> None:
         """Return at ``moment``, or earlier when the clock jumps; check the time again."""
+
+    @abstractmethod
+    def place(self, path: str, *, write: bool = False) -> Path:
+        """The path that a flow means, below ``files.roots``. Raises ``Denied``."""
+
+    @abstractmethod
+    async def known(self, keys: Sequence[str]) -> dict[str, str]:
+        """Which of these delivery keys this trigger has used already, with the events they belong to."""
+
+    @abstractmethod
+    async def outcomes(self, event_ids: Sequence[str]) -> dict[str, ExecutionState | None]:
+        """How the executions of each event ended, the worst of them; None while one has not ended.
+
+        SUCCESS where an event started nothing.
+        """
+
+    @abstractmethod
+    async def until_an_end(self, timeout: float) -> None:
+        """Return when an execution that this trigger started has ended, or after ``timeout`` seconds."""
 
     @abstractmethod
     async def render(self, text: str, data: Mapping[str, Any]) -> Any:

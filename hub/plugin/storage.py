@@ -383,6 +383,12 @@ class Storage(ABC):
     async def counts(self) -> Mapping[str, int]:
         """How many executions stand in each state that is not terminal, by state name."""
 
+    @abstractmethod
+    async def known_deliveries(
+        self, scope: str, keys: Sequence[str], *, at: datetime
+    ) -> dict[str, str]:
+        """Which of these delivery keys are known in a scope by ``at``, with the events they belong to."""
+
     # what live views read
 
     @abstractmethod

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from pathlib import Path
 from typing import Any, ClassVar
 
 from pydantic import BaseModel
@@ -29,6 +30,14 @@ class Trigger(Component):
     async def run(self, ctx: TriggerContext, emit: Emit) -> None:
         """Emit occurrences until cancelled."""
         raise NotImplementedError
+
+    async def prepare(self, data: Mapping[str, Any], place: Callable[..., Path]) -> None:
+        """Make true what ``data`` says, before an execution that came from it goes on.
+
+        Called whenever such an execution is taken up, after a crash and on a replay too; so it is quick and
+        may be called again. ``place`` is ``TriggerContext.place``. Raises ``HubError`` when it cannot be made
+        true: the execution fails with that.
+        """
 
     def next_times(self, after: datetime, count: int) -> list[datetime]:
         """The next planned times, for those who have some."""

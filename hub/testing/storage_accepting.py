@@ -52,6 +52,16 @@ class AcceptingContract:
         assert found.trigger_data == {"body": {"big": 2**70}}
         assert (await storage.event(event.id)).event == event
 
+    async def test_known_delivery_keys_are_found_with_their_events(self, storage: Storage) -> None:
+        event = an_event()
+        expires = timedelta(hours=1)
+        await storage.accept([Arrival((), event, a_delivery("a", expires=expires))], at=AT)
+        asked = ["a", "b"]
+        scope = str(TRIGGER)
+        assert await storage.known_deliveries(scope, asked, at=AT) == {"a": event.id}
+        assert await storage.known_deliveries("elsewhere", asked, at=AT) == {}
+        assert await storage.known_deliveries(scope, asked, at=AT + expires) == {}
+
     async def test_an_execution_is_born_claimed_and_fresh(self, storage: Storage) -> None:
         claim = await started(storage)
         assert (claim.fence, claim.fresh, claim.suspect) == (1, True, False)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime
 
@@ -73,6 +73,15 @@ class Events:
         for event_id in found[:limit]:
             del self._kept[event_id]
         return tuple(found[:limit]), len(found) > limit
+
+    def known(self, scope: str, keys: Sequence[str], at: datetime) -> dict[str, str]:
+        """The events that known delivery keys belong to."""
+        found = {}
+        for key in keys:
+            earlier = self._deliveries.get((scope, key))
+            if earlier is not None and earlier[0].expires_at > at:
+                found[key] = earlier[1]
+        return found
 
     def forget_deliveries(self, now: datetime) -> None:
         """Remove the keys that have expired."""

@@ -228,6 +228,9 @@ class MemoryStorage(Storage):
         found.reverse()
         return page_of(found, page, newest_first=True)
 
+    async def known_deliveries(self, scope: str, keys: Sequence[str], *, at: datetime) -> dict[str, str]:
+        return self._events.known(scope, keys, at)
+
     async def settle_dead(self, event_id: str) -> None:
         with self._journal.call():
             self._events.settle(event_id)

@@ -251,6 +251,16 @@ class SqliteStorage(Storage):
         rows = await self._all("SELECT state, count(*) FROM executions WHERE ended_at IS NULL GROUP BY state")
         return {row[0]: row[1] for row in rows}
 
+    async def known_deliveries(
+        self, scope: str, keys: Sequence[str], *, at: datetime
+    ) -> dict[str, str]:
+        rows = await self._all(
+            "SELECT key, event_id FROM delivery_keys WHERE scope = ? AND expires_at > ?"
+            " AND key IN (SELECT value FROM json_each(?))",
+            (scope, to_micros(at), jsontext.dumps(list(keys))),
+        )
+        return dict(rows)
+
     # what live views read
 
     async def last_change(self) -> int:

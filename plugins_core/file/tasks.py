@@ -1,0 +1,242 @@
+"""Tasks over files below ``files.roots``: read, write, move, delete, list; no link is ever followed."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+import os
+import shutil
+import stat
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+from pydantic import BaseModel, Field
+
+from hub.plugin import Fail, InvalidInput, NotFound, Task, TaskContext, iso
+from plugins_core.file.arrivals import Pattern
+from plugins_core.file.confined import folder_of, opened
+
+_MOST_BYTES = 16 * 1024 * 1024
+_MOST_ENTRIES = 10_000
+
+
+class Read(Task):
+    """Read a file as text, or as base64 where it is none."""
+
+    type: ClassVar[str] = "file.read"
+    examples: ClassVar[tuple[str, ...]] = ("id: template\ntype: file.read\npath: templates/mail.txt",)
+
+    path: str = Field(description="The file, below `files.roots`.")
+    encoding: Literal["utf-8", "latin-1", "base64"] = Field(
+        "utf-8", description="How to read it; base64 takes any file."
+    )
+    max_bytes: int = Field(1024 * 1024, ge=1, le=_MOST_BYTES, description="The largest file to read.")
+
+    class Output(BaseModel):
+        content: str = Field(description="What it holds.")
+        size: int = Field(description="Its size in bytes.")
+        modifiedAt: str = Field(description="When it was last changed.")
+
+    async def run(self, ctx: TaskContext) -> dict[str, Any]:
+        return await asyncio.to_thread(self._read, ctx.place(self.path))
+
+    def _read(self, path: Path) -> dict[str, Any]:
+        with opened(path, os.O_RDONLY) as handle:
+            found = os.fstat(handle)
+            with open(handle, "rb", closefd=False) as file:
+                content = file.read(self.max_bytes + 1)
+        if len(content) > self.max_bytes:
+            raise Fail(f"{self.path} is larger than {self.max_bytes:,} bytes; raise maxBytes or read it in a script")
+        if self.encoding == "base64":
+            text = base64.b64encode(content).decode()
+        else:
+            try:
+                text = content.decode(self.encoding)
+            except UnicodeDecodeError as error:
+                raise Fail(f"{self.path} is not UTF-8 at byte {error.start}; read it as base64") from error
+        return {"content": text, "size": len(content), "modifiedAt": _moment(found.st_mtime)}
+
+
+class Write(Task):
+    """Write a file: whole or not at all, never half."""
+
+    type: ClassVar[str] = "file.write"
+    examples: ClassVar[tuple[str, ...]] = (
+        "id: report\ntype: file.write\npath: reports/today.txt\ncontent: done\noverwrite: true",
+    )
+
+    path: str = Field(description="The file, below `files.roots`; folders are made where they are missing.")
+    content: str = Field(description="What it shall hold.")
+    encoding: Literal["utf-8", "base64"] = Field("utf-8", description="What `content` is written in.")
+    overwrite: bool = Field(False, description="Whether a file that is there is replaced.")
+    append: bool = Field(False, description="Whether `content` is added to a file that is there.")
+
+    class Output(BaseModel):
+        path: str = Field(description="The file.")
+        size: int = Field(description="Its size in bytes.")
+
+    async def run(self, ctx: TaskContext) -> dict[str, Any]:
+        return await asyncio.to_thread(self._write, ctx.place(self.path, write=True), ctx.task_run_id)
+
+    def _write(self, path: Path, unique: str) -> dict[str, Any]:
+        content = self._bytes()
+        if self.append:
+            with opened(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, make=True) as handle:
+                _write_all(handle, content)
+                os.fsync(handle)
+                return {"path": str(path), "size": os.fstat(handle).st_size}
+        part = path.with_name(f".{path.name[:100]}.{unique[:8]}.part")
+        with folder_of(path, make=True) as folder:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(part.name, dir_fd=folder)
+            with opened(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL) as handle:
+                _write_all(handle, content)
+                os.fsync(handle)
+            try:
+                self._put_in_place(part.name, path, folder)
+            finally:
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(part.name, dir_fd=folder)
+            os.fsync(folder)
+        return {"path": str(path), "size": len(content)}
+
+    def _put_in_place(self, part: str, path: Path, folder: int) -> None:
+        if self.overwrite:
+            os.rename(part, path.name, src_dir_fd=folder, dst_dir_fd=folder)
+            return
+        try:
+            # a link never takes the place of what has the name already, as a rename would
+            os.link(part, path.name, src_dir_fd=folder, dst_dir_fd=folder, follow_symlinks=False)
+        except FileExistsError:
+            raise InvalidInput(f"{self.path} exists already", hint="say overwrite: true to replace it") from None
+
+    def _bytes(self) -> bytes:
+        if self.encoding == "utf-8":
+            return self.content.encode()
+        try:
+            return base64.b64decode(self.content, validate=True)
+        except ValueError as error:
+            raise Fail(f"content is not base64: {error}") from error
+
+
+class Move(Task):
+    """Move or rename a file."""
+
+    type: ClassVar[str] = "file.move"
+    examples: ClassVar[tuple[str, ...]] = ("id: archive\ntype: file.move\nsource: out/a.csv\ntarget: archive/a.csv",)
+
+    source: str = Field(description="The file, below `files.roots`.")
+    target: str = Field(description="Its new path; folders are made where they are missing.")
+    overwrite: bool = Field(False, description="Whether a file that is there is replaced.")
+
+    class Output(BaseModel):
+        path: str = Field(description="The file's new path.")
+
+    async def run(self, ctx: TaskContext) -> dict[str, Any]:
+        source, target = ctx.place(self.source, write=True), ctx.place(self.target, write=True)
+        await asyncio.to_thread(self._move, source, target)
+        return {"path": str(target)}
+
+    def _move(self, source: Path, target: Path) -> None:
+        with opened(source, os.O_RDONLY), folder_of(source) as old, folder_of(target, make=True) as new:
+            try:
+                if not self.overwrite:
+                    os.link(source.name, target.name, src_dir_fd=old, dst_dir_fd=new, follow_symlinks=False)
+                    os.unlink(source.name, dir_fd=old)
+                else:
+                    os.rename(source.name, target.name, src_dir_fd=old, dst_dir_fd=new)
+            except FileExistsError:
+                raise InvalidInput(
+                    f"{self.target} exists already", hint="say overwrite: true to replace it"
+                ) from None
+            except OSError as error:
+                raise Fail(f"cannot move {self.source} to {self.target}: {error.strerror}") from error
+
+
+class Delete(Task):
+    """Delete a file, or a folder with all that is in it."""
+
+    type: ClassVar[str] = "file.delete"
+    examples: ClassVar[tuple[str, ...]] = ("id: tidy\ntype: file.delete\npath: tmp/report.txt\nmissing: ignore",)
+
+    path: str = Field(description="The file or folder, below `files.roots`.")
+    recursive: bool = Field(False, description="Whether a folder goes with all that is in it.")
+    missing: Literal["fail", "ignore"] = Field("fail", description="What to do where it is not there.")
+
+    class Output(BaseModel):
+        deleted: bool = Field(description="Whether anything was there.")
+
+    async def run(self, ctx: TaskContext) -> dict[str, Any]:
+        return {"deleted": await asyncio.to_thread(self._delete, ctx.place(self.path, write=True))}
+
+    def _delete(self, path: Path) -> bool:
+        try:
+            with folder_of(path) as folder:
+                mode = os.stat(path.name, dir_fd=folder, follow_symlinks=False).st_mode
+                if not stat.S_ISDIR(mode):
+                    os.unlink(path.name, dir_fd=folder)
+                elif self.recursive:
+                    shutil.rmtree(path.name, dir_fd=folder)
+                else:
+                    os.rmdir(path.name, dir_fd=folder)
+        except (FileNotFoundError, NotFound):
+            if self.missing == "fail":
+                raise Fail(f"{self.path} does not exist") from None
+            return False
+        except OSError as error:
+            raise Fail(f"cannot delete {self.path}: {error.strerror}") from error
+        return True
+
+
+class ListFiles(Task):
+    """List the files of a folder."""
+
+    type: ClassVar[str] = "file.list"
+    examples: ClassVar[tuple[str, ...]] = ('id: reports\ntype: file.list\npath: reports\npattern: "*.csv"',)
+
+    path: str = Field(description="The folder, below `files.roots`.")
+    pattern: str = Field("*", description="Which names count; with a `/` it is about the path below the folder.")
+    recursive: bool = Field(False, description="Whether folders below count too.")
+    limit: int = Field(1000, ge=1, le=_MOST_ENTRIES, description="How many at most.")
+
+    class Output(BaseModel):
+        files: list[dict[str, Any]] = Field(description="Each with `path name size modifiedAt`, by path.")
+        count: int = Field(description="How many they are.")
+        more: bool = Field(description="Whether there are more than the limit.")
+
+    async def run(self, ctx: TaskContext) -> dict[str, Any]:
+        root = ctx.place(self.path)
+        return await asyncio.to_thread(self._list, root)
+
+    def _list(self, root: Path) -> dict[str, Any]:
+        if not root.is_dir():
+            raise Fail(f"{self.path} is no folder")
+        found: list[dict[str, Any]] = []
+        for path in sorted(Pattern(root, self.pattern, self.recursive).scan()):
+            with contextlib.suppress(OSError):
+                about = path.lstat()
+                found.append(
+                    {
+                        "path": str(path),
+                        "name": path.name,
+                        "size": about.st_size,
+                        "modifiedAt": _moment(about.st_mtime),
+                    }
+                )
+            if len(found) > self.limit:
+                break
+        return {"files": found[: self.limit], "count": min(len(found), self.limit), "more": len(found) > self.limit}
+
+
+def _write_all(handle: int, content: bytes) -> None:
+    view = memoryview(content)
+    while view:
+        view = view[os.write(handle, view) :]
+
+
+def _moment(seconds: float) -> str:
+    return iso(datetime.fromtimestamp(seconds, UTC))
+
+
