@@ -101,6 +101,7 @@ class Again:
             execution_id=new_execution,
             depth=original.depth,
             replay_of=original.id,
+            event_replay_of=await self._first_event(original.event_id),
             task_runs=runs,
         )
         return Replayed(started, tuple(gone))
@@ -120,7 +121,7 @@ class Again:
                 event.source,
                 FlowKey(event.namespace, event.flow) if event.namespace and event.flow else None,
                 event.trigger,
-                replay_of=event.id,
+                replay_of=event.replay_of or event.id,
             )
             data = await self._services.payloads.unpack(event.data)
             occurrence = Occurrence(data, type=event.type, subject=event.subject)
@@ -137,6 +138,15 @@ class Again:
         replayed = [await self.replay(one.id) for one in found]
         first = replayed[0].execution
         return Receipt(first.event_id or event_id, tuple(one.execution.id for one in replayed))
+
+    async def _first_event(self, event_id: str | None) -> str | None:
+        """The event that a replay repeats: the first one, where the original was a replay itself."""
+        if event_id is None:
+            return None
+        try:
+            return (await self._services.storage.event(event_id)).event.replay_of or event_id
+        except NotFound:
+            return event_id
 
     # what is kept
 

@@ -236,6 +236,7 @@ class Intake:
         parent: Parent | None = None,
         depth: int = 0,
         replay_of: str | None = None,
+        event_replay_of: str | None = None,
         task_runs: Sequence[TaskRun] = (),
     ) -> Execution:
         """Start a flow by hand, as if ``trigger`` had brought ``data`` when these are given.
@@ -254,7 +255,9 @@ class Intake:
             if trigger is None and len(flow.triggers) == 1:
                 trigger = next(iter(flow.triggers))
             data = self._as_seen(flow.triggers[trigger].declaration.type if trigger else None, data)
-            event = await self._manual_event(TriggerKey(*key, trigger or "manual"), data, now, replay_of)
+            event = await self._manual_event(
+                TriggerKey(*key, trigger or "manual"), data, now, event_replay_of
+            )
         given = resolve_inputs(flow.flow.inputs, inputs)
         new = NewExecution(
             id=execution_id or new_id(),

@@ -7,7 +7,16 @@ from pathlib import Path
 
 from hub.errors import Denied
 
-_OWN_NAMES = ("hub.db", "hub.db-wal", "hub.db-shm", "hub.lock", "hub.address", "hub.instance", "files", "work")
+_OWN_NAMES = (
+    "hub.db",
+    "hub.db-wal",
+    "hub.db-shm",
+    "hub.lock",
+    "hub.address",
+    "hub.instance",
+    "files",
+    "work",
+)
 _NEVER = ("hub.yaml", "secrets.env")
 
 

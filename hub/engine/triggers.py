@@ -268,8 +268,8 @@ class RunningTrigger(TriggerContext):
         return await services.storage.known_deliveries(str(self.key), keys, at=services.clock.now())
 
     async def outcomes(self, event_ids: Sequence[str]) -> dict[str, ExecutionState | None]:
-        found = await self._services.storage.executions_of_events(event_ids)
-        return {id: _worst(found.get(id, [])) for id in event_ids}
+        found = await self._services.storage.executions_of_events(event_ids, with_replays=True)
+        return {id: _outcome(found.get(id, [])) for id in event_ids}
 
     async def until_an_end(self, timeout: float) -> None:
         flow = str(self.key.flow_key)
@@ -299,11 +299,11 @@ class RunningTrigger(TriggerContext):
         return await self._services.shared.get(key, open)
 
 
-def _worst(executions: Sequence[Execution]) -> ExecutionState | None:
-    """How an event's executions ended together; None while one has not ended."""
-    states = [one.state for one in executions]
-    if not all(state.is_terminal for state in states):
+def _outcome(executions: Sequence[Execution]) -> ExecutionState | None:
+    """How an event's executions ended together, or those of its newest replay; None while one has not ended."""
+    if not all(one.state.is_terminal for one in executions):
         return None
+    states = [one.state for one in executions if one.event_id == executions[-1].event_id]
     return max(states, key=_BADNESS.index, default=ExecutionState.SUCCESS)
 
 

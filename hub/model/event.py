@@ -83,7 +83,7 @@ class Event:
     depth: int = 0
     """How many flows led here, one after another; beyond 20 it starts nothing, visibly."""
     replay_of: str | None = None
-    """The event that this one repeats."""
+    """The event that this one repeats; the first one, where that was a repeat itself."""
 
 
 @dataclass(frozen=True, slots=True)

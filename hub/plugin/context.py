@@ -184,9 +184,9 @@ class TriggerContext(ABC):
 
     @abstractmethod
     async def outcomes(self, event_ids: Sequence[str]) -> dict[str, ExecutionState | None]:
-        """How the executions of each event ended, the worst of them; None while one has not ended.
+        """How the executions of each event, or of its newest replay, ended: the worst of them.
 
-        SUCCESS where an event started nothing.
+        None while one has not ended; SUCCESS where an event started nothing.
         """
 
     @abstractmethod

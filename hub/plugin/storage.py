@@ -346,8 +346,13 @@ class Storage(ABC):
         """
 
     @abstractmethod
-    async def executions_of_events(self, event_ids: Sequence[str]) -> dict[str, list[Execution]]:
-        """The executions that each event started, oldest first, without trigger data; no key for none."""
+    async def executions_of_events(
+        self, event_ids: Sequence[str], *, with_replays: bool = False
+    ) -> dict[str, list[Execution]]:
+        """The executions that each event started, oldest first, without trigger data; no key for none.
+
+        ``with_replays``: those of the events that repeat it too.
+        """
 
     @abstractmethod
     async def task_runs(
@@ -384,9 +389,7 @@ class Storage(ABC):
         """How many executions stand in each state that is not terminal, by state name."""
 
     @abstractmethod
-    async def known_deliveries(
-        self, scope: str, keys: Sequence[str], *, at: datetime
-    ) -> dict[str, str]:
+    async def known_deliveries(self, scope: str, keys: Sequence[str], *, at: datetime) -> dict[str, str]:
         """Which of these delivery keys are known in a scope by ``at``, with the events they belong to."""
 
     # what live views read

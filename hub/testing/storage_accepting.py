@@ -62,6 +62,17 @@ class AcceptingContract:
         assert await storage.known_deliveries("elsewhere", asked, at=AT) == {}
         assert await storage.known_deliveries(scope, asked, at=AT + expires) == {}
 
+    async def test_executions_of_an_event_are_found_with_those_of_its_replays(self, storage: Storage) -> None:
+        event = an_event()
+        again = replace(an_event(), replay_of=event.id)
+        first, second = an_execution(), an_execution()
+        await storage.accept([Arrival((first,), event), Arrival((second,), again)], at=AT)
+        alone = await storage.executions_of_events([event.id, "x"])
+        both = await storage.executions_of_events([event.id], with_replays=True)
+        assert [one.id for one in alone[event.id]] == [first.id]
+        assert list(alone) == [event.id]
+        assert [one.id for one in both[event.id]] == [first.id, second.id]
+
     async def test_an_execution_is_born_claimed_and_fresh(self, storage: Storage) -> None:
         claim = await started(storage)
         assert (claim.fence, claim.fresh, claim.suspect) == (1, True, False)

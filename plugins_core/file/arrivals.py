@@ -100,9 +100,7 @@ class Pattern:
 class Looker:
     """Looks at candidates and remembers those that are not whole yet."""
 
-    def __init__(
-        self, settle: float, *, with_change: bool, clock: Callable[[], float] = time.time
-    ) -> None:
+    def __init__(self, settle: float, *, with_change: bool, clock: Callable[[], float] = time.time) -> None:
         self._settle = settle
         self._with_change = with_change
         self._clock = clock

@@ -15,8 +15,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from hub.plugin import NotFound
+from hub.plugin import HubError, NotFound
 from plugins_core.file.arrivals import CLAIMED, Pattern, mark_of
+from plugins_core.file.confined import digest_of
 
 
 def claim_path(root: Path, source: Path, key: str) -> Path:
@@ -52,10 +53,8 @@ def claim(source: Path, target: Path, mark: str) -> bool:
 
 def bring_back(target: Path, places: list[Path], sha256: str) -> None:
     """Fetch a file for a replay from where it was put after its executions. Raises ``NotFound``."""
-    from plugins_core.file.confined import digest_of
-
     for place in places:
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, HubError):
             if digest_of(place) == sha256:
                 target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
                 os.rename(place, target)

@@ -48,7 +48,9 @@ class Read(Task):
             with open(handle, "rb", closefd=False) as file:
                 content = file.read(self.max_bytes + 1)
         if len(content) > self.max_bytes:
-            raise Fail(f"{self.path} is larger than {self.max_bytes:,} bytes; raise maxBytes or read it in a script")
+            raise Fail(
+                f"{self.path} is larger than {self.max_bytes:,} bytes; raise maxBytes or read it in a script"
+            )
         if self.encoding == "base64":
             text = base64.b64encode(content).decode()
         else:
@@ -110,7 +112,9 @@ class Write(Task):
             # a link never takes the place of what has the name already, as a rename would
             os.link(part, path.name, src_dir_fd=folder, dst_dir_fd=folder, follow_symlinks=False)
         except FileExistsError:
-            raise InvalidInput(f"{self.path} exists already", hint="say overwrite: true to replace it") from None
+            raise InvalidInput(
+                f"{self.path} exists already", hint="say overwrite: true to replace it"
+            ) from None
 
     def _bytes(self) -> bytes:
         if self.encoding == "utf-8":
@@ -125,7 +129,9 @@ class Move(Task):
     """Move or rename a file."""
 
     type: ClassVar[str] = "file.move"
-    examples: ClassVar[tuple[str, ...]] = ("id: archive\ntype: file.move\nsource: out/a.csv\ntarget: archive/a.csv",)
+    examples: ClassVar[tuple[str, ...]] = (
+        "id: archive\ntype: file.move\nsource: out/a.csv\ntarget: archive/a.csv",
+    )
 
     source: str = Field(description="The file, below `files.roots`.")
     target: str = Field(description="Its new path; folders are made where they are missing.")
@@ -159,7 +165,9 @@ class Delete(Task):
     """Delete a file, or a folder with all that is in it."""
 
     type: ClassVar[str] = "file.delete"
-    examples: ClassVar[tuple[str, ...]] = ("id: tidy\ntype: file.delete\npath: tmp/report.txt\nmissing: ignore",)
+    examples: ClassVar[tuple[str, ...]] = (
+        "id: tidy\ntype: file.delete\npath: tmp/report.txt\nmissing: ignore",
+    )
 
     path: str = Field(description="The file or folder, below `files.roots`.")
     recursive: bool = Field(False, description="Whether a folder goes with all that is in it.")
@@ -197,7 +205,9 @@ class ListFiles(Task):
     examples: ClassVar[tuple[str, ...]] = ('id: reports\ntype: file.list\npath: reports\npattern: "*.csv"',)
 
     path: str = Field(description="The folder, below `files.roots`.")
-    pattern: str = Field("*", description="Which names count; with a `/` it is about the path below the folder.")
+    pattern: str = Field(
+        "*", description="Which names count; with a `/` it is about the path below the folder."
+    )
     recursive: bool = Field(False, description="Whether folders below count too.")
     limit: int = Field(1000, ge=1, le=_MOST_ENTRIES, description="How many at most.")
 
@@ -227,7 +237,11 @@ class ListFiles(Task):
                 )
             if len(found) > self.limit:
                 break
-        return {"files": found[: self.limit], "count": min(len(found), self.limit), "more": len(found) > self.limit}
+        return {
+            "files": found[: self.limit],
+            "count": min(len(found), self.limit),
+            "more": len(found) > self.limit,
+        }
 
 
 def _write_all(handle: int, content: bytes) -> None:
@@ -238,5 +252,3 @@ def _write_all(handle: int, content: bytes) -> None:
 
 def _moment(seconds: float) -> str:
     return iso(datetime.fromtimestamp(seconds, UTC))
-
-

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -35,6 +36,8 @@ from plugins_core.file.hints import Hint, watching
 
 _BATCH = 100
 _ASK_AT_ONCE = 500
+_FEW = 5_000
+"""Claimed files up to this many may be looked for anew now and then."""
 _MOST_KNOWN = 200_000
 _KEPT_FOR = timedelta(days=3650)
 """A file that is kept must never come again as long as it lies there."""
@@ -291,13 +294,21 @@ class _Watch:
 
     async def put_away(self) -> None:
         """Apply ``after`` as executions end, until cancelled."""
+        looked = 0.0
         while True:
-            await self._has_claimed.wait()
-            if not await self._put_away_ended():
-                await self._ctx.until_an_end(_LOOK_AT_ENDS)
-                await asyncio.sleep(_COMPANY)
-            if not self._claimed:
-                self._has_claimed.clear()
+            if len(self._claimed) < _FEW and time.monotonic() - looked > _LOOK_AT_ENDS:
+                # a replay fetches its file back by itself
+                await self.take_up()
+                looked = time.monotonic()
+            if self._claimed:
+                if not await self._put_away_ended():
+                    await self._ctx.until_an_end(_LOOK_AT_ENDS)
+                    await asyncio.sleep(_COMPANY)
+                continue
+            self._has_claimed.clear()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_LOOK_AT_ENDS):
+                    await self._has_claimed.wait()
 
     async def _put_away_ended(self) -> bool:
         """Put away what has ended; answers whether anything had."""

@@ -74,6 +74,10 @@ class Events:
             del self._kept[event_id]
         return tuple(found[:limit]), len(found) > limit
 
+    def replays_of(self, event_id: str) -> list[str]:
+        """The events that repeat one, oldest first."""
+        return [stored.event.id for _, stored in self if stored.event.replay_of == event_id]
+
     def known(self, scope: str, keys: Sequence[str], at: datetime) -> dict[str, str]:
         """The events that known delivery keys belong to."""
         found = {}

@@ -188,9 +188,16 @@ class MemoryStorage(Storage):
         found.reverse()
         return page_of(found, page, newest_first=True, total=len(found) if count else None)
 
-    async def executions_of_events(self, event_ids: Sequence[str]) -> dict[str, list[Execution]]:
-        found = {event_id: self._executions.of_event(event_id) for event_id in event_ids}
-        return {event_id: executions for event_id, executions in found.items() if executions}
+    async def executions_of_events(
+        self, event_ids: Sequence[str], *, with_replays: bool = False
+    ) -> dict[str, list[Execution]]:
+        found: dict[str, list[Execution]] = {}
+        for event_id in event_ids:
+            events = [event_id, *(self._events.replays_of(event_id) if with_replays else ())]
+            executions = [one for event in events for one in self._executions.of_event(event)]
+            if executions:
+                found[event_id] = executions
+        return found
 
     async def task_runs(
         self, execution_id: str, page: Page, *, states: Sequence[TaskRunState] = ()

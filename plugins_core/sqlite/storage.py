@@ -169,15 +169,20 @@ class SqliteStorage(Storage):
         rows = rows[: page.limit]
         return Slice(tuple(execution_of(row) for row in rows), _cursor(rows[-1][-1]) if more else None, total)
 
-    async def executions_of_events(self, event_ids: Sequence[str]) -> dict[str, list[Execution]]:
+    async def executions_of_events(
+        self, event_ids: Sequence[str], *, with_replays: bool = False
+    ) -> dict[str, list[Execution]]:
+        wanted = "SELECT value AS asked, value AS event FROM json_each(?1)"
+        if with_replays:
+            wanted += " UNION ALL SELECT replay_of, id FROM events WHERE replay_of IN (SELECT value FROM json_each(?1))"
         rows = await self._all(
-            f"SELECT {EXECUTION_COLUMNS} FROM json_each(?) AS wanted JOIN executions e"
-            " ON e.event_id = wanted.value ORDER BY e.seq",
+            f"SELECT {EXECUTION_COLUMNS}, w.asked FROM ({wanted}) w JOIN executions e"
+            " ON e.event_id = w.event ORDER BY e.seq",
             (jsontext.dumps(list(event_ids)),),
         )
         found: dict[str, list[Execution]] = {}
-        for execution in map(execution_of, rows):
-            found.setdefault(str(execution.event_id), []).append(execution)
+        for row in rows:
+            found.setdefault(row[-1], []).append(execution_of(row))
         return found
 
     async def task_runs(
@@ -251,9 +256,7 @@ class SqliteStorage(Storage):
         rows = await self._all("SELECT state, count(*) FROM executions WHERE ended_at IS NULL GROUP BY state")
         return {row[0]: row[1] for row in rows}
 
-    async def known_deliveries(
-        self, scope: str, keys: Sequence[str], *, at: datetime
-    ) -> dict[str, str]:
+    async def known_deliveries(self, scope: str, keys: Sequence[str], *, at: datetime) -> dict[str, str]:
         rows = await self._all(
             "SELECT key, event_id FROM delivery_keys WHERE scope = ? AND expires_at > ?"
             " AND key IN (SELECT value FROM json_each(?))",

@@ -6,6 +6,7 @@ ALTER TABLE events ADD COLUMN dead TEXT;
 -- how often its delivery came again
 ALTER TABLE events ADD COLUMN repeats INTEGER NOT NULL DEFAULT 0;
 CREATE INDEX events_dead ON events (seq) WHERE dead IS NOT NULL;
+CREATE INDEX events_replays ON events (replay_of) WHERE replay_of IS NOT NULL;
 
 ALTER TABLE executions ADD COLUMN depth INTEGER NOT NULL DEFAULT 0;
 -- the task run that waits for it: killed together, woken by its end
