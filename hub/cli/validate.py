@@ -10,13 +10,14 @@ import click
 @click.command()
 @click.argument("paths", nargs=-1, type=click.Path(path_type=Path))
 @click.option(
+    "--format",
     "-o",
     "--output",
     "format",
     type=click.Choice(["text", "json", "github", "gitlab", "azure", "sarif"]),
     default="text",
     show_default=True,
-    help="How to print what was found.",
+    help="How to print what was found: for people, for programs, or as annotations in a pipeline.",
 )
 def validate(paths: tuple[Path, ...], format: str) -> None:
     """Check flow files and folders; needs no hub.
@@ -28,7 +29,7 @@ def validate(paths: tuple[Path, ...], format: str) -> None:
 
     from hub.cli.failures import INVALID
     from hub.config.lint import flow_files, lint_files
-    from hub.config.text import FORMATS
+    from hub.config.reports import FORMATS
     from hub.expressions import builtin_functions
     from hub.registry import load_plugins
 

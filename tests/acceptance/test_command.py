@@ -166,9 +166,10 @@ def test_validate_names_each_mistake_with_its_place(tmp_path: Path) -> None:
 @pytest.mark.parametrize("format", ["json", "github", "gitlab", "azure", "sarif"])
 def test_validate_speaks_the_formats_of_others(tmp_path: Path, format: str) -> None:
     (tmp_path / "a.hub.yaml").write_text("id: a\nnamespace: n\n")
-    done = hub_command("validate", "a.hub.yaml", "-o", format, cwd=tmp_path)
+    done = hub_command("validate", "a.hub.yaml", "--format", format, cwd=tmp_path)
     assert done.returncode == 3
     assert "is required" in done.stdout
+    assert hub_command("validate", "a.hub.yaml", "-o", format, cwd=tmp_path).stdout == done.stdout
     if format in ("json", "gitlab", "sarif"):
         json.loads(done.stdout)
 
