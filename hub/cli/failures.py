@@ -21,7 +21,7 @@ from hub.errors import (
     Unreachable,
 )
 
-OK, FAILED, USAGE, INVALID, NOT_FOUND, DENIED, UNREACHABLE, CONFLICT, TIME_OUT = range(9)
+OK, FAILED, USAGE, INVALID, NOT_FOUND, DENIED, UNREACHABLE, CONFLICT, TIME_OUT, DIFFERS = range(10)
 _CODES: tuple[tuple[type[HubError], int], ...] = (
     (InvalidInput, INVALID),
     (TooLarge, INVALID),
@@ -33,6 +33,11 @@ _CODES: tuple[tuple[type[HubError], int], ...] = (
     (Conflict, CONFLICT),
     (StorageUnavailable, UNREACHABLE),
 )
+
+
+def exit_code(error: HubError) -> int:
+    """What the command ends with because of an error."""
+    return next((code for kind, code in _CODES if isinstance(error, kind)), FAILED)
 
 
 def report(error: Exception) -> int:
@@ -47,7 +52,7 @@ def report(error: Exception) -> int:
         click.echo(f"error: {error.message}", err=True)
         if error.hint:
             click.echo(f"  hint: {error.hint}", err=True)
-        return next((code for kind, code in _CODES if isinstance(error, kind)), FAILED)
+        return exit_code(error)
     if os.environ.get("HUB_DEBUG"):
         traceback.print_exception(error)
     click.echo(f"error: {type(error).__name__}: {error}", err=True)

@@ -109,6 +109,8 @@ def test_every_command_has_help(folder: Path) -> None:
         ["serve"],
         ["run"],
         ["validate"],
+        ["flows"],
+        *(["flows", one] for one in ("get", "push", "pull", "diff", "delete", "revisions")),
         ["executions", "list"],
         ["events", "tail"],
         ["demo"],
