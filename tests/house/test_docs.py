@@ -96,3 +96,8 @@ def test_a_component_is_described_and_its_examples_load(component: type) -> None
                 f"id: x\nnamespace: y\ntriggers:\n{indented}\ntasks: [{{id: a0, type: log, message: x}}]\n"
             )
         load_flow(source, registry=REGISTRY, functions=FUNCTIONS)
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "examples" / "proxy").iterdir()), ids=lambda path: path.name)
+def test_the_proxy_page_shows_each_file_as_it_is(path: Path) -> None:
+    assert f"\n{path.read_text()}```" in (ROOT / "docs" / "how-to" / "behind-a-proxy.md").read_text()
