@@ -92,7 +92,7 @@ def prefers_json(accept: str) -> bool:
             weights[name] = float(given)
         except ValueError:
             weights[name] = 0.0
-    return weights.get(_JSON, 0.0) > max((weights.get(name, 0.0) for name in _YAML), default=0.0)
+    return weights.get(_JSON, 0.0) > max(weights.get(name, 0.0) for name in _YAML)
 
 
 def problem_view(problem: Problem) -> dict[str, Any]:

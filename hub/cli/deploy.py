@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import difflib
 import json
+import shutil
 import sys
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -112,9 +113,7 @@ def push(
     if prune:
         _announce(unwanted, ask=not (yes or dry_run))
         _announce_foreign(changes)
-    wanted = [
-        change for change in changes if change.file is not None or change in (unwanted if prune else ())
-    ]
+    wanted = [change for change in changes if change.file is not None] + (unwanted if prune else [])
     if dry_run:
         done = [_planned(change) for change in wanted]
     else:
@@ -137,7 +136,7 @@ def _announce(unwanted: Sequence[Change], *, ask: bool) -> None:
     """Say what will be deleted, and let a person at a terminal say no. Ends the command then."""
     if not unwanted:
         return
-    click.echo(f"no file declares {counted(len(unwanted), 'flow')}, to be deleted:", err=True)
+    click.echo(f"{counted(len(unwanted), 'flow')} that no file declares, to be deleted:", err=True)
     for change in unwanted:
         click.echo(f"  {change.key} (revision {change.revision})", err=True)
     if not ask or not (sys.stdin.isatty() and sys.stderr.isatty()):
@@ -167,13 +166,11 @@ def _planned(change: Change) -> Done:
 
 
 async def _carry_out(client: HubClient, changes: Sequence[Change]) -> list[Done]:
-    """Send what differs, then delete; nothing is deleted once a flow could not be sent."""
+    """Send what differs, then delete; nothing is deleted once something has failed."""
     done: list[Done] = []
-    deletes = [change for change in changes if change.step is Step.DELETE]
-    sends = [change for change in changes if change.step is not Step.DELETE]
-    for change in (*progress(sends, "pushing"), *deletes):
+    ordered = sorted(changes, key=lambda change: change.step is Step.DELETE)
+    for change in progress(ordered, "pushing"):
         if change.step is Step.DELETE and any(one.outcome == "failed" for one in done):
-            click.echo("nothing more was deleted, for not everything went well", err=True)
             break
         try:
             done.append(await _apply(client, change))
@@ -181,6 +178,8 @@ async def _carry_out(client: HubClient, changes: Sequence[Change]) -> list[Done]
             done.append(Done(change.key, "failed", _path(change), change.revision, _in_file(error, change)))
             if not isinstance(error, _REFUSALS):
                 break
+    if left := ordered[len(done) :]:
+        click.echo(f"not tried any more: {', '.join(str(change.key) for change in left)}", err=True)
     return done
 
 
@@ -257,10 +256,14 @@ async def _pull(client: HubClient, folder: Path, namespaces: Collection[str], fo
     wanted = [one for one in served if not namespaces or one["namespace"] in namespaces]
     declared = declared_in(folder)
     done: list[Done] = []
-    for one in progress(wanted, "pulling"):
-        key = _checked_key(one)
+    for key, one in progress([(_checked_key(one), one) for one in wanted], "pulling"):
         path = declared.get(key) or folder / key.namespace / f"{key.id}.hub.yaml"
-        done.append(await _pull_one(client, key, one, path, force))
+        try:
+            done.append(await _pull_one(client, key, one, path, force))
+        except HubError as error:
+            # what was written until now is told all the same
+            done.append(Done(key, "failed", path, one["revision"], error))
+            break
     return done
 
 
@@ -288,7 +291,7 @@ async def _pull_one(
             hint="hub flows diff shows them, hub flows push sends them, --force overwrites them",
         )
         return Done(key, "skipped", path, revision, conflict)
-    _write(path, await client.flow_source(key))
+    _write(path, await client.flow_source(key, revision))
     return Done(key, "written" if here is None else "overwritten", path, revision)
 
 
@@ -310,6 +313,8 @@ def _write(path: Path, source: bytes) -> None:
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         temporary.write_bytes(source)
+        if target.exists():
+            shutil.copymode(target, temporary)
         temporary.replace(target)
     except OSError as error:
         raise HubError(f"{path} cannot be written: {error.strerror}") from error
@@ -400,7 +405,7 @@ def _lines(source: bytes) -> list[str]:
 def _coloured(text: str) -> Iterator[str]:
     colours = {"+": "green", "-": "red", "@": "cyan"}
     for line in text.splitlines(keepends=True):
-        yield click.style(line, fg=colours.get(line[0])) if line[0] in colours else line
+        yield click.style(line, fg=colours[line[0]]) if line[0] in colours else line
 
 
 # -- what all of them say

@@ -35,11 +35,6 @@ _CODES: tuple[tuple[type[HubError], int], ...] = (
 )
 
 
-def exit_code(error: HubError) -> int:
-    """What the command ends with because of an error."""
-    return next((code for kind, code in _CODES if isinstance(error, kind)), FAILED)
-
-
 def report(error: Exception) -> int:
     """Print an error to stderr and answer the exit code."""
     if isinstance(error, InvalidFlow):
@@ -52,7 +47,7 @@ def report(error: Exception) -> int:
         click.echo(f"error: {error.message}", err=True)
         if error.hint:
             click.echo(f"  hint: {error.hint}", err=True)
-        return exit_code(error)
+        return next((code for kind, code in _CODES if isinstance(error, kind)), FAILED)
     if os.environ.get("HUB_DEBUG"):
         traceback.print_exception(error)
     click.echo(f"error: {type(error).__name__}: {error}", err=True)

@@ -119,7 +119,9 @@ def test_push_deletes_only_with_prune_and_only_in_the_same_namespaces(desk: Desk
     assert f"would delete {desk.namespace}/gone (revision 1)" in dry.stdout
     assert desk.served("gone")
     pruned = desk.run("push", "--prune")
-    announced = pruned.stderr.index(f"1 flow, to be deleted:\n  {desk.namespace}/gone (revision 1)\n")
+    announced = pruned.stderr.index(
+        f"1 flow that no file declares, to be deleted:\n  {desk.namespace}/gone (revision 1)\n"
+    )
     assert announced < pruned.stderr.index("1 unchanged, 1 deleted")
     assert f"deleted      {desk.namespace}/gone (revision 1)" in pruned.stdout
     assert desk.served("gone") is None
@@ -224,7 +226,7 @@ def test_what_the_hub_refuses_is_named_by_file_the_rest_is_sent_and_nothing_is_d
     desk.write("c")
     done = desk.run("push", "--prune", code=3, env=plugin)
     assert 'flows/b.hub.yaml:4:19  error: unknown task type "tiny.nod"' in done.stderr
-    assert "nothing more was deleted" in done.stderr
+    assert f"not tried any more: {desk.namespace}/gone" in done.stderr
     assert f"failed       {desk.namespace}/b" in done.stdout
     assert desk.served("a")
     assert desk.served("c")
@@ -322,6 +324,17 @@ def test_pull_writes_byte_for_byte_and_what_was_pulled_does_not_differ(desk: Des
         "a.hub.yaml",
         "my own name.hub.yaml",
     ]
+
+
+def test_what_cannot_be_written_is_named_after_what_was(desk: Desk) -> None:
+    desk.put("a", "1")
+    desk.put("b", "1")
+    # a folder where a file should go
+    (desk.flows / desk.namespace / "b.hub.yaml" / "c").mkdir(parents=True)
+    done = desk.run("pull", "--namespace", desk.namespace, code=1)
+    assert f"written      {desk.namespace}/a" in done.stdout
+    assert f"failed       {desk.namespace}/b" in done.stdout
+    assert f"flows/{desk.namespace}/b.hub.yaml cannot be read" in done.stderr
 
 
 @pytest.mark.parametrize("text", ["more", "id: [not yaml"])
