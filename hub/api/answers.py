@@ -24,6 +24,7 @@ from hub.errors import (
 from hub.model import jsontext
 
 _JSON = "application/json"
+_YAML = ("application/yaml", "application/x-yaml", "text/yaml", "text/x-yaml")
 
 _STATUS: tuple[tuple[type[HubError], int], ...] = (
     (NotFound, 404),
@@ -79,6 +80,19 @@ def answer_for(error: HubError, vault: SecretVault) -> web.Response:
     return error_answer(
         status, error.code, vault.mask(error.message), hint=error.hint, details=details, headers=headers
     )
+
+
+def prefers_json(accept: str) -> bool:
+    """Whether an ``Accept`` header names JSON, and before YAML; anything (``*/*``) is no preference."""
+    weights: dict[str, float] = {}
+    for part in accept.lower().split(","):
+        name, *parameters = (word.strip() for word in part.split(";"))
+        given = next((word[2:] for word in parameters if word.startswith("q=")), "1")
+        try:
+            weights[name] = float(given)
+        except ValueError:
+            weights[name] = 0.0
+    return weights.get(_JSON, 0.0) > max(weights.get(name, 0.0) for name in _YAML)
 
 
 def problem_view(problem: Problem) -> dict[str, Any]:

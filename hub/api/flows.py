@@ -5,7 +5,7 @@ from __future__ import annotations
 from aiohttp import web
 from pydantic import ValidationError
 
-from hub.api.answers import json_answer, model_answer, problem_view
+from hub.api.answers import json_answer, model_answer, prefers_json, problem_view
 from hub.api.executions import view_of
 from hub.api.routing import Call, Query, Route
 from hub.api.views import (
@@ -13,6 +13,8 @@ from hub.api.views import (
     ExecutionView,
     FlowList,
     FlowPut,
+    FlowSource,
+    FlowSourceBody,
     FlowView,
     NewExecutionBody,
     ProblemView,
@@ -26,6 +28,8 @@ from hub.model.ids import FlowKey
 
 _BASE = "/api/v1/flows"
 _ONE = _BASE + "/{namespace}/{id}"
+_YAML = "application/yaml"
+_PUT_HINT = 'send {"source": "the YAML"} as application/json, or the YAML itself as application/yaml'
 
 
 def key_of(call: Call) -> FlowKey:
@@ -43,7 +47,7 @@ async def list_flows(call: Call) -> web.Response:
 
 
 async def get_flow(call: Call) -> web.Response:
-    """The source, byte for byte."""
+    """The source, byte for byte; inside JSON for those who ask for JSON."""
     key = key_of(call)
     wanted = call.text("revision")
     if wanted is None:
@@ -56,22 +60,20 @@ async def get_flow(call: Call) -> web.Response:
     else:
         raise InvalidInput(f'revision is a number, got "{wanted}"')
     number, source = await call.node.services.storage.flow_source(key, revision)
-    return web.Response(
-        body=source.encode(),
-        content_type="application/yaml",
-        charset="utf-8",
-        headers={"X-Hub-Revision": str(number)},
-    )
+    if prefers_json(call.request.headers.get("Accept", "")):
+        answer = model_answer(FlowSource(namespace=key.namespace, id=key.id, revision=number, source=source))
+    else:
+        answer = web.Response(body=source.encode(), content_type=_YAML, charset="utf-8")
+    answer.headers["X-Hub-Revision"] = str(number)
+    answer.headers["Vary"] = "Accept"
+    return answer
 
 
 async def put_flow(call: Call) -> web.Response:
     key = key_of(call)
     refuse_file_owned(call, key)
     raw = await call.request.read()
-    try:
-        source = raw.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise InvalidInput(f"the source is not UTF-8: {error.reason} at byte {error.start}") from error
+    source = _source_in_json(raw, key) if call.request.content_type == "application/json" else _text(raw)
     existed = call.node.catalog.get(key) is not None
     record, loaded, changed = await call.node.catalog.put(source, expect=key)
     view = FlowPut(
@@ -80,6 +82,32 @@ async def put_flow(call: Call) -> web.Response:
         warnings=[ProblemView(**problem_view(p)) for p in loaded.warnings],
     )
     return model_answer(view, status=200 if existed else 201)
+
+
+def _text(raw: bytes) -> str:
+    try:
+        return raw.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise InvalidInput(f"the source is not UTF-8: {error.reason} at byte {error.start}") from error
+
+
+def _source_in_json(raw: bytes, key: FlowKey) -> str:
+    try:
+        body = FlowSourceBody.model_validate(jsontext.loads(raw))
+    except ValidationError as error:
+        raise _invalid_body(error, hint=_PUT_HINT) from error
+    except ValueError as error:
+        raise InvalidInput(f"the body is not JSON: {error}", hint=_PUT_HINT) from error
+    named = FlowKey(body.namespace or key.namespace, body.id or key.id)
+    if named != key:
+        raise InvalidInput(f"the body is for the flow {named}, the address for {key}")
+    return body.source
+
+
+def _invalid_body(error: ValidationError, *, hint: str | None = None) -> InvalidInput:
+    first = error.errors(include_url=False)[0]
+    where = ".".join(str(part) for part in first["loc"]) or "the body"
+    return InvalidInput(f"{where}: {first['msg']}", hint=hint)
 
 
 async def delete_flow(call: Call) -> web.Response:
@@ -106,9 +134,7 @@ async def start_flow(call: Call) -> web.Response:
     try:
         body = NewExecutionBody.model_validate(jsontext.loads(raw) if raw.strip() else {})
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        where = ".".join(str(part) for part in first["loc"]) or "the body"
-        raise InvalidInput(f"{where}: {first['msg']}") from error
+        raise _invalid_body(error) from error
     except ValueError as error:
         raise InvalidInput(f"the body is not JSON: {error}") from error
     execution = await call.node.intake.start(
@@ -131,11 +157,20 @@ ROUTES = (
         "GET",
         _ONE,
         get_flow,
-        "Get a flow's source, byte for byte.",
+        "Get a flow's source, byte for byte; inside JSON with `Accept: application/json`.",
+        FlowSource,
         query=(Query("revision", "This revision instead of the newest.", "integer"),),
-        media_type="application/yaml",
+        text_answer=_YAML,
     ),
-    Route("PUT", _ONE, put_flow, "Create or change a flow; the body is its YAML.", FlowPut),
+    Route(
+        "PUT",
+        _ONE,
+        put_flow,
+        "Create or change a flow; the body is its YAML, or JSON that holds it.",
+        FlowPut,
+        body=FlowSourceBody,
+        text_body=_YAML,
+    ),
     Route("DELETE", _ONE, delete_flow, "Take a flow out of use; its history is kept.", status=204),
     Route("GET", _ONE + "/revisions", list_revisions, "List a flow's revisions.", RevisionList),
     Route(

@@ -14,6 +14,7 @@ from hub.api.routing import Route
 from hub.api.views import ErrorView
 
 _REF = "#/components/schemas/{model}"
+_TEXT = {"schema": {"type": "string"}}
 
 
 def document(routes: Sequence[Route], url: str) -> dict[str, Any]:
@@ -67,7 +68,10 @@ def _operation(route: Route) -> dict[str, Any]:
         },
     }
     if route.body is not None:
-        operation["requestBody"] = {"content": {"application/json": {"schema": _schema(route.body)}}}
+        content: dict[str, Any] = {"application/json": {"schema": _schema(route.body)}}
+        if route.text_body is not None:
+            content[route.text_body] = _TEXT
+        operation["requestBody"] = {"content": content}
     if route.is_open:
         operation["security"] = [{}]
     return operation
@@ -77,7 +81,10 @@ def _answer(route: Route) -> dict[str, Any]:
     if route.status == 204:
         return {"description": "Done."}
     schema = _schema(route.answer) if route.answer is not None else {}
-    return {"description": route.summary, "content": {route.media_type: {"schema": schema}}}
+    content: dict[str, Any] = {route.media_type: {"schema": schema}}
+    if route.text_answer is not None:
+        content[route.text_answer] = _TEXT
+    return {"description": route.summary, "content": content}
 
 
 def _schema(model: type[BaseModel]) -> dict[str, Any]:

@@ -38,6 +38,10 @@ class Route:
     query: tuple[Query, ...] = ()
     is_open: bool = False
     media_type: str = "application/json"
+    text_answer: str | None = None
+    """A media type of text that is answered unless JSON is asked for."""
+    text_body: str | None = None
+    """A media type of text that is taken beside JSON."""
 
 
 @dataclass(frozen=True)

@@ -248,6 +248,7 @@ class FlowView(View):
     labels: dict[str, str] = {}
     disabled: bool = False
     origin: str | None = Field(None, description="The file it belongs to; null when it came through the API.")
+    source_hash: str = Field(description="SHA-256 of its source, in hex: equal for equal bytes.")
     updated_at: str
     triggers: list[str] = []
 
@@ -261,6 +262,7 @@ class FlowView(View):
             labels=record.summary.get("labels") or {},
             disabled=record.disabled,
             origin=record.origin,
+            source_hash=record.source_hash,
             updated_at=iso(record.updated_at),
             triggers=[f"{t['id']} ({t['type']})" for t in record.summary.get("triggers", ())],
         )
@@ -296,6 +298,25 @@ class FlowPut(FlowView):
 
     changed: bool = Field(description="False when the content was the same: no new revision.")
     warnings: list[ProblemView] = []
+
+
+class FlowSource(View):
+    """A revision of a flow with its source."""
+
+    namespace: str
+    id: str
+    revision: int
+    source: str = Field(description="The YAML as it was put.")
+
+
+class FlowSourceBody(View):
+    """A flow's YAML inside JSON, for clients that send nothing else."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    source: str = Field(description="The YAML.")
+    namespace: str | None = Field(None, description="If given, that of the address.")
+    id: str | None = Field(None, description="If given, that of the address.")
 
 
 class RevisionView(View):

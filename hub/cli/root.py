@@ -14,7 +14,7 @@ _COMMANDS = {
     "demo": ("hub.cli.demo:demo", "Serve the first blueprints and send one event."),
     "run": ("hub.cli.run:run", "Run a flow from a file, or one that a hub knows."),
     "validate": ("hub.cli.validate:validate", "Check flow files; needs no hub."),
-    "flows": ("hub.cli.flows:flows", "List the flows of a hub."),
+    "flows": ("hub.cli.flows:flows", "List, get, push, pull and compare the flows of a hub."),
     "executions": ("hub.cli.executions:executions", "List, get, follow and kill executions."),
     "events": ("hub.cli.events:events", "List and follow events."),
     "triggers": ("hub.cli.triggers:triggers", "List triggers: webhook URLs, next planned times."),

@@ -12,13 +12,17 @@ from hub.errors import (
     Conflict,
     Denied,
     HubError,
+    InvalidFlow,
     InvalidInput,
     NotFound,
+    Position,
+    Problem,
     StorageUnavailable,
     TooLarge,
     Unreachable,
 )
 from hub.model import jsontext
+from hub.model.ids import FlowKey
 
 _ERRORS: Mapping[int, type[HubError]] = {
     400: InvalidInput,
@@ -60,6 +64,25 @@ class HubClient:
         """Post JSON and answer JSON."""
         return await self._call("POST", path, body=body)
 
+    async def flow(self, key: FlowKey, revision: int | None = None) -> Any:
+        """A flow's source with its revision, of the newest one by default."""
+        query = [("revision", str(revision))] if revision is not None else []
+        return jsontext.loads(await self._raw("GET", _flow_path(key), query=query, accept="application/json"))
+
+    async def flow_source(self, key: FlowKey, revision: int | None = None) -> bytes:
+        """A flow's source byte for byte, of its newest revision by default."""
+        query = [("revision", str(revision))] if revision is not None else []
+        return await self._raw("GET", _flow_path(key), query=query)
+
+    async def put_flow(self, key: FlowKey, source: bytes) -> Any:
+        """Create or change a flow. Raises ``InvalidFlow`` with what the hub finds wrong, ``Conflict``."""
+        raw = await self._raw("PUT", _flow_path(key), data=source, content_type="application/yaml")
+        return jsontext.loads(raw)
+
+    async def delete_flow(self, key: FlowKey) -> None:
+        """Take a flow out of use. Raises ``NotFound``, ``Conflict``."""
+        await self._raw("DELETE", _flow_path(key))
+
     async def deliver(self, url: str, body: Any) -> tuple[int, Any]:
         """Post JSON to a webhook's own URL; answers the status and the JSON."""
         try:
@@ -81,19 +104,31 @@ class HubClient:
             raise self._unreachable(error) from error
 
     async def _call(self, method: str, path: str, *, query: Query = (), body: Any = None) -> Any:
+        data = None if body is None else jsontext.dump_bytes(body)
+        raw = await self._raw(method, path, query=query, data=data, content_type="application/json")
+        return jsontext.loads(raw) if raw else None
+
+    async def _raw(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Query = (),
+        data: bytes | None = None,
+        content_type: str | None = None,
+        accept: str | None = None,
+    ) -> bytes:
+        headers = {"Content-Type": content_type} if data is not None and content_type else {}
+        if accept is not None:
+            headers["Accept"] = accept
         try:
             async with self._session.request(
-                method,
-                self._address(path),
-                params=list(query),
-                data=None if body is None else jsontext.dump_bytes(body),
-                headers={} if body is None else {"Content-Type": "application/json"},
+                method, self._address(path), params=list(query), data=data, headers=headers
             ) as answer:
                 await self._check(answer)
-                raw = await answer.read()
+                return await answer.read()
         except aiohttp.ClientError as error:
             raise self._unreachable(error) from error
-        return jsontext.loads(raw) if raw else None
 
     def _address(self, path: str) -> str:
         return f"{self.url}/api/v1{path}"
@@ -113,5 +148,17 @@ class HubClient:
             said = jsontext.loads(raw)
             message, hint = str(said["message"]), said.get("hint")
         except (ValueError, KeyError, TypeError):
-            message, hint = f"the hub answered {answer.status} {answer.reason}", None
+            said, hint = {}, None
+            message = f"the hub answered {answer.status} {answer.reason}"
+        if said.get("code") == InvalidFlow.code and said.get("details"):
+            raise InvalidFlow([_problem(one) for one in said["details"]])
         raise _ERRORS.get(answer.status, HubError)(message, hint=hint)
+
+
+def _flow_path(key: FlowKey) -> str:
+    return f"/flows/{key.namespace}/{key.id}"
+
+
+def _problem(found: Mapping[str, Any]) -> Problem:
+    position = Position(found["line"], found["column"])
+    return Problem(found["message"], position, found.get("hint"), found["severity"], found.get("file"))

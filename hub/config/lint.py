@@ -22,6 +22,8 @@ class LintReport:
     files: list[str] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
     sources: dict[str, str] = field(default_factory=dict)
+    owners: dict[FlowKey, str] = field(default_factory=dict)
+    """The file that declares each flow, of those that can be saved."""
 
     @property
     def errors(self) -> int:
@@ -47,12 +49,12 @@ def flow_files(paths: Sequence[Path]) -> list[Path]:
 def lint_files(files: Iterable[Path], registry: Registry, functions: FunctionTable) -> LintReport:
     """Every problem of these files; two files that declare one flow are a problem of the second."""
     report = LintReport()
-    owners: dict[FlowKey, str] = {}
     for path in files:
         file = str(path)
         report.files.append(file)
         try:
-            source = path.read_text(encoding="utf-8")
+            # as bytes: line ends are the file's own, as the hub sees them
+            source = path.read_bytes().decode("utf-8")
         except UnicodeDecodeError as error:
             report.problems.append(Problem(f"not UTF-8: {error.reason}", Position(1, 1), file=file))
             continue
@@ -66,7 +68,7 @@ def lint_files(files: Iterable[Path], registry: Registry, functions: FunctionTab
             report.problems += error.problems
             continue
         report.problems += loaded.warnings
-        first = owners.setdefault(loaded.flow.key, file)
+        first = report.owners.setdefault(loaded.flow.key, file)
         if first != file:
             report.problems.append(
                 Problem(

@@ -109,6 +109,8 @@ def test_every_command_has_help(folder: Path) -> None:
         ["serve"],
         ["run"],
         ["validate"],
+        ["flows"],
+        *(["flows", one] for one in ("get", "push", "pull", "diff", "delete", "revisions")),
         ["executions", "list"],
         ["events", "tail"],
         ["demo"],
@@ -166,9 +168,10 @@ def test_validate_names_each_mistake_with_its_place(tmp_path: Path) -> None:
 @pytest.mark.parametrize("format", ["json", "github", "gitlab", "azure", "sarif"])
 def test_validate_speaks_the_formats_of_others(tmp_path: Path, format: str) -> None:
     (tmp_path / "a.hub.yaml").write_text("id: a\nnamespace: n\n")
-    done = hub_command("validate", "a.hub.yaml", "-o", format, cwd=tmp_path)
+    done = hub_command("validate", "a.hub.yaml", "--format", format, cwd=tmp_path)
     assert done.returncode == 3
     assert "is required" in done.stdout
+    assert hub_command("validate", "a.hub.yaml", "-o", format, cwd=tmp_path).stdout == done.stdout
     if format in ("json", "gitlab", "sarif"):
         json.loads(done.stdout)
 

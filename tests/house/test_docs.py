@@ -32,14 +32,23 @@ def test_every_flow_in_the_docs_can_be_saved(page: Path) -> None:
             load_flow(block, registry=REGISTRY, functions=FUNCTIONS)
 
 
-@pytest.mark.parametrize("path", sorted(ROOT.glob("blueprints/**/*.hub.yaml")), ids=lambda path: path.name)
-def test_every_blueprint_can_be_saved(path: Path) -> None:
+@pytest.mark.parametrize(
+    "path",
+    sorted([*ROOT.glob("blueprints/**/*.hub.yaml"), *ROOT.glob("examples/**/*.hub.yaml")]),
+    ids=lambda path: path.name,
+)
+def test_every_blueprint_and_example_can_be_saved(path: Path) -> None:
     load_flow(path.read_text(), file=str(path), registry=REGISTRY, functions=FUNCTIONS)
 
 
 def test_the_readme_shows_the_blueprint_as_it_is() -> None:
     blueprint = (ROOT / "blueprints" / "hello" / "hello.hub.yaml").read_text()
     assert f"```yaml\n{blueprint}```" in (ROOT / "README.md").read_text()
+
+
+def test_the_terraform_page_shows_the_example_as_it_is() -> None:
+    example = (ROOT / "examples" / "terraform" / "main.tf").read_text()
+    assert f"```terraform\n{example}```" in (ROOT / "docs" / "how-to" / "terraform.md").read_text()
 
 
 def test_every_layer_is_on_the_map() -> None:
@@ -87,3 +96,8 @@ def test_a_component_is_described_and_its_examples_load(component: type) -> None
                 f"id: x\nnamespace: y\ntriggers:\n{indented}\ntasks: [{{id: a0, type: log, message: x}}]\n"
             )
         load_flow(source, registry=REGISTRY, functions=FUNCTIONS)
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "examples" / "proxy").iterdir()), ids=lambda path: path.name)
+def test_the_proxy_page_shows_each_file_as_it_is(path: Path) -> None:
+    assert f"\n{path.read_text()}```" in (ROOT / "docs" / "how-to" / "behind-a-proxy.md").read_text()
