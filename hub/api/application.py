@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
-from hub.api import events, executions, flows, system, triggers, webhooks
+from hub.api import events, executions, flows, stream, system, triggers, webhooks
 from hub.api.guard import Guard
 from hub.api.routing import Call, Route
 from hub.config.settings import Settings
@@ -23,6 +23,7 @@ _ROUTES: tuple[Route, ...] = (
     *events.ROUTES,
     *triggers.ROUTES,
     *webhooks.ROUTES,
+    *stream.ROUTES,
     *system.ROUTES,
 )
 ROUTES = (*_ROUTES, system.openapi_route(_ROUTES))

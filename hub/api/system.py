@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
 
 from aiohttp import web
 from prometheus_client import CollectorRegistry, Gauge, generate_latest
 
-from hub import __version__
 from hub.api.answers import json_answer, model_answer
 from hub.api.openapi import document
 from hub.api.routing import Call, Route
 from hub.api.views import HealthView, PluginList, PluginView
 from hub.config.schema import flow_schema
+from hub.errors import NotFound
 from hub.model.execution import TERMINAL, ExecutionState
-from hub.plugin.storage import ExecutionFilter, Page
 
 
 async def live(call: Call) -> web.Response:
@@ -76,43 +76,30 @@ def openapi_route(routes: Sequence[Route]) -> Route:
     return Route("GET", "/api/v1/openapi.json", openapi, "This API as OpenAPI 3.1.")
 
 
+_PAGE = Path(__file__).parent / "page"
+_FILES = {"app.js": "text/javascript", "style.css": "text/css", "icon.svg": "image/svg+xml"}
+
+
 async def page(call: Call) -> web.Response:
-    """A plain page: what is in use, what ran last."""
-    storage = call.node.services.storage
-    recent = await storage.executions(ExecutionFilter(), Page(20))
-    flows = "".join(
-        f"<tr><td>{html.escape(str(r.key))}</td><td>{r.revision}</td>"
-        f"<td>{html.escape(str(r.summary.get('description') or ''))}</td></tr>"
-        for r in call.node.catalog.records()[:200]
-    )
-    runs = "".join(
-        f"<tr><td><a href='/api/v1/executions/{e.id}'>{e.id}</a></td><td>{html.escape(str(e.flow))}</td>"
-        f"<td>{e.state.value}</td><td>{e.created_at:%Y-%m-%d %H:%M:%S} UTC</td></tr>"
-        for e in recent.items
-    )
-    body = _PAGE.format(
-        version=__version__,
-        flows=flows or "<tr><td colspan=3>No flow yet. Put one into a flows folder.</td></tr>",
-        runs=runs or "<tr><td colspan=4>Nothing has run yet.</td></tr>",
-    )
-    return web.Response(text=body, content_type="text/html")
+    """The page; what it shows it asks the API for."""
+    return _file("index.html", "text/html")
 
 
-_PAGE = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
-<title>asynchub</title>
-<style>
-:root {{ color-scheme: light dark; font: 15px/1.5 system-ui, sans-serif; }}
-body {{ max-width: 64rem; margin: 2rem auto; padding: 0 1rem; }}
-table {{ border-collapse: collapse; width: 100%; }}
-td, th {{ text-align: left; padding: .3rem .6rem; border-bottom: 1px solid color-mix(in srgb, currentColor 20%, transparent); }}
-</style></head><body>
-<h1>asynchub {version}</h1>
-<h2>Flows</h2><table><tr><th>Flow</th><th>Revision</th><th>Description</th></tr>{flows}</table>
-<h2>Executions</h2><table><tr><th>Id</th><th>Flow</th><th>State</th><th>Created</th></tr>{runs}</table>
-<p><a href="/api/v1/openapi.json">API</a> · <a href="/metrics">metrics</a></p>
-</body></html>
-"""
+async def page_file(call: Call) -> web.Response:
+    name = call.path["name"]
+    if name not in _FILES:
+        raise NotFound(f"there is nothing at /ui/{name}")
+    return _file(name, _FILES[name])
+
+
+@cache
+def _content(name: str) -> bytes:
+    return (_PAGE / name).read_bytes()
+
+
+def _file(name: str, content_type: str) -> web.Response:
+    return web.Response(body=_content(name), content_type=content_type, charset="utf-8")
+
 
 ROUTES = (
     Route("GET", "/health/live", live, "Whether the process lives.", HealthView, is_open=True),
@@ -120,5 +107,6 @@ ROUTES = (
     Route("GET", "/metrics", metrics, "Metrics for Prometheus.", media_type="text/plain"),
     Route("GET", "/api/v1/plugins", list_plugins, "List the hub's plugins.", PluginList),
     Route("GET", "/api/v1/schemas/flow.json", get_flow_schema, "The JSON Schema of flow files."),
-    Route("GET", "/", page, "A plain page.", media_type="text/html"),
+    Route("GET", "/", page, "The page.", media_type="text/html"),
+    Route("GET", "/ui/{name}", page_file, "What the page is made of.", media_type="text/css"),
 )

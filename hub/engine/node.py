@@ -13,6 +13,7 @@ from hub.engine.catalog import FlowCatalog
 from hub.engine.dispatcher import Dispatcher
 from hub.engine.folders import FlowFolders
 from hub.engine.intake import Intake
+from hub.engine.live import LiveFeed
 from hub.engine.retention import Retention, RetentionRule
 from hub.engine.routes import Routes
 from hub.engine.services import Services
@@ -52,6 +53,7 @@ class Node:
         self.triggers = TriggerSupervisor(services, self.catalog, self.intake, self.routes)
         self.again = Again(services, self.catalog, self.intake)
         self.retention = Retention(services, retention)
+        self.live = LiveFeed(services)
         self.folders = FlowFolders(folders, self.catalog)
         self.is_ready = False
         """From when every flow takes its events until the hub begins to stop."""

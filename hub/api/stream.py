@@ -1,0 +1,139 @@
+"""/api/v1/stream: what changes, as server-sent events, replayed after ``Last-Event-ID``.
+
+Each event says that something changed, not what it is now: whoever shows it asks for it. ``id`` stands at the
+end of a commit's events, so one that broke off in between is sent again whole.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import aclosing, suppress
+
+from aiohttp import web
+
+from hub.api.answers import error_answer
+from hub.api.routing import Call, Query, Route
+from hub.engine.live import Gap
+from hub.errors import InvalidInput
+from hub.model import jsontext
+from hub.plugin.storage import Change, ChangeSet
+
+_TOPICS = ("execution", "event", "flow")
+_MOST_STREAMS = 1_000
+_HEARTBEAT = 15.0
+_WRITE_TIMEOUT = 30.0
+_LONGEST_ID = 19
+_HEADERS = {
+    "Content-Type": "text/event-stream",
+    "Cache-Control": "no-store, no-transform",
+    "X-Accel-Buffering": "no",
+    "X-Content-Type-Options": "nosniff",
+}
+
+
+class _Wanted:
+    """Which changes a reader asked for."""
+
+    def __init__(self, call: Call) -> None:
+        topics = [one for text in call.request.query.getall("topic", []) for one in text.split(",") if one]
+        for topic in topics:
+            if topic not in _TOPICS:
+                raise InvalidInput(f'unknown topic "{topic}"', hint=f"one of {', '.join(_TOPICS)}")
+        self._topics = frozenset(topics or _TOPICS)
+        self._namespace = call.text("namespace")
+        self._flow = call.text("flow")
+        self._id = call.text("id")
+
+    def __contains__(self, change: Change) -> bool:
+        if change.topic not in self._topics or self._id not in (None, change.id):
+            return False
+        if self._namespace is None and self._flow is None:
+            return True
+        namespace, _, flow = (change.flow or "").partition("/")
+        return self._namespace in (None, namespace) and self._flow in (None, flow)
+
+
+async def stream(call: Call) -> web.StreamResponse:
+    wanted, after = _Wanted(call), _after(call)
+    live = call.node.live
+    if live.watchers >= _MOST_STREAMS:
+        return error_answer(
+            503, "too_many_streams", f"{_MOST_STREAMS} streams are open", headers={"Retry-After": "5"}
+        )
+    answer = web.StreamResponse(headers=_HEADERS)
+    await answer.prepare(call.request)
+    # whoever has gone is noticed by the next write
+    with suppress(ConnectionError, TimeoutError):
+        async with aclosing(live.follow(after)) as found, aclosing(_with_heartbeats(found)) as items:
+            async for item in items:
+                async with asyncio.timeout(_WRITE_TIMEOUT):
+                    await answer.write(_text(item, wanted))
+    return answer
+
+
+def _after(call: Call) -> int | None:
+    text = call.request.headers.get("Last-Event-ID") or call.text("lastEventId")
+    if text is None:
+        return None
+    if not (text.isascii() and text.isdigit()) or len(text) > _LONGEST_ID:
+        raise InvalidInput(f'Last-Event-ID is a number that this stream gave, got "{text[:40]}"')
+    return int(text)
+
+
+async def _with_heartbeats(
+    items: AsyncGenerator[ChangeSet | Gap, None],
+) -> AsyncGenerator[ChangeSet | Gap | None, None]:
+    """The items, and None whenever nothing came for a while."""
+    following = asyncio.ensure_future(anext(items))
+    try:
+        while True:
+            done, _ = await asyncio.wait([following], timeout=_HEARTBEAT)
+            if not done:
+                yield None
+                continue
+            yield following.result()
+            following = asyncio.ensure_future(anext(items))
+    finally:
+        following.cancel()
+        with suppress(asyncio.CancelledError, StopAsyncIteration):
+            await following
+
+
+def _text(item: ChangeSet | Gap | None, wanted: _Wanted) -> bytes:
+    if item is None:
+        return b": still here\n\n"
+    if isinstance(item, Gap):
+        # nothing is known of what came before: show everything anew
+        return f"event: reset\nid: {item.number}\ndata: {{}}\n\n".encode()
+    blocks = [
+        f"event: {change.topic}\ndata: {_data(change, item)}\n\n"
+        for change in item.changes
+        if change in wanted
+    ]
+    # an id alone is remembered by the reader and shown to nobody
+    return ("".join(blocks) + f"id: {item.number}\n\n").encode()
+
+
+def _data(change: Change, item: ChangeSet) -> str:
+    return jsontext.dumps(
+        {"id": change.id, "state": change.state, "flow": change.flow, "at": item.at.isoformat()}
+    )
+
+
+ROUTES = (
+    Route(
+        "GET",
+        "/api/v1/stream",
+        stream,
+        "What changes, as server-sent events; goes on after `Last-Event-ID`.",
+        query=(
+            Query("topic", "Only `execution`, `event` or `flow`.", repeatable=True),
+            Query("namespace", "Only this namespace."),
+            Query("flow", "Only flows of this id."),
+            Query("id", "Only this execution, event or flow."),
+            Query("lastEventId", "As the header `Last-Event-ID`."),
+        ),
+        media_type="text/event-stream",
+    ),
+)
