@@ -5,7 +5,7 @@ UV := $(shell command -v uv 2>/dev/null || echo .cache/uv/bin/uv)
 READY := .venv/.ready
 BIN := .venv/bin
 
-.PHONY: run test check bench faults clean
+.PHONY: run test check docs bench faults clean
 
 run: $(READY)
 	@exec $(BIN)/hub demo --data data --port $(PORT)
@@ -21,6 +21,9 @@ check: $(READY)
 
 faults: $(READY)
 	$(BIN)/pytest -m faults --timeout 7200
+
+docs: $(READY)
+	$(BIN)/hub reference docs/reference
 
 bench: $(READY)
 	$(BIN)/python -m bench

@@ -18,6 +18,7 @@ _COMMANDS = {
     "executions": ("hub.cli.executions:executions", "List, get, follow and kill executions."),
     "events": ("hub.cli.events:events", "List and follow events."),
     "triggers": ("hub.cli.triggers:triggers", "List triggers: webhook URLs, next planned times."),
+    "reference": ("hub.cli.reference:reference", "Write the reference pages."),
     "plugins": ("hub.cli.plugins:plugins", "List the installed plugins."),
 }
 

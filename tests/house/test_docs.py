@@ -11,6 +11,7 @@ import pytest
 from hub.config.flows import load_flow
 from hub.expressions import builtin_functions
 from hub.registry import load_plugins
+from tests.support.hub_process import hub_command
 
 ROOT = Path(__file__).parent.parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("blueprints/**/*.md")])
@@ -49,6 +50,15 @@ def test_the_readme_shows_the_blueprint_as_it_is() -> None:
 def test_the_terraform_page_shows_the_example_as_it_is() -> None:
     example = (ROOT / "examples" / "terraform" / "main.tf").read_text()
     assert f"```terraform\n{example}```" in (ROOT / "docs" / "how-to" / "terraform.md").read_text()
+
+
+def test_the_reference_pages_are_what_the_code_says(tmp_path: Path) -> None:
+    made = hub_command("reference", str(tmp_path), cwd=ROOT)
+    assert made.returncode == 0, made.stderr
+    for page in sorted(tmp_path.iterdir()):
+        committed = ROOT / "docs" / "reference" / page.name
+        assert committed.exists(), f"run make docs: {page.name} is new"
+        assert committed.read_text() == page.read_text(), f"run make docs: {page.name} has changed"
 
 
 def test_every_layer_is_on_the_map() -> None:
