@@ -9,7 +9,7 @@ from typing import Any
 
 from aiohttp import web
 
-from hub.api.answers import json_answer
+from hub.api.answers import SECURITY_HEADERS, json_answer
 from hub.api.routing import Call, Query, Route
 from hub.api.views import (
     ExecutionList,
@@ -170,8 +170,10 @@ async def stream_execution(call: Call) -> web.StreamResponse:
 async def _stream(call: Call, *, logs_after: int, only_logs: bool) -> web.StreamResponse:
     """JSON lines as they happen, until the execution ends."""
     services = call.node.services
-    answer = web.StreamResponse(headers={"Content-Type": "application/jsonl", "Cache-Control": "no-store"})
+    answer = web.StreamResponse(headers={"Content-Type": "application/jsonl", **SECURITY_HEADERS})
     await answer.prepare(call.request)
+    if call.request.method == "HEAD":
+        return answer
     steps = follow(services, call.path["id"], logs_after=logs_after, with_task_runs=not only_logs)
     try:
         async for step in steps:

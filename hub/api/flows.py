@@ -72,7 +72,7 @@ async def get_flow(call: Call) -> web.Response:
 async def put_flow(call: Call) -> web.Response:
     key = key_of(call)
     refuse_file_owned(call, key)
-    raw = await call.request.read()
+    raw = await call.body()
     source = _source_in_json(raw, key) if call.request.content_type == "application/json" else _text(raw)
     existed = call.node.catalog.get(key) is not None
     record, loaded, changed = await call.node.catalog.put(source, expect=key)
@@ -130,7 +130,7 @@ async def list_revisions(call: Call) -> web.Response:
 
 
 async def start_flow(call: Call) -> web.Response:
-    raw = await call.request.read()
+    raw = await call.body()
     try:
         body = NewExecutionBody.model_validate(jsontext.loads(raw) if raw.strip() else {})
     except ValidationError as error:

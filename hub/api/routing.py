@@ -9,6 +9,7 @@ from typing import Any
 from aiohttp import web
 from pydantic import BaseModel
 
+from hub.api.bodies import read_body
 from hub.engine.node import Node
 
 Handler = Callable[["Call"], Awaitable[web.StreamResponse]]
@@ -26,7 +27,7 @@ class Query:
 
 @dataclass(frozen=True)
 class Route:
-    """One route. ``is_open`` ones need no token; default is closed."""
+    """One route. ``is_open`` ones need no token; default is closed. ``GET`` answers ``HEAD`` as well."""
 
     method: str
     path: str
@@ -37,6 +38,8 @@ class Route:
     body: type[BaseModel] | None = None
     query: tuple[Query, ...] = ()
     is_open: bool = False
+    acts: bool = False
+    """Whether even a ``GET`` does something: then it answers no ``HEAD``."""
     media_type: str = "application/json"
     text_answer: str | None = None
     """A media type of text that is answered unless JSON is asked for."""
@@ -55,6 +58,10 @@ class Call:
     def text(self, name: str) -> str | None:
         """A query parameter, None when absent or empty."""
         return self.request.query.get(name) or None
+
+    async def body(self) -> bytes:
+        """The request's body out of its content coding."""
+        return await read_body(self.request)
 
     @property
     def path(self) -> Any:
