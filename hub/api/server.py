@@ -57,8 +57,8 @@ class Connection(RequestHandler):
         message: str | None = None,
     ) -> web.StreamResponse:
         """The answer to what is no request, or to a failure outside of the guard."""
-        if request.writer.output_size > 0:
-            raise ConnectionError("an answer has begun already, no other can follow") from exc
+        if isinstance(exc, ConnectionError) or request.writer.output_size > 0:
+            raise ConnectionError("the caller has gone, or has the beginning of another answer") from exc
         if status < 500:
             log.debug("no HTTP request", reason=str(exc))
             answer = error_answer(status, "bad_request", _said(message))
