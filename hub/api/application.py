@@ -64,9 +64,14 @@ def build_application(
 
 def _bound(route: Route, node: Node, url: str) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
     handler = route.handler
+    # a webhook's query is its sender's, and what watches health may add anything against caches
+    checks_query = not route.is_open
 
     async def handle(request: web.Request) -> web.StreamResponse:
-        return await handler(Call(node, request, url))
+        call = Call(node, request, url, route)
+        if request.query_string and checks_query:
+            call.check_query()
+        return await handler(call)
 
     return handle
 
