@@ -25,6 +25,8 @@ from hub.model import jsontext
 
 _JSON = "application/json"
 _YAML = ("application/yaml", "application/x-yaml", "text/yaml", "text/x-yaml")
+SECURITY_HEADERS: Mapping[str, str] = {"X-Content-Type-Options": "nosniff", "Cache-Control": "no-store"}
+"""On every answer."""
 
 _STATUS: tuple[tuple[type[HubError], int], ...] = (
     (NotFound, 404),
@@ -35,6 +37,32 @@ _STATUS: tuple[tuple[type[HubError], int], ...] = (
     (StorageOverloaded, 503),
     (StorageUnavailable, 503),
 )
+
+
+class Refusal(Exception):
+    """An answer that ends a request, in the one shape of errors; for what HTTP has a status of its own."""
+
+    def __init__(
+        self,
+        status: int,
+        code: str,
+        message: str,
+        *,
+        hint: str | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+        self.message = message
+        self.hint = hint
+        self.headers = headers
+
+    def answer(self) -> web.Response:
+        made = error_answer(self.status, self.code, self.message, hint=self.hint, headers=self.headers)
+        if self.status == 408:
+            made.force_close()
+        return made
 
 
 def json_answer(

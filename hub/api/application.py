@@ -11,9 +11,11 @@ from dataclasses import dataclass
 from aiohttp import web
 
 from hub.api import events, executions, flows, stream, system, triggers, webhooks
+from hub.api.bodies import REQUEST_TIMEOUT
 from hub.api.guard import Guard
 from hub.api.routing import Call, Route
-from hub.config.settings import Settings
+from hub.api.server import ending_slow_heads, runner
+from hub.config.settings import Limits, Settings
 from hub.engine.node import Node
 from hub.errors import Conflict, InvalidSettings
 
@@ -40,22 +42,37 @@ class Api:
 
 
 def build_application(
-    node: Node, *, token: str | None, host: str, port: int, public_url: str | None, body_bytes: int
+    node: Node,
+    *,
+    token: str | None,
+    host: str,
+    port: int,
+    public_url: str | None,
+    limits: Limits,
 ) -> web.Application:
     """The application over a node."""
     guard = Guard(node, token=token, host=host, port=port, public_url=public_url)
     url = (public_url or f"http://{_spelled(host)}:{port}").rstrip("/")
-    application = web.Application(middlewares=[guard.middleware()], client_max_size=body_bytes)
+    application = web.Application(middlewares=[guard.middleware()], client_max_size=limits.body_bytes)
+    application[REQUEST_TIMEOUT] = limits.request_timeout
     for route in ROUTES:
-        application.router.add_route(route.method, route.path, _bound(route, node, url))
+        handler = _bound(route, node, url)
+        application.router.add_route(route.method, route.path, handler)
+        if route.method == "GET" and not route.acts:
+            application.router.add_route("HEAD", route.path, handler)
     return application
 
 
 def _bound(route: Route, node: Node, url: str) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
     handler = route.handler
+    # a webhook's query is its sender's, and what watches health may add anything against caches
+    checks_query = not route.is_open
 
     async def handle(request: web.Request) -> web.StreamResponse:
-        return await handler(Call(node, request, url))
+        call = Call(node, request, url, route)
+        if request.query_string and checks_query:
+            call.check_query()
+        return await handler(call)
 
     return handle
 
@@ -67,8 +84,9 @@ async def start_api(node: Node, settings: Settings) -> AsyncIterator[Api]:
     token = server.token.get_secret_value() if server.token else None
     if token is None and not is_loopback(server.host):
         raise InvalidSettings(
-            f"--host {server.host} is reachable from other machines and no token is set",
-            hint="set HUB_TOKEN (or HUB_TOKEN_FILE), or leave --host at 127.0.0.1",
+            f"{settings.origin_of('server', 'host')} {server.host} is reachable from other machines"
+            " and no token is set",
+            hint="set HUB_TOKEN (or HUB_TOKEN_FILE), or leave the host at 127.0.0.1",
         )
     listening = _listen(server.host, server.port)
     port = listening.getsockname()[1]
@@ -78,16 +96,17 @@ async def start_api(node: Node, settings: Settings) -> AsyncIterator[Api]:
         host=server.host,
         port=port,
         public_url=server.public_url,
-        body_bytes=settings.limits.body_bytes,
+        limits=settings.limits,
     )
-    runner = web.AppRunner(application, access_log=None, handle_signals=False, shutdown_timeout=2.0)
-    await runner.setup()
+    running = runner(application)
+    await running.setup()
     try:
-        await web.SockSite(runner, listening, backlog=1024).start()
+        await web.SockSite(running, listening, backlog=1024).start()
         local = f"http://{_spelled(server.host)}:{port}"
-        yield Api((server.public_url or local).rstrip("/"), local)
+        async with ending_slow_heads(running, settings.limits.request_timeout):
+            yield Api((server.public_url or local).rstrip("/"), local)
     finally:
-        await runner.cleanup()
+        await running.cleanup()
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -7,11 +7,10 @@ from collections.abc import Sequence
 from aiohttp import web
 
 from hub.api.answers import json_answer
-from hub.api.executions import page_of
+from hub.api.executions import PAGE, page_of
 from hub.api.routing import Call, Query, Route
 from hub.api.views import EventList, EventView
 from hub.engine.services import Services
-from hub.errors import InvalidInput
 from hub.model.event import StoredEvent
 from hub.plugin.storage import EventFilter
 
@@ -20,12 +19,7 @@ _BASE = "/api/v1/events"
 
 async def list_events(call: Call) -> web.Response:
     services = call.node.services
-    dead = call.text("dead")
-    if dead not in (None, "true", "false"):
-        raise InvalidInput(f'dead is true or false, got "{dead}"')
-    filter = EventFilter(
-        call.text("namespace"), call.text("flow"), dead=None if dead is None else dead == "true"
-    )
+    filter = EventFilter(call.text("namespace"), call.text("flow"), dead=call.flag("dead"))
     found = await services.storage.events(filter, page_of(call))
     view = EventList(items=await _views(services, found.items), next_cursor=found.next_cursor)
     return json_answer(view.model_dump(by_alias=True), vault=services.vault)
@@ -60,8 +54,7 @@ ROUTES = (
             Query("namespace", "Only this namespace."),
             Query("flow", "Only flows of this id."),
             Query("dead", "Only dead letters, or only others.", "boolean"),
-            Query("limit", "How many, at most 1000.", "integer"),
-            Query("cursor", "Where the last page said the next one starts."),
+            *PAGE,
         ),
     ),
     Route("GET", _BASE + "/{id}", get_event, "Get an event with its verdicts.", EventView),

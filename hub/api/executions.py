@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
 from aiohttp import web
 
-from hub.api.answers import json_answer
+from hub.api.answers import SECURITY_HEADERS, json_answer
 from hub.api.routing import Call, Query, Route
 from hub.api.views import (
     ExecutionList,
@@ -26,18 +27,21 @@ from hub.errors import InvalidInput, did_you_mean
 from hub.model import jsontext
 from hub.model.execution import Execution, ExecutionState
 from hub.model.task_run import TaskRun
-from hub.plugin.storage import ExecutionFilter, Page
+from hub.plugin.storage import ExecutionFilter, Page, Slice
 
 _BASE = "/api/v1/executions"
 _ONE = _BASE + "/{id}"
 _MOST = 1000
+_CURSOR = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
 
 
 async def list_executions(call: Call) -> web.Response:
-    found = await call.node.services.storage.executions(
-        filter_of(call), page_of(call), count=call.text("count") == "true"
-    )
     services = call.node.services
+    page, count = page_of(call), call.flag("count") or False
+    wanted = filter_of(call)
+    found: Slice[Execution] = Slice((), total=0 if count else None)
+    if wanted is not None:
+        found = await services.storage.executions(wanted, page, count=count)
     items = [await unpacked(services, execution) for execution in found.items]
     view = ExecutionList(
         items=[ExecutionSummary.of(execution) for execution in items],
@@ -47,16 +51,17 @@ async def list_executions(call: Call) -> web.Response:
     return json_answer(view.model_dump(by_alias=True), vault=services.vault)
 
 
-def filter_of(call: Call) -> ExecutionFilter:
-    """The filter that the query asks for. Raises ``InvalidInput``."""
+def filter_of(call: Call) -> ExecutionFilter | None:
+    """The filter that the query asks for; None where nothing can fit it. Raises ``InvalidInput``."""
     query = call.request.query
-    labels = {}
+    labels: dict[str, str] = {}
+    contradicts = False
     for text in query.getall("label", []):
         name, separator, value = text.partition("=") if "=" in text else text.partition(":")
         if not separator:
-            raise InvalidInput(f'label is NAME=VALUE, got "{text}"')
-        labels[name] = value
-    return ExecutionFilter(
+            raise InvalidInput(f'label is NAME=VALUE, got "{text[:60]}"')
+        contradicts = contradicts or labels.setdefault(name, value) != value
+    found = ExecutionFilter(
         namespace=call.text("namespace"),
         flow=call.text("flow"),
         states=tuple(_state(part) for text in query.getall("state", []) for part in text.split(",") if part),
@@ -64,14 +69,15 @@ def filter_of(call: Call) -> ExecutionFilter:
         since=_moment(call, "since"),
         until=_moment(call, "until"),
     )
+    return None if contradicts else found
 
 
 def page_of(call: Call, *, default: int = 50) -> Page:
     """The page that the query asks for. Raises ``InvalidInput``."""
-    text = call.text("limit")
-    if text is not None and (not text.isdigit() or not 1 <= int(text) <= _MOST):
-        raise InvalidInput(f'limit is a number from 1 to {_MOST}, got "{text}"')
-    return Page(int(text) if text else default, call.text("cursor"))
+    cursor = call.text("cursor")
+    if cursor is not None and not _CURSOR.fullmatch(cursor):
+        raise InvalidInput(f'"{cursor[:60]}" is not a cursor of this list')
+    return Page(call.number("limit") or default, cursor)
 
 
 def _state(text: str) -> ExecutionState:
@@ -80,7 +86,8 @@ def _state(text: str) -> ExecutionState:
     except ValueError:
         known = [state.value for state in ExecutionState]
         raise InvalidInput(
-            f'unknown state "{text}"', hint=did_you_mean(text.upper(), known) or f"one of {', '.join(known)}"
+            f'unknown state "{text[:60]}"',
+            hint=did_you_mean(text.upper(), known) or f"one of {', '.join(known)}",
         ) from None
 
 
@@ -93,7 +100,7 @@ def _moment(call: Call, name: str) -> datetime | None:
         found = datetime.fromisoformat(text.replace(" ", "+") if "T" in text else text)
     except ValueError:
         raise InvalidInput(
-            f'{name} is an ISO 8601 moment such as 2026-01-31T12:00:00Z, got "{text}"'
+            f'{name} is an ISO 8601 moment such as 2026-01-31T12:00:00Z, got "{text[:60]}"'
         ) from None
     return found if found.tzinfo else found.replace(tzinfo=UTC)
 
@@ -147,17 +154,16 @@ async def list_task_runs(call: Call) -> web.Response:
 
 async def get_logs(call: Call) -> web.StreamResponse:
     services, id = call.node.services, call.path["id"]
-    text = call.text("after") or "0"
-    if not text.isdigit():
-        raise InvalidInput(f'after is a line number, got "{text}"')
+    after, limit = call.number("after") or 0, call.number("limit") or _MOST
+    follows = call.flag("follow")
     await services.storage.execution(id)
-    if call.text("follow") == "true":
-        return await _stream(call, logs_after=int(text), only_logs=True)
-    limit = page_of(call, default=_MOST).limit
-    lines = await services.storage.logs(id, after=int(text), limit=limit)
+    if follows:
+        return await _stream(call, logs_after=after, only_logs=True)
+    lines = await services.storage.logs(id, after=after, limit=limit + 1)
+    shown = lines[:limit]
     view = LogList(
-        items=[LogLineView.of(line) for line in lines],
-        next_after=lines[-1].number if len(lines) == limit else None,
+        items=[LogLineView.of(line) for line in shown],
+        next_after=shown[-1].number if len(lines) > limit else None,
     )
     return json_answer(view.model_dump(by_alias=True), vault=services.vault)
 
@@ -170,8 +176,10 @@ async def stream_execution(call: Call) -> web.StreamResponse:
 async def _stream(call: Call, *, logs_after: int, only_logs: bool) -> web.StreamResponse:
     """JSON lines as they happen, until the execution ends."""
     services = call.node.services
-    answer = web.StreamResponse(headers={"Content-Type": "application/jsonl", "Cache-Control": "no-store"})
+    answer = web.StreamResponse(headers={"Content-Type": "application/jsonl", **SECURITY_HEADERS})
     await answer.prepare(call.request)
+    if call.request.method == "HEAD":
+        return answer
     steps = follow(services, call.path["id"], logs_after=logs_after, with_task_runs=not only_logs)
     try:
         async for step in steps:
@@ -207,10 +215,8 @@ async def kill_execution(call: Call) -> web.Response:
     return json_answer(view.model_dump(by_alias=True), vault=call.node.services.vault)
 
 
-_PAGE = (
-    Query("limit", f"How many, at most {_MOST}.", "integer"),
-    Query("cursor", "Where the last page said the next one starts."),
-)
+_LIMIT = Query("limit", f"How many, at most {_MOST}.", "integer", least=1, most=_MOST)
+PAGE = (_LIMIT, Query("cursor", "Where the last page said the next one starts."))
 
 ROUTES = (
     Route(
@@ -226,12 +232,12 @@ ROUTES = (
             Query("label", "Only with this label, NAME=VALUE.", repeatable=True),
             Query("since", "Created at or after this moment, ISO 8601."),
             Query("until", "Created before this moment, ISO 8601."),
-            *_PAGE,
+            *PAGE,
             Query("count", "Also count all that match.", "boolean"),
         ),
     ),
     Route("GET", _ONE, get_execution, "Get an execution with its task runs.", ExecutionView),
-    Route("GET", _ONE + "/taskRuns", list_task_runs, "List task runs.", TaskRunList, query=_PAGE),
+    Route("GET", _ONE + "/taskRuns", list_task_runs, "List task runs.", TaskRunList, query=PAGE),
     Route(
         "GET",
         _ONE + "/logs",
@@ -240,7 +246,7 @@ ROUTES = (
         LogList,
         query=(
             Query("after", "Only lines with a higher number.", "integer"),
-            Query("limit", f"How many, at most {_MOST}.", "integer"),
+            _LIMIT,
             Query("follow", "Stream lines as they are written.", "boolean"),
         ),
     ),

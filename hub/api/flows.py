@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 from aiohttp import web
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from hub.api.answers import json_answer, model_answer, prefers_json, problem_view
 from hub.api.executions import view_of
@@ -22,9 +24,12 @@ from hub.api.views import (
     RevisionView,
 )
 from hub.clock import iso
-from hub.errors import Conflict, InvalidInput, NotFound
+from hub.config.components import field_names, message_of
+from hub.errors import Conflict, InvalidInput, NotFound, did_you_mean
 from hub.model import jsontext
 from hub.model.ids import FlowKey
+
+B = TypeVar("B", bound=BaseModel)
 
 _BASE = "/api/v1/flows"
 _ONE = _BASE + "/{namespace}/{id}"
@@ -49,16 +54,12 @@ async def list_flows(call: Call) -> web.Response:
 async def get_flow(call: Call) -> web.Response:
     """The source, byte for byte; inside JSON for those who ask for JSON."""
     key = key_of(call)
-    wanted = call.text("revision")
-    if wanted is None:
+    revision = call.number("revision")
+    if revision is None:
         record = call.node.catalog.get(key)
         if record is None:
             raise NotFound(f"no flow {key}")
-        revision: int | None = record.revision
-    elif wanted.isdigit():
-        revision = int(wanted)
-    else:
-        raise InvalidInput(f'revision is a number, got "{wanted}"')
+        revision = record.revision
     number, source = await call.node.services.storage.flow_source(key, revision)
     if prefers_json(call.request.headers.get("Accept", "")):
         answer = model_answer(FlowSource(namespace=key.namespace, id=key.id, revision=number, source=source))
@@ -72,7 +73,7 @@ async def get_flow(call: Call) -> web.Response:
 async def put_flow(call: Call) -> web.Response:
     key = key_of(call)
     refuse_file_owned(call, key)
-    raw = await call.request.read()
+    raw = await call.body()
     source = _source_in_json(raw, key) if call.request.content_type == "application/json" else _text(raw)
     existed = call.node.catalog.get(key) is not None
     record, loaded, changed = await call.node.catalog.put(source, expect=key)
@@ -92,22 +93,29 @@ def _text(raw: bytes) -> str:
 
 
 def _source_in_json(raw: bytes, key: FlowKey) -> str:
-    try:
-        body = FlowSourceBody.model_validate(jsontext.loads(raw))
-    except ValidationError as error:
-        raise _invalid_body(error, hint=_PUT_HINT) from error
-    except ValueError as error:
-        raise InvalidInput(f"the body is not JSON: {error}", hint=_PUT_HINT) from error
+    body = _read(FlowSourceBody, raw, hint=_PUT_HINT)
     named = FlowKey(body.namespace or key.namespace, body.id or key.id)
     if named != key:
         raise InvalidInput(f"the body is for the flow {named}, the address for {key}")
     return body.source
 
 
-def _invalid_body(error: ValidationError, *, hint: str | None = None) -> InvalidInput:
-    first = error.errors(include_url=False)[0]
-    where = ".".join(str(part) for part in first["loc"]) or "the body"
-    return InvalidInput(f"{where}: {first['msg']}", hint=hint)
+def _read(model: type[B], raw: bytes, *, hint: str | None = None) -> B:
+    """A JSON body; an empty one is an empty object. Raises ``InvalidInput``."""
+    try:
+        return model.model_validate(jsontext.loads_bounded(raw) if raw.strip() else {})
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(str(part) for part in first["loc"])[:60] or "the body"
+        if first["type"] == "extra_forbidden":
+            known = field_names(model)
+            near = did_you_mean(where, known) or f"there are {', '.join(known)}"
+            raise InvalidInput(f'unknown property "{where}"', hint=near) from error
+        if first["type"] == "missing":
+            raise InvalidInput(f"{where} is required", hint=hint) from error
+        raise InvalidInput(f"{where}: {message_of(first)}", hint=hint) from error
+    except ValueError as error:
+        raise InvalidInput(f"the body is not JSON: {error}", hint=hint) from error
 
 
 async def delete_flow(call: Call) -> web.Response:
@@ -130,13 +138,7 @@ async def list_revisions(call: Call) -> web.Response:
 
 
 async def start_flow(call: Call) -> web.Response:
-    raw = await call.request.read()
-    try:
-        body = NewExecutionBody.model_validate(jsontext.loads(raw) if raw.strip() else {})
-    except ValidationError as error:
-        raise _invalid_body(error) from error
-    except ValueError as error:
-        raise InvalidInput(f"the body is not JSON: {error}") from error
+    body = _read(NewExecutionBody, await call.body())
     execution = await call.node.intake.start(
         key_of(call), inputs=body.inputs, labels=body.labels, trigger=body.trigger, data=body.data
     )
@@ -159,7 +161,7 @@ ROUTES = (
         get_flow,
         "Get a flow's source, byte for byte; inside JSON with `Accept: application/json`.",
         FlowSource,
-        query=(Query("revision", "This revision instead of the newest.", "integer"),),
+        query=(Query("revision", "This revision instead of the newest.", "integer", least=1),),
         text_answer=_YAML,
     ),
     Route(

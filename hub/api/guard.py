@@ -1,28 +1,30 @@
 """The guard before every route: Host, Origin and token; errors in one shape; security headers.
 
 Without a token the hub serves loopback only, and even there a page of another site must not reach it:
-Host and Origin are checked against an allow-list (DNS rebinding, cross-site requests). With a token every
-route needs it, except health and the webhooks of loaded flows.
+Host and Origin are checked against an allow-list (DNS rebinding), and what a browser marks as sent by another
+site is refused, images and links included. With a token every route needs it, except health and the webhooks
+of loaded flows.
 """
 
 from __future__ import annotations
 
 import hmac
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from urllib.parse import urlsplit
 
 import structlog
 from aiohttp import web
 from aiohttp.typedefs import Middleware
 
-from hub.api.answers import answer_for, error_answer
+from hub.api.answers import SECURITY_HEADERS, Refusal, answer_for, error_answer
+from hub.api.bodies import too_large
+from hub.api.headers import readable
 from hub.engine.node import Node
 from hub.errors import HubError
 from hub.model.ids import FlowKey
 
 log = structlog.get_logger("hub.api")
 
-_HEADERS = {"X-Content-Type-Options": "nosniff", "Cache-Control": "no-store"}
 _PAGE_HEADERS = {
     "Referrer-Policy": "no-referrer",
     "X-Frame-Options": "DENY",
@@ -32,6 +34,8 @@ _PAGE_HEADERS = {
 _WEBHOOKS = "/api/v1/webhooks/"
 _HEALTH = frozenset({"/health/live", "/health/ready"})
 _LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
+_SAME_SITE = frozenset({"none", "same-origin"})
+_DEFAULT_PORTS = {"http": 80, "https": 443}
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -44,13 +48,22 @@ class Guard:
     ) -> None:
         self._node = node
         self._token = token.encode() if token else None
-        names = {*_LOOPBACK, host, f"[{host}]"}
-        self._hosts = {f"{name}:{port}" for name in names} | ({*names} if port == 80 else set())
-        self._origins = {f"http://{name}" for name in self._hosts}
+        self._hosts: set[str] = set()
+        self._origins: set[str] = set()
+        for name in {*_LOOPBACK, f"[{host}]" if ":" in host else host}:
+            self._allow("http", name, port)
         if public_url:
             parts = urlsplit(public_url)
-            self._hosts.add(parts.netloc)
-            self._origins.add(f"{parts.scheme}://{parts.netloc}")
+            name = f"[{parts.hostname}]" if ":" in str(parts.hostname) else str(parts.hostname)
+            self._allow(parts.scheme, name, parts.port or _DEFAULT_PORTS[parts.scheme])
+
+    def _allow(self, scheme: str, name: str, port: int) -> None:
+        """Take a host and its pages for our own; a default port may be named or left away."""
+        if not name:
+            return
+        spelled = {f"{name}:{port}"} | ({name} if port == _DEFAULT_PORTS[scheme] else set())
+        self._hosts |= {one.lower() for one in spelled}
+        self._origins |= {f"{scheme}://{one.lower()}" for one in spelled}
 
     def middleware(self) -> Middleware:
         """The one middleware of the application."""
@@ -60,7 +73,7 @@ class Guard:
             refusal = self._refusal(request)
             answer = refusal if refusal is not None else await self._answer(request, handler)
             if not answer.prepared:
-                answer.headers.update(_HEADERS)
+                answer.headers.update(SECURITY_HEADERS)
                 if answer.content_type == "text/html":
                     answer.headers.update(_PAGE_HEADERS)
             return answer
@@ -68,19 +81,12 @@ class Guard:
         return guarded
 
     def _refusal(self, request: web.Request) -> web.Response | None:
-        headers = request.headers
+        if not request.raw_path.isascii():
+            return error_answer(
+                400, "bad_request", "the address holds bytes that are not ASCII", hint="percent-encode them"
+            )
         if self._token is None:
-            if headers.get("Host", "") not in self._hosts:
-                return error_answer(
-                    421,
-                    "unknown_host",
-                    f'this hub does not answer to the host "{headers.get("Host", "")}"',
-                    hint="call it by the address it printed, start it with --public-url URL, or set HUB_TOKEN",
-                )
-            origin = headers.get("Origin")
-            if origin is not None and origin not in self._origins:
-                return error_answer(403, "foreign_origin", "requests from pages of other sites are refused")
-            return None
+            return self._foreign(request.headers)
         if self._is_open(request) or self._has_token(request):
             return None
         return error_answer(
@@ -90,6 +96,23 @@ class Guard:
             hint="send it as: Authorization: Bearer TOKEN",
             headers={"WWW-Authenticate": "Bearer"},
         )
+
+    def _foreign(self, headers: Mapping[str, str]) -> web.Response | None:
+        """The refusal of what a page of another site may have sent."""
+        host = headers.get("Host", "")
+        if host not in self._hosts and host.lower() not in self._hosts:
+            return error_answer(
+                421,
+                "unknown_host",
+                f'this hub does not answer to the host "{readable(host)}"',
+                hint="call it by the address it printed, start it with --public-url URL, or set HUB_TOKEN",
+            )
+        origin = headers.get("Origin")
+        if (origin is not None and origin.lower() not in self._origins) or (
+            headers.get("Sec-Fetch-Site", "none") not in _SAME_SITE
+        ):
+            return error_answer(403, "foreign_origin", "requests from pages of other sites are refused")
+        return None
 
     def _has_token(self, request: web.Request) -> bool:
         assert self._token is not None
@@ -106,6 +129,8 @@ class Guard:
             return True
         if not canonical.startswith(_WEBHOOKS):
             return False
+        if not self._node.is_ready:
+            return True  # not 401 for a flow that is not loaded yet: the sender is told to come again
         match = request.match_info
         return self._node.catalog.get(FlowKey(match["namespace"], match["flow"])) is not None
 
@@ -114,16 +139,19 @@ class Guard:
             return await handler(request)
         except HubError as error:
             return answer_for(error, self._node.services.vault)
+        except Refusal as refusal:
+            return refusal.answer()
         except web.HTTPRequestEntityTooLarge:
-            return error_answer(413, "too_large", f"the body is larger than {request.client_max_size} bytes")
+            return too_large(request.client_max_size).answer()
         except web.HTTPMethodNotAllowed as error:
             allowed = ", ".join(sorted(error.allowed_methods))
             return error_answer(
                 405, "method_not_allowed", f"{error.method} is not allowed here", headers={"Allow": allowed}
             )
         except web.HTTPNotFound:
-            return error_answer(404, "not_found", f"there is nothing at {request.path}")
-        except web.HTTPException:
+            path = self._node.services.vault.mask(request.path)
+            return error_answer(404, "not_found", f"there is nothing at {path}")
+        except (web.HTTPException, ConnectionError):
             raise
         except Exception:
             # said in full to the operator, and only its existence to the caller

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
@@ -9,24 +10,32 @@ from typing import Any
 from aiohttp import web
 from pydantic import BaseModel
 
+from hub.api.bodies import read_body
 from hub.engine.node import Node
+from hub.errors import InvalidInput, did_you_mean
 
 Handler = Callable[["Call"], Awaitable[web.StreamResponse]]
 
 
+_WHOLE = re.compile(r"[0-9]{1,19}", re.ASCII)
+_FLAGS = {"true": True, "false": False}
+
+
 @dataclass(frozen=True)
 class Query:
-    """One query parameter, for the OpenAPI document."""
+    """One query parameter: what is checked of it, and what the OpenAPI document says."""
 
     name: str
     description: str
     type: str = "string"
     repeatable: bool = False
+    least: int = 0
+    most: int = 2**63 - 1
 
 
 @dataclass(frozen=True)
 class Route:
-    """One route. ``is_open`` ones need no token; default is closed."""
+    """One route. ``is_open`` ones need no token; default is closed. ``GET`` answers ``HEAD`` as well."""
 
     method: str
     path: str
@@ -37,6 +46,8 @@ class Route:
     body: type[BaseModel] | None = None
     query: tuple[Query, ...] = ()
     is_open: bool = False
+    acts: bool = False
+    """Whether even a ``GET`` does something: then it answers no ``HEAD``."""
     media_type: str = "application/json"
     text_answer: str | None = None
     """A media type of text that is answered unless JSON is asked for."""
@@ -51,10 +62,46 @@ class Call:
     node: Node
     request: web.Request
     public_url: str
+    route: Route
+
+    def check_query(self) -> None:
+        """Raise ``InvalidInput`` for query parameters that are unknown, or given twice and mean one value."""
+        known = {query.name: query for query in self.route.query}
+        for name in self.request.query:
+            if name not in known:
+                hint = did_you_mean(name[:60], list(known)) or f"there are {', '.join(known) or 'none here'}"
+                raise InvalidInput(f'unknown query parameter "{name[:60]}"', hint=hint)
+            if not known[name].repeatable and len(self.request.query.getall(name)) > 1:
+                raise InvalidInput(f"{name} is given more than once")
 
     def text(self, name: str) -> str | None:
         """A query parameter, None when absent or empty."""
         return self.request.query.get(name) or None
+
+    def number(self, name: str) -> int | None:
+        """A whole number within the bounds of its ``Query``. Raises ``InvalidInput``."""
+        text = self.text(name)
+        if text is None:
+            return None
+        query = next(query for query in self.route.query if query.name == name)
+        if not _WHOLE.fullmatch(text) or not query.least <= int(text) <= query.most:
+            raise InvalidInput(
+                f'{name} is a whole number from {query.least} to {query.most}, got "{text[:60]}"'
+            )
+        return int(text)
+
+    def flag(self, name: str) -> bool | None:
+        """``true`` or ``false``, in either case. Raises ``InvalidInput``."""
+        text = self.text(name)
+        if text is None:
+            return None
+        if text.lower() not in _FLAGS:
+            raise InvalidInput(f'{name} is true or false, got "{text[:60]}"')
+        return _FLAGS[text.lower()]
+
+    async def body(self) -> bytes:
+        """The request's body out of its content coding."""
+        return await read_body(self.request)
 
     @property
     def path(self) -> Any:

@@ -335,6 +335,8 @@ class RevisionList(View):
 class NewExecutionBody(View):
     """What to start a flow with."""
 
+    model_config = ConfigDict(extra="forbid")
+
     inputs: dict[str, Any] = {}
     labels: dict[str, str] = {}
     trigger: str | None = Field(None, description="Start it as if this trigger had fired.")

@@ -6,6 +6,8 @@ from aiohttp import web
 from multidict import MultiMapping
 
 from hub.api.answers import error_answer, json_answer
+from hub.api.bodies import decoded, read_raw
+from hub.api.headers import joined
 from hub.api.routing import Call, Route
 from hub.api.views import WebhookAnswer
 from hub.errors import StorageOverloaded, StorageUnavailable
@@ -23,11 +25,13 @@ async def receive(call: Call) -> web.Response:
     listening = await call.node.triggers.receiver(FlowKey(path["namespace"], path["flow"]), path["key"])
     if listening is None:
         return error_answer(404, "not_found", "no webhook listens here")
+    raw = await read_raw(request)
     asked = HttpRequest(
         method=request.method,
-        headers=_joined(request.headers),
+        headers=joined(request.headers),
         query=_several(request.query),
-        body=await request.read(),
+        body=decoded(request, raw),
+        raw=raw,
         content_type=request.content_type if "Content-Type" in request.headers else "",
         charset=request.charset or "utf-8",
     )
@@ -36,14 +40,6 @@ async def receive(call: Call) -> web.Response:
     except (StorageUnavailable, StorageOverloaded) as error:
         return error_answer(503, error.code, error.message, headers={"Retry-After": "1"})
     return json_answer(answer.body, status=answer.status, headers=answer.headers or None)
-
-
-def _joined(headers: MultiMapping[str]) -> dict[str, str]:
-    joined: dict[str, str] = {}
-    for name, value in headers.items():
-        lower = name.lower()
-        joined[lower] = f"{joined[lower]}, {value}" if lower in joined else value
-    return joined
 
 
 def _several(query: MultiMapping[str]) -> dict[str, str | list[str]]:
@@ -63,6 +59,7 @@ ROUTES = tuple(
         WebhookAnswer,
         status=202,
         is_open=True,
+        acts=True,
     )
     for method in ("GET", "POST", "PUT", "PATCH", "DELETE")
 )

@@ -64,17 +64,13 @@ def _address(data: Path | None) -> str:
 
 
 def _token() -> str | None:
-    """The token of the environment, as the server reads it."""
-    token = os.environ.get("HUB_TOKEN")
-    path = os.environ.get("HUB_TOKEN_FILE")
-    if not token and path:
-        try:
-            token = Path(path).read_text(encoding="utf-8").strip()
-        except OSError as error:
-            raise Unreachable(
-                f"HUB_TOKEN_FILE names {path}, which cannot be read: {error.strerror}"
-            ) from error
-    return token or None
+    """The token of the environment, as the server reads it. Raises ``InvalidSettings``."""
+    if not os.environ.keys() & {"HUB_TOKEN", "HUB_TOKEN_FILE"}:
+        return None
+    from hub.config.settings import from_environment
+
+    token = from_environment(os.environ, "HUB_TOKEN")
+    return token.rstrip("\r\n") if token else None
 
 
 def newest_execution(client: HubClient, name: str) -> Coroutine[Any, Any, str]:

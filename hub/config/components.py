@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from datetime import timedelta
 from functools import cache
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -11,6 +12,7 @@ from pydantic import BaseModel, ValidationError
 from hub.config.yaml import Node
 from hub.errors import did_you_mean
 from hub.model import jsontext
+from hub.model.durations import format_duration
 from hub.plugin.component import Component
 
 if TYPE_CHECKING:
@@ -153,7 +155,8 @@ def message_of(error: Any) -> str:
     if kind in ("greater_than_equal", "greater_than", "less_than_equal", "less_than"):
         words = {"ge": "at least", "gt": "more than", "le": "at most", "lt": "less than"}
         [(key, bound)] = [(key, context[key]) for key in words if key in context]
-        return f"expected {words[key]} {bound}, got {shown}"
+        spelled = format_duration(bound) if isinstance(bound, timedelta) else bound
+        return f"expected {words[key]} {spelled}, got {shown}"
     return f"{error['msg'][:1].lower()}{error['msg'][1:]}, got {shown}"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime
 from typing import Any
@@ -94,15 +95,14 @@ def _whole(value: Any) -> int:
 
 
 def _number(value: Any) -> float:
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        return float(value)
-    if isinstance(value, str):
+    number = float("nan")
+    if isinstance(value, int | float | str) and not isinstance(value, bool):
         try:
-            number = float(value.strip())
-        except ValueError:
-            number = float("nan")
-        if number == number and abs(number) != float("inf"):
-            return number
+            number = float(value)
+        except (ValueError, OverflowError):
+            pass
+    if math.isfinite(number):
+        return number
     raise ValueError(f"expected a number, got {_shown(value)}")
 
 
@@ -133,6 +133,6 @@ def _json(value: Any) -> Any:
     if not isinstance(value, str):
         return value
     try:
-        return jsontext.loads(value)
-    except ValueError:
-        raise ValueError(f"expected JSON, got {_shown(value)}") from None
+        return jsontext.loads_bounded(value)
+    except ValueError as error:
+        raise ValueError(f"expected JSON, got {_shown(value)}: {error}") from None

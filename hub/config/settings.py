@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, ValidationError
+from pydantic import Field, PrivateAttr, SecretStr, ValidationError, field_validator
 
 from hub.config import yaml
 from hub.config.components import field_names, message_of
@@ -23,12 +24,54 @@ FILE_NAME = "hub.yaml"
 class Server(Model):
     """Where and how the HTTP server listens."""
 
-    host: str = Field("127.0.0.1", description="The address to listen on; others than loopback need a token.")
+    host: str = Field(
+        "127.0.0.1", min_length=1, description="The address to listen on; others than loopback need a token."
+    )
     port: int = Field(8484, ge=0, le=65535, description="The port; 0 takes a free one.")
     public_url: str | None = Field(
         None, description="How the world reaches this hub; begins every printed webhook URL."
     )
     token: SecretStr | None = Field(None, description="What `Authorization: Bearer` must carry.")
+
+    @field_validator("public_url")
+    @classmethod
+    def _is_an_address(cls, value: str | None) -> str | None:
+        return value if value is None else _public_url(value)
+
+    @field_validator("token")
+    @classmethod
+    def _is_something(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is None:
+            return None
+        # a file's last line break, or that of a shell's $(cat …), is no part of it
+        text = value.get_secret_value().rstrip("\r\n")
+        if not text.strip():
+            raise ValueError("the token is blank; leave it out to serve without one")
+        if text != text.strip() or not text.isprintable():
+            raise ValueError("a token is one line without blanks around it")
+        return SecretStr(text)
+
+
+def _public_url(text: str) -> str:
+    """A URL that may begin every other one. Raises ``ValueError``."""
+    wanted = "expected http://HOST or https://HOST, with a path at most"
+    try:
+        parts = urlsplit(text)
+        port = parts.port
+    except ValueError:
+        raise ValueError(f"{wanted}, got {text}") from None
+    if (
+        parts.scheme not in ("http", "https")
+        or not parts.hostname
+        or parts.username is not None
+        or "?" in text
+        or "#" in text
+        or not text.isprintable()
+        or " " in text
+        or port == 0
+    ):
+        raise ValueError(f"{wanted}, got {text}")
+    return text.rstrip("/")
 
 
 class Files(Model):
@@ -41,6 +84,11 @@ class Limits(Model):
     """Bounds of this node."""
 
     body_bytes: int = Field(1024 * 1024, ge=1024, description="The largest request body, in bytes.")
+    request_timeout: Duration = Field(
+        timedelta(seconds=30),
+        ge=timedelta(seconds=1),
+        description="How long a request's head, and then its body, may take to come.",
+    )
     max_concurrent_executions: int = Field(500, ge=1, description="How many executions run at a time.")
 
 
@@ -86,6 +134,12 @@ class Settings(Model):
         default_factory=RetentionSettings, description="How long the past is kept."
     )
 
+    _origins: dict[tuple[str, ...], str] = PrivateAttr(default_factory=dict)
+
+    def origin_of(self, *path: str) -> str:
+        """What a message calls a setting: the flag or variable that gave it, else its own name."""
+        return self._origins.get(path, ".".join(path))
+
 
 ENVIRONMENT: Mapping[str, tuple[str, ...]] = {
     "HUB_STORAGE": ("storage",),
@@ -126,7 +180,7 @@ def load_settings(
         data = document.root.plain()
     origins: dict[tuple[str, ...], str] = {}
     for name, path in ENVIRONMENT.items():
-        value = _from_environment(environ, name)
+        value = from_environment(environ, name)
         if value is not None:
             _put(data, path, value.split(":") if path == ("flows",) else value)
             origins[path] = name
@@ -138,6 +192,7 @@ def load_settings(
         settings = Settings.model_validate(data)
     except ValidationError as error:
         raise _invalid(error, document, origins) from error
+    settings._origins.update(origins)
     return Loaded(settings, folder, file if document is not None else None)
 
 
@@ -159,16 +214,29 @@ def _read(file: Path) -> yaml.Document:
     return document
 
 
-def _from_environment(environ: Mapping[str, str], name: str) -> str | None:
+_NEVER_BLANK = frozenset({"HUB_TOKEN"})
+"""What is blank by accident must not be taken for not given: the hub would be open to everybody."""
+
+
+def from_environment(environ: Mapping[str, str], name: str) -> str | None:
+    """A variable's value, or that of the file it names. Raises ``InvalidSettings``."""
+    for variable in (name, f"{name}_FILE"):
+        if name in _NEVER_BLANK and variable in environ and not environ[variable].strip():
+            raise InvalidSettings(f"{variable} is set and blank", hint="unset it, or give it a value")
     if environ.get(name):
         return environ[name]
     path = environ.get(f"{name}_FILE")
     if not path:
         return None
     try:
-        return Path(path).read_text(encoding="utf-8").strip()
+        value = Path(path).read_text(encoding="utf-8").strip()
     except OSError as error:
         raise InvalidSettings(f"{name}_FILE names {path}, which cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise InvalidSettings(f"{name}_FILE names {path}, which is not UTF-8 text") from error
+    if name in _NEVER_BLANK and not value:
+        raise InvalidSettings(f"{name}_FILE names {path}, which is blank")
+    return value
 
 
 def _put(data: dict[str, Any], path: tuple[str, ...], value: Any) -> None:

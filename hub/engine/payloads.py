@@ -6,11 +6,13 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
+from hub.errors import InvalidInput, NotFound
 from hub.model import jsontext
 from hub.plugin.file_store import FileStore
 
 LARGEST_INLINE = 64 * 1024
 _MARK = "$payload"
+_SIZE = "size"
 
 
 class Payloads:
@@ -22,19 +24,27 @@ class Payloads:
     async def pack(self, owner: str, name: str, value: Mapping[str, Any]) -> Mapping[str, Any]:
         """The value itself, or a reference to where it was put when its JSON text is over 64 KiB.
 
-        ``owner`` is the execution or event that it goes with.
+        ``owner`` is the execution or event that it goes with. A value that holds the reference's own mark is
+        put away too, so that nobody's data is taken for one. Raises ``StorageUnavailable``, and
+        ``InvalidInput`` for data that is nested too deep.
         """
-        text = jsontext.dump_bytes(value)
-        if len(text) <= LARGEST_INLINE:
+        try:
+            text = jsontext.dump_bytes(value)
+        except RecursionError:
+            raise InvalidInput("data is nested too deep to be stored") from None
+        if len(text) <= LARGEST_INLINE and _MARK not in value:
             return value
-        return {_MARK: await self._store.put(owner, f"{name}.json", text), "size": len(text)}
+        return {_MARK: await self._store.put(owner, f"{name}.json", text), _SIZE: len(text)}
 
     async def unpack(self, value: Mapping[str, Any]) -> Mapping[str, Any]:
-        """What ``pack`` was given."""
-        uri = value.get(_MARK)
-        if uri is None:
+        """What ``pack`` was given. Raises ``NotFound`` when its file cannot be read any more."""
+        if not is_put_away(value):
             return value
-        loaded: Mapping[str, Any] = jsontext.loads(await self._store.get(uri))
+        uri = value[_MARK]
+        try:
+            loaded: Mapping[str, Any] = jsontext.loads(await self._store.get(uri))
+        except (OSError, ValueError) as error:
+            raise NotFound(f"{uri} cannot be read any more: {error}") from error
         return loaded
 
     async def forget(self, owners: Sequence[str]) -> None:
@@ -45,3 +55,13 @@ class Payloads:
     async def owners(self, *, before: datetime) -> list[str]:
         """Who owns files, none of them newer than ``before``."""
         return await self._store.owners(before=before)
+
+
+def is_put_away(value: Mapping[str, Any]) -> bool:
+    """Whether a stored value is only a reference, in exactly the form that ``pack`` gives."""
+    return len(value) == 2 and isinstance(value.get(_MARK), str) and isinstance(value.get(_SIZE), int)
+
+
+def size_of(value: Mapping[str, Any]) -> int:
+    """How many bytes of JSON text stand behind a reference."""
+    return int(value[_SIZE])

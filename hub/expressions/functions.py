@@ -146,8 +146,8 @@ def from_json(value: Any) -> Any:
     if not isinstance(value, str):
         raise ExpressionError(f"fromJson takes text, got {kind_of(value)}")
     try:
-        return jsontext.loads(value)
-    except (ValueError, RecursionError) as error:
+        return jsontext.loads_bounded(value)
+    except ValueError as error:
         raise ExpressionError(f"the text is not JSON: {str(error).split(':')[0]}") from error
 
 

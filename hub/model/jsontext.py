@@ -6,25 +6,76 @@ orjson is used where it is exact, the standard library where it is not.
 from __future__ import annotations
 
 import json
+import math
 import re
 from datetime import date, datetime, timedelta
+from itertools import accumulate
 from typing import Any
 
 import orjson
 
+from hub.errors import InvalidInput
+
+DEEPEST = 200
+"""How deep data from outside may be nested: what wraps it on its way still fits orjson."""
+
+_ORJSON_DEEPEST = 254
 _LONG_DIGITS = re.compile(rb"\d{19}")
+_HALF_PAIR = re.compile(rb"\\u[dD][89a-fA-F]")
+_TEXTS = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?', re.DOTALL)
+_NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
+_BRACKETS = bytes.maketrans(b"[{]}", b"\x01\x01\x00\x00")
+_STEPS = (-1, 1)
 
 
 def loads(text: bytes | str) -> Any:
     """The value of a JSON text.
 
-    Raises ``ValueError`` for anything that is not JSON, ``NaN`` and ``Infinity`` included.
+    Raises ``ValueError`` for anything that is not JSON: ``NaN``, ``Infinity``, numbers beyond a double's
+    range and half a surrogate pair included.
     """
     raw = text.encode() if isinstance(text, str) else text
     # orjson turns integers above 64 bits into floats; 19 digits is where that can begin
     if _LONG_DIGITS.search(raw):
-        return json.loads(raw, parse_constant=_refuse_constant)
+        return _exact(raw)
     return orjson.loads(raw)
+
+
+def loads_bounded(text: bytes | str) -> Any:
+    """``loads`` for what comes from outside: ``ValueError`` too when it is nested deeper than ``DEEPEST``."""
+    raw = text.encode() if isinstance(text, str) else text
+    value = loads(raw)
+    if raw.count(b"[") + raw.count(b"{") > DEEPEST and not _is_shallow(value) and _depth(raw) > DEEPEST:
+        raise ValueError(f"it is nested deeper than {DEEPEST} levels")
+    return value
+
+
+def _exact(raw: bytes) -> Any:
+    """By the standard library, as strict as orjson is."""
+    try:
+        value = json.loads(raw.decode(), parse_constant=_refuse_constant, parse_float=_finite)
+    except RecursionError:
+        raise ValueError("it is nested too deep") from None
+    if _HALF_PAIR.search(raw):
+        json.dumps(value, ensure_ascii=False).encode()  # raises where a half is alone
+    return value
+
+
+def _is_shallow(value: Any) -> bool:
+    """Whether orjson writes it with as many levels around it as are left of its 254; it does so in no time."""
+    for _ in range(_ORJSON_DEEPEST - DEEPEST):
+        value = [value]
+    try:
+        orjson.dumps(value)
+    except TypeError:
+        return False
+    return True
+
+
+def _depth(raw: bytes) -> int:
+    """How deep the brackets outside of texts go, counted without parsing."""
+    brackets = _TEXTS.sub(b"", raw).translate(_BRACKETS, _NO_BRACKETS)
+    return max(accumulate(map(_STEPS.__getitem__, brackets)), default=0)
 
 
 def dumps(value: Any) -> str:
@@ -33,13 +84,20 @@ def dumps(value: Any) -> str:
 
 
 def dump_bytes(value: Any) -> bytes:
-    """``dumps`` as UTF-8 bytes."""
+    """``dumps`` as UTF-8 bytes; half a surrogate pair becomes ``?``.
+
+    Raises ``InvalidInput`` for a number that is not finite, ``RecursionError`` for what is nested too deep,
+    ``TypeError`` for what is not plain data.
+    """
     try:
         return orjson.dumps(value, default=_plain)
     except TypeError:
-        return json.dumps(
-            value, ensure_ascii=False, separators=(",", ":"), default=_plain, allow_nan=False
-        ).encode("utf-8", "surrogatepass")
+        pass
+    try:
+        text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=_plain, allow_nan=False)
+    except ValueError as error:
+        raise InvalidInput(f"data cannot be written as JSON: {error}") from error
+    return text.encode("utf-8", "replace")
 
 
 def _plain(value: Any) -> Any:
@@ -61,3 +119,10 @@ def _plain(value: Any) -> Any:
 
 def _refuse_constant(name: str) -> Any:
     raise ValueError(f"{name} is not JSON")
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"{text[:40]} is larger than any number")
+    return number

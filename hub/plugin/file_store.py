@@ -26,7 +26,10 @@ class FileStore(ABC):
 
     @abstractmethod
     async def put(self, owner: str, name: str, content: bytes) -> str:
-        """Store ``content``; returns its URI once it is flushed, folder and all."""
+        """Store ``content``; returns its URI once it is flushed, folder and all.
+
+        Raises ``StorageUnavailable`` when it cannot be stored now, and leaves nothing behind then.
+        """
 
     @abstractmethod
     async def put_file(self, owner: str, name: str, path: Path) -> str:

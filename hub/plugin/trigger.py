@@ -54,7 +54,9 @@ class HttpRequest:
     query: Mapping[str, str | list[str]]
     """Single values are text, repeated ones a list."""
     body: bytes
-    """The raw bytes, as they came over the wire, without content encoding."""
+    """Without content encoding."""
+    raw: bytes = b""
+    """As it came over the wire, for signatures: compressed where the sender compressed it."""
     content_type: str = ""
     """The media type without parameters, in lower case."""
     charset: str = "utf-8"

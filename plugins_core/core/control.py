@@ -126,7 +126,7 @@ class Loop(Task):
     def _from_json(cls, value: Any) -> Any:
         if isinstance(value, str):
             try:
-                return jsontext.loads(value)
+                return jsontext.loads_bounded(value)
             except ValueError:
                 raise ValueError("expected a list or a mapping, got text that is not JSON") from None
         return value

@@ -204,8 +204,8 @@ def _json(answer: aiohttp.ClientResponse, raw: bytes) -> Any:
     if not raw or not (kind == "application/json" or kind.endswith("+json")):
         return None
     try:
-        return jsontext.loads(raw)
-    except (ValueError, RecursionError):
+        return jsontext.loads_bounded(raw)
+    except ValueError:
         return None
 
 

@@ -55,9 +55,10 @@ def _cursor(number: int) -> str:
 
 def _number_of(cursor: str) -> int:
     try:
-        text = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)).decode()
-        if text[0] != "s":
-            raise ValueError(text)
-        return int(text[1:])
-    except (ValueError, IndexError):
+        number = int(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)).removeprefix(b"s"))
+        # spelled as it was given out, or it is none of ours
+        if _cursor(number) != cursor or not 0 <= number < 2**63:
+            raise ValueError(cursor)
+        return number
+    except ValueError:
         raise InvalidInput(f'"{cursor}" is not a cursor of this list') from None

@@ -24,7 +24,7 @@ def outputs_in_line(line: str) -> dict[str, Any] | None:
     if found is None:
         return None
     try:
-        declared = jsontext.loads(found.group(1))
+        declared = jsontext.loads_bounded(found.group(1))
     except ValueError:
         return None
     outputs = declared.get("outputs") if isinstance(declared, dict) else None
@@ -51,8 +51,8 @@ def read_output_file(path: Path) -> dict[str, Any]:
 
 def _json(text: str) -> dict[str, Any]:
     try:
-        found = jsontext.loads(text)
-    except (ValueError, RecursionError) as error:
+        found = jsontext.loads_bounded(text)
+    except ValueError as error:
         raise InvalidInput(f"$HUB_OUTPUT is not JSON: {error}") from error
     if not isinstance(found, dict):
         raise InvalidInput("$HUB_OUTPUT must hold a JSON object")

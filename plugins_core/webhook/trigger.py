@@ -42,14 +42,16 @@ class Dedup(Model):
     """What makes a repeat of a delivery known."""
 
     key: Deferred = Field(description="An expression over `trigger` that names the delivery.")
-    window: Duration = Field(timedelta(days=7), description="How long a delivery is remembered.")
+    window: Duration = Field(
+        timedelta(days=7), gt=timedelta(), description="How long a delivery is remembered."
+    )
 
 
 class RateLimit(Model):
     """How many requests are taken."""
 
     limit: int = Field(ge=1, description="How many requests in each period.")
-    per: Duration = Field(timedelta(seconds=1), description="How long a period is.")
+    per: Duration = Field(timedelta(seconds=1), gt=timedelta(), description="How long a period is.")
 
 
 class Webhook(HttpTrigger):
@@ -99,7 +101,7 @@ class Webhook(HttpTrigger):
         if request.method not in self.methods:
             allowed = ", ".join(self.methods)
             return _refused(405, "method_not_allowed", f"{request.method} is not allowed here", Allow=allowed)
-        if self.verify_ is not None and not self.verify_.holds(request.headers, request.body):
+        if self.verify_ is not None and not self.verify_.holds(request.headers, request.raw):
             return _refused(401, "bad_signature", "the signature is missing or wrong")
         wait = self._over_limit()
         if wait is not None:

@@ -6,10 +6,12 @@ import json
 import os
 import select
 import signal
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from http.client import HTTPResponse
 from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError
@@ -134,6 +136,26 @@ class HubProcess:
                 return Answer(answer.status, {k.lower(): v for k, v in answer.headers.items()}, answer.read())
         except HTTPError as error:
             return Answer(error.code, {k.lower(): v for k, v in error.headers.items()}, error.read())
+
+    def send(self, raw: bytes, *, timeout: float = 30) -> Answer:
+        """Send bytes as they are and read one answer; raises ``ConnectionError`` when there is none."""
+        method = raw.split(b" ", 1)[0].decode("latin-1")
+        with socket.create_connection(("127.0.0.1", self.port), timeout=timeout) as connection:
+            connection.sendall(raw)
+            answer = HTTPResponse(connection, method=method)
+            answer.begin()
+            return Answer(answer.status, {k.lower(): v for k, v in answer.getheaders()}, answer.read())
+
+    def request(
+        self, method: str, target: bytes, headers: Sequence[tuple[str, bytes]] = (), body: bytes = b""
+    ) -> Answer:
+        """One request in its own connection, with headers of any bytes; Host and length are added."""
+        lines = [method.encode() + b" " + target + b" HTTP/1.1"]
+        if not any(name.lower() == "host" for name, _ in headers):
+            lines.append(b"Host: 127.0.0.1:%d" % self.port)
+        lines += [name.encode() + b": " + value for name, value in headers]
+        lines += [b"Content-Length: %d" % len(body), b"Connection: close", b"", b""]
+        return self.send(b"\r\n".join(lines) + body)
 
     def ended(self, execution_id: str, *, timeout: float = 60) -> dict[str, Any]:
         """Wait for an execution's end (the hub tells when) and answer it."""

@@ -1,0 +1,142 @@
+"""The HTTP server below the application: its own errors in our shape, and an end to requests that never come.
+
+aiohttp answers what it cannot parse by itself, in plain text and before any middleware; here such answers get
+the one shape and the headers of all others.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from typing import Any
+
+import structlog
+from aiohttp import web
+from aiohttp.web_protocol import RequestHandler
+
+from hub.api.answers import SECURITY_HEADERS, error_answer
+
+log = structlog.get_logger("hub.api")
+
+_IDLE = 630.0
+"""Seconds between two requests of a connection; longer than the load balancers before a hub wait.
+
+Also the longest for a head that begins behind another request, before that one's answer.
+"""
+_BYTES = re.compile(r"\s*(?:\bbytearray\()?\bb['\"].*")
+
+
+class Connection(RequestHandler):
+    """One connection, which knows since when it waits for the rest of a request's head."""
+
+    __slots__ = ("is_handling", "waiting_since")
+
+    def __init__(self, *arguments: Any, **settings: Any) -> None:
+        super().__init__(*arguments, **settings)
+        self.is_handling = False
+        self.waiting_since: float | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.waiting_since = time.monotonic()
+        super().connection_made(transport)
+
+    def data_received(self, data: bytes) -> None:
+        if self.waiting_since is None and not self.is_handling:
+            self.waiting_since = time.monotonic()
+        super().data_received(data)
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """The answer to what is no request, or to a failure outside of the guard."""
+        if isinstance(exc, ConnectionError) or request.writer.output_size > 0:
+            raise ConnectionError("the caller has gone, or has the beginning of another answer") from exc
+        if status < 500:
+            log.debug("no HTTP request", reason=str(exc))
+            answer = error_answer(status, "bad_request", _said(message))
+        else:
+            log.error("request failed", exc_info=exc)
+            answer = error_answer(status, "internal_error", "the hub failed to answer; its log says more")
+        answer.headers.update(SECURITY_HEADERS)
+        answer.force_close()
+        return answer
+
+
+def _said(message: str | None) -> str:
+    """What the parser says, without the caller's bytes."""
+    lines = [line.strip() for line in (message or "").splitlines()]
+    first = next((line for line in lines if line), "it cannot be parsed")
+    return f"this is not an HTTP request: {_BYTES.sub('', first).rstrip(':.')}"
+
+
+class _Server(web.Server):
+    def __call__(self) -> RequestHandler:
+        return Connection(self, loop=self._loop, **self._kwargs)
+
+
+class Runner(web.AppRunner):
+    """Runs the application over connections of ours."""
+
+    async def _make_server(self) -> web.Server:
+        made = await super()._make_server()
+        inner = made.request_handler
+
+        async def handle(request: web.BaseRequest) -> web.StreamResponse:
+            connection = request.protocol
+            assert isinstance(connection, Connection)
+            connection.waiting_since, connection.is_handling = None, True
+            try:
+                return await inner(request)
+            except web.HTTPException as error:
+                # raised before any middleware: an expectation that nobody can meet
+                answer = error_answer(error.status, "refused", error.reason)
+                answer.headers.update(SECURITY_HEADERS)
+                return answer
+            finally:
+                connection.is_handling = False
+
+        return _Server(
+            handle, request_factory=made.request_factory, loop=asyncio.get_running_loop(), **self._kwargs
+        )
+
+
+def runner(application: web.Application) -> Runner:
+    """A runner with the bounds of this server."""
+    return Runner(
+        application,
+        access_log=None,
+        handle_signals=False,
+        shutdown_timeout=2.0,
+        keepalive_timeout=_IDLE,
+        # signatures are over the bytes of the wire
+        auto_decompress=False,
+    )
+
+
+@asynccontextmanager
+async def ending_slow_heads(running: Runner, timeout: timedelta) -> AsyncIterator[None]:
+    """Close connections whose next request's head has begun and does not end, while the block runs."""
+    job = asyncio.create_task(_end_slow_heads(running, timeout.total_seconds()), name="slow heads")
+    try:
+        yield
+    finally:
+        job.cancel()
+        await asyncio.gather(job, return_exceptions=True)
+
+
+async def _end_slow_heads(running: Runner, seconds: float) -> None:
+    while True:
+        await asyncio.sleep(min(max(seconds / 4, 0.05), 5.0))
+        late = time.monotonic() - seconds
+        for connection in running.server.connections if running.server is not None else ():
+            since = connection.waiting_since if isinstance(connection, Connection) else None
+            if since is not None and since < late:
+                connection.force_close()
