@@ -21,7 +21,7 @@ from hub.errors import (
     Unreachable,
 )
 
-OK, FAILED, USAGE, INVALID, NOT_FOUND, DENIED, UNREACHABLE, CONFLICT, TIME_OUT = range(9)
+OK, FAILED, USAGE, INVALID, NOT_FOUND, DENIED, UNREACHABLE, CONFLICT, TIME_OUT, DIFFERS = range(10)
 _CODES: tuple[tuple[type[HubError], int], ...] = (
     (InvalidInput, INVALID),
     (TooLarge, INVALID),
