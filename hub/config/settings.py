@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +75,10 @@ class Loaded:
     folder: Path
     """The folder of ``hub.yaml``, else the current one; relative paths start here."""
     file: Path | None
+    document: yaml.Document | None = None
+    """The parsed ``hub.yaml``."""
+    origins: Mapping[tuple[str, ...], str] = field(default_factory=dict)
+    """The flag or variable that gave a setting, by the setting's path, where it is not ``hub.yaml``."""
 
 
 def load_settings(
@@ -95,10 +99,10 @@ def load_settings(
         data = document.root.plain()
     origins: dict[tuple[str, ...], str] = {}
     for name, path in ENVIRONMENT.items():
-        value = _from_environment(environ, name)
-        if value is not None:
+        found = _from_environment(environ, name)
+        if found is not None:
+            value, origins[path] = found
             _put(data, path, value.split(":") if path == ("flows",) else value)
-            origins[path] = name
     for path, value in (flags or {}).items():
         if value is not None:
             _put(data, path, value)
@@ -107,7 +111,7 @@ def load_settings(
         settings = Settings.model_validate(data)
     except ValidationError as error:
         raise _invalid(error, document, origins) from error
-    return Loaded(settings, folder, file if document is not None else None)
+    return Loaded(settings, folder, file if document is not None else None, document, origins)
 
 
 def _read(file: Path) -> yaml.Document:
@@ -128,14 +132,15 @@ def _read(file: Path) -> yaml.Document:
     return document
 
 
-def _from_environment(environ: Mapping[str, str], name: str) -> str | None:
+def _from_environment(environ: Mapping[str, str], name: str) -> tuple[str, str] | None:
+    """A variable's value and where it was found: in it, or in the file that its ``…_FILE`` names."""
     if environ.get(name):
-        return environ[name]
+        return environ[name], name
     path = environ.get(f"{name}_FILE")
     if not path:
         return None
     try:
-        return Path(path).read_text(encoding="utf-8").strip()
+        return Path(path).read_text(encoding="utf-8").strip(), f"{name}_FILE"
     except OSError as error:
         raise InvalidSettings(f"{name}_FILE names {path}, which cannot be read: {error.strerror}") from error
 
