@@ -45,13 +45,14 @@ def with_hub(server: str | None, data: Path | None, work: Callable[[HubClient], 
     from hub.client import HubClient
 
     async def run() -> T:
-        async with HubClient(server or _address(data), _token()) as client:
+        async with HubClient(server or hub_address(data), hub_token()) as client:
             return await work(client)
 
     return asyncio.run(run())
 
 
-def _address(data: Path | None) -> str:
+def hub_address(data: Path | None) -> str:
+    """The URL of the hub that serves a data folder. Raises ``Unreachable`` when none does."""
     path = (data or Path.cwd()) / _ADDRESS_FILE
     try:
         url: str = json.loads(path.read_text(encoding="utf-8"))["url"]
@@ -63,7 +64,7 @@ def _address(data: Path | None) -> str:
     return url
 
 
-def _token() -> str | None:
+def hub_token() -> str | None:
     """The token of the environment, as the server reads it."""
     token = os.environ.get("HUB_TOKEN")
     path = os.environ.get("HUB_TOKEN_FILE")
