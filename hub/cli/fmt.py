@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 
 import click
+
+if TYPE_CHECKING:
+    from hub.errors import InvalidFlow
 
 
 @click.command()
@@ -27,26 +30,31 @@ def fmt(paths: tuple[Path, ...], check: bool, diff: bool) -> None:
         _format_input(check=check, diff=diff)
         return
     files = flow_files(list(paths) or [Path("flows") if Path("flows").is_dir() else Path(".")])
-    changes = [(file, *texts) for file in files if (texts := _change(file)) is not None]
-    failed = sum(before is None for _, before, _ in changes)
-    changed = [(file, before, after) for file, before, after in changes if before is not None]
-    for file, before, after in changed:
-        if diff:
-            click.echo(_diff(str(file), before, after), nl=False)
-        else:
-            if not check:
-                _write(file, after)
-            click.echo(f"{'would format' if check else 'formatted'} {file}")
+    changed = failed = 0
+    for file in files:
+        texts = _texts(file)
+        if texts is None:
+            failed += 1
+        elif texts.before != texts.after:
+            changed += 1
+            _change(file, texts, check=check, diff=diff)
     word = "would change" if check or diff else "changed"
-    summary = f"{len(files)} file{'s' if len(files) != 1 else ''}, {len(changed)} {word}"
+    summary = f"{len(files)} file{'s' if len(files) != 1 else ''}, {changed} {word}"
     click.echo(summary + (f", {failed} left as they are" if failed else ""), err=True)
     if failed:
         raise click.exceptions.Exit(INVALID)
-    _end(check and bool(changed))
+    _end(check and changed > 0)
 
 
-def _change(file: Path) -> tuple[str | None, str] | None:
-    """The text before and after, None where it stays, (None, …) after what is wrong was said."""
+class _Texts(NamedTuple):
+    """A file as it is, and as it should be."""
+
+    before: str
+    after: str
+
+
+def _texts(file: Path) -> _Texts | None:
+    """A file's two texts, or None after what is wrong with it was said."""
     from hub.cli.failures import report
     from hub.config.formatting import formatted
     from hub.errors import HubError, InvalidFlow
@@ -54,18 +62,31 @@ def _change(file: Path) -> tuple[str | None, str] | None:
     try:
         # as bytes: the line ends that are there count too
         before = file.read_bytes().decode("utf-8")
-        after = formatted(before, str(file))
+    except UnicodeDecodeError as error:
+        click.echo(f"{file}:1:1  error: not UTF-8: {error.reason}", err=True)
+        return None
+    except OSError as error:
+        click.echo(f"{file}:1:1  error: cannot be read: {error.strerror}", err=True)
+        return None
+    try:
+        return _Texts(before, formatted(before, str(file)))
     except InvalidFlow as error:
         _say_problems(error, before)
     except HubError as error:
         report(error)
-    except UnicodeDecodeError as error:
-        click.echo(f"{file}:1:1  error: not UTF-8: {error.reason}", err=True)
-    except OSError as error:
-        click.echo(f"{file}:1:1  error: cannot be read: {error.strerror}", err=True)
+    return None
+
+
+def _change(file: Path, texts: _Texts, *, check: bool, diff: bool) -> None:
+    from hub.scaffold.files import NewFile, write_all
+
+    if diff:
+        click.echo(_diff(str(file), texts.before, texts.after), nl=False)
+    elif check:
+        click.echo(f"would format {file}")
     else:
-        return (before, after) if after != before else None
-    return None, ""
+        write_all([NewFile(file, texts.after)], force=True)
+        click.echo(f"formatted {file}")
 
 
 def _format_input(*, check: bool, diff: bool) -> None:
@@ -73,7 +94,7 @@ def _format_input(*, check: bool, diff: bool) -> None:
     from hub.config.formatting import formatted
     from hub.errors import InvalidFlow
 
-    before = sys.stdin.read()
+    before = sys.stdin.buffer.read().decode("utf-8", "surrogateescape")
     try:
         after = formatted(before, "<stdin>")
     except InvalidFlow as error:
@@ -93,27 +114,19 @@ def _end(differs: bool) -> None:
         raise click.exceptions.Exit(DIFFERS)
 
 
-def _say_problems(error: object, source: str) -> None:
+def _say_problems(error: InvalidFlow, source: str) -> None:
     from hub.config.text import render_problem
 
-    for problem in getattr(error, "problems", ()):
+    for problem in error.problems:
         click.echo(render_problem(problem, source), err=True)
 
 
 def _diff(name: str, before: str, after: str) -> str:
     import difflib
 
-    lines: Sequence[str] = list(
-        difflib.unified_diff(
-            before.splitlines(keepends=True), after.splitlines(keepends=True), name, f"{name} (formatted)"
-        )
+    lines = difflib.unified_diff(
+        before.splitlines(keepends=True), after.splitlines(keepends=True), name, f"{name} (formatted)"
     )
     return "".join(
         line if line.endswith("\n") else f"{line}\n\\ No newline at end of file\n" for line in lines
     )
-
-
-def _write(file: Path, text: str) -> None:
-    from hub.scaffold.files import NewFile, write_all
-
-    write_all([NewFile(file, text)], force=True)

@@ -16,9 +16,11 @@ _LARGEST = 1024 * 1024
 def get_json(url: str, path: str, *, token: str | None = None, timeout: float = 0.5) -> tuple[int, Any]:
     """The status and the JSON of a GET. Raises ``OSError`` or ``ValueError`` when there is none."""
     parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError(f'"{url}" is no http:// or https:// address')
     secure = parts.scheme == "https"
     kind = http.client.HTTPSConnection if secure else http.client.HTTPConnection
-    connection = kind(parts.hostname or "", parts.port, timeout=timeout)
+    connection = kind(parts.hostname, parts.port, timeout=timeout)
     try:
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         connection.request("GET", parts.path.rstrip("/") + path, headers=headers)

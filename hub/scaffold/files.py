@@ -34,9 +34,9 @@ class Written:
 
 
 def write_all(files: Sequence[NewFile], *, force: bool) -> list[Written]:
-    """Write all of them, or none: ``Conflict`` where one exists and ``force`` is not set.
+    """Write all of them. Raises ``Conflict`` before the first one where one exists and ``force`` is not set.
 
-    Raises ``InvalidInput`` for one that cannot be read or written.
+    Raises ``InvalidInput`` for one that cannot be read or written; those before it are written then.
     """
     there = [file.path for file in files if not file.is_addition and os.path.lexists(file.path)]
     if there and not force:
@@ -61,7 +61,8 @@ def _replace(file: NewFile) -> Written:
 def read(path: Path) -> str | None:
     """A file's text, or None when there is no such file. Raises ``InvalidInput`` when it cannot be read."""
     try:
-        return path.read_text(encoding="utf-8")
+        # as bytes: line ends stay as they are
+        return path.read_bytes().decode("utf-8")
     except FileNotFoundError:
         return None
     except OSError as error:
@@ -77,9 +78,15 @@ def _write(file: NewFile) -> None:
     try:
         with os.fdopen(handle, "w", encoding="utf-8", newline="") as stream:
             stream.write(file.text)
-        mode = target.stat().st_mode & 0o7777 if target.exists() else file.mode
-        os.chmod(name, mode)
+        os.chmod(name, target.stat().st_mode & 0o7777 if target.exists() else file.mode & ~_umask())
         os.replace(name, target)
     except BaseException:
         os.unlink(name)
         raise
+
+
+def _umask() -> int:
+    """What this user's new files are not to allow; it can only be asked for by setting it."""
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return mask

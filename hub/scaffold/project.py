@@ -31,7 +31,6 @@ _FILES = {
     "README.md": "README.md",
 }
 """What is written once: the template's name and the file's."""
-_NAME_IN_README = "PROJECT"
 
 
 def write_project(
@@ -75,7 +74,7 @@ def _made_own(file: NewFile, folder: Path, namespace: str) -> NewFile:
         source = renamed(file.text, {key: key._replace(namespace=namespace)})
         return NewFile(file.path, with_schema_line(source, file.path, folder / FOLDER / FLOW_SCHEMA))
     if file.path.name == "README.md":
-        text = file.text.replace(_NAME_IN_README, folder.resolve().name).replace("NAMESPACE", namespace)
+        text = file.text.replace("NAMESPACE", namespace).replace("PROJECT", folder.resolve().name)
         return NewFile(file.path, text)
     return file
 
