@@ -5,11 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 from pydantic import BaseModel, SecretStr, ValidationError
 
 from hub.config.settings import FILE_NAME, Loaded
+from hub.model.durations import format_duration
 from hub.registry import Registry
 
 MASK = "******"
@@ -100,9 +102,11 @@ def _masked(path: _Path, value: Any) -> Any:
         return {name: _masked((*path, str(name)), inner) for name, inner in value.items()}
     if isinstance(value, list | tuple):
         return [_masked(path, inner) for inner in value]
-    if value is None or isinstance(value, bool | int | float):
-        return MASK if value is not None and not isinstance(value, bool) and _is_secret(path) else value
-    text = str(value)
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, int | float):
+        return MASK if _is_secret(path) else value
+    text = format_duration(value) if isinstance(value, timedelta) else str(value)
     if _is_secret(path) and text and not _EXPRESSION.match(text.lstrip()):
         return MASK
     return without_password(text)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -75,9 +75,9 @@ class Loaded:
     folder: Path
     """The folder of ``hub.yaml``, else the current one; relative paths start here."""
     file: Path | None
-    document: yaml.Document | None = None
+    document: yaml.Document | None
     """The parsed ``hub.yaml``."""
-    origins: Mapping[tuple[str, ...], str] = field(default_factory=dict)
+    origins: Mapping[tuple[str, ...], str]
     """The flag or variable that gave a setting, by the setting's path, where it is not ``hub.yaml``."""
 
 
