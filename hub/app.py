@@ -39,7 +39,7 @@ from hub.registry import Registry, load_plugins
 log = structlog.get_logger("hub")
 
 ADDRESS_FILE = "hub.address"
-_LOCK_FILE = "hub.lock"
+LOCK_FILE = "hub.lock"
 _INSTANCE_FILE = "hub.instance"
 
 
@@ -72,7 +72,7 @@ class Place:
 def locked(data_dir: Path) -> Any:
     """Hold the data folder for this process. Raises ``StorageLocked`` naming who holds it."""
     data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-    handle: IO[str] = open(data_dir / _LOCK_FILE, "a+", encoding="utf-8")
+    handle: IO[str] = open(data_dir / LOCK_FILE, "a+", encoding="utf-8")
     try:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -278,4 +278,4 @@ async def _end_leftovers(registry: Registry, instance: str) -> None:
             log.warning("ended processes that a killed hub had left behind", count=ended)
 
 
-__all__ = ["ADDRESS_FILE", "Place", "PluginError", "locked", "open_node", "serve"]
+__all__ = ["ADDRESS_FILE", "LOCK_FILE", "Place", "PluginError", "locked", "open_node", "serve"]

@@ -31,6 +31,7 @@ def demo(port: int, data: Path) -> None:
     from hub.cli.logs import configure_logs
     from hub.cli.serve import run_loop
     from hub.config.settings import load_settings
+    from hub.scaffold import blueprints_folder
 
     configure_logs("WARNING")
     blueprints = blueprints_folder()
@@ -44,15 +45,6 @@ def demo(port: int, data: Path) -> None:
     )
     place = Place(loaded.settings, data.resolve(), data.resolve(), environ)
     run_loop(serve(place, say=_say, on_ready=lambda url: _show(url, data.resolve(), blueprints)))
-
-
-def blueprints_folder() -> Path:
-    """Where the blueprints are: in the installed package, else in the checkout around it."""
-    import hub
-
-    package = Path(hub.__file__).parent
-    installed = package / "_blueprints"
-    return installed if installed.is_dir() else package.parent / "blueprints"
 
 
 def _say(line: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import click
 
@@ -14,6 +14,8 @@ class LazyGroup(click.Group):
     def __init__(self, *args: object, lazy: Mapping[str, tuple[str, str]], **kwargs: object) -> None:
         super().__init__(*args, **kwargs)  # type: ignore[arg-type]
         self._lazy = lazy
+        self.when_loaded: Callable[[click.Command], None] | None = None
+        """Called with each command that is loaded."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self._lazy)
@@ -24,6 +26,8 @@ class LazyGroup(click.Group):
             return None
         module, _, attribute = found[0].partition(":")
         command: click.Command = getattr(importlib.import_module(module), attribute)
+        if self.when_loaded is not None:
+            self.when_loaded(command)
         return command
 
     def resolve_command(

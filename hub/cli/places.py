@@ -45,13 +45,14 @@ def with_hub(server: str | None, data: Path | None, work: Callable[[HubClient], 
     from hub.client import HubClient
 
     async def run() -> T:
-        async with HubClient(server or _address(data), _token()) as client:
+        async with HubClient(server or hub_address(data), hub_token()) as client:
             return await work(client)
 
     return asyncio.run(run())
 
 
-def _address(data: Path | None) -> str:
+def hub_address(data: Path | None) -> str:
+    """The URL of the hub that serves a data folder. Raises ``Unreachable`` when none does."""
     path = (data or Path.cwd()) / _ADDRESS_FILE
     try:
         url: str = json.loads(path.read_text(encoding="utf-8"))["url"]
@@ -63,14 +64,14 @@ def _address(data: Path | None) -> str:
     return url
 
 
-def _token() -> str | None:
+def hub_token() -> str | None:
     """The token of the environment, as the server reads it. Raises ``InvalidSettings``."""
     if not os.environ.keys() & {"HUB_TOKEN", "HUB_TOKEN_FILE"}:
         return None
     from hub.config.settings import from_environment
 
-    token = from_environment(os.environ, "HUB_TOKEN")
-    return token.rstrip("\r\n") if token else None
+    found = from_environment(os.environ, "HUB_TOKEN")
+    return found[0].rstrip("\r\n") if found else None
 
 
 def newest_execution(client: HubClient, name: str) -> Coroutine[Any, Any, str]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sys
+from pathlib import Path
 
 import click
 
@@ -10,9 +12,13 @@ from hub import __version__
 from hub.cli.lazy import LazyGroup
 
 _COMMANDS = {
+    "init": ("hub.cli.init:init", "Write a new project: settings, a first flow, a pipeline."),
     "serve": ("hub.cli.serve:serve", "Serve: API, triggers and engine in one process."),
     "demo": ("hub.cli.demo:demo", "Serve the first blueprints and send one event."),
     "run": ("hub.cli.run:run", "Run a flow from a file, or one that a hub knows."),
+    "fmt": ("hub.cli.fmt:fmt", "Format flow files; comments and meaning stay."),
+    "schema": ("hub.cli.schema:schema", "Print the JSON Schema of flows, or set up an editor."),
+    "blueprints": ("hub.cli.blueprints:blueprints", "List, show and use ready flows."),
     "validate": ("hub.cli.validate:validate", "Check flow files; needs no hub."),
     "flows": ("hub.cli.flows:flows", "List, get, push, pull and compare the flows of a hub."),
     "executions": ("hub.cli.executions:executions", "List, get, follow and kill executions."),
@@ -20,6 +26,9 @@ _COMMANDS = {
     "triggers": ("hub.cli.triggers:triggers", "List triggers: webhook URLs, next planned times."),
     "reference": ("hub.cli.reference:reference", "Write the reference pages."),
     "plugins": ("hub.cli.plugins:plugins", "List the installed plugins."),
+    "config": ("hub.cli.config:config", "Show the settings in force, and where each comes from."),
+    "doctor": ("hub.cli.doctor:doctor", "Examine this machine and this folder."),
+    "completion": ("hub.cli.completion:completion", "Print a shell's completion script."),
 }
 
 
@@ -28,7 +37,7 @@ _COMMANDS = {
     lazy=_COMMANDS,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
 )
-@click.version_option(__version__, prog_name="hub", message="hub %(version)s")
+@click.version_option(__version__, message="%(prog)s %(version)s")
 def cli() -> None:
     """asynchub: flows in YAML, started by webhooks and schedules; every acknowledged event runs exactly once.
 
@@ -37,10 +46,25 @@ def cli() -> None:
     """
 
 
+NAMES = ("hub", "asynchub")
+
+
+def program_name() -> str:
+    """The name this command was called by."""
+    called = Path(sys.argv[0]).name
+    return called if called in NAMES else NAMES[0]
+
+
 def main() -> None:
     """Run the command and exit."""
+    name = program_name()
+    if os.environ.get(f"_{name.upper()}_COMPLETE"):
+        # a shell asks on every Tab: only then is its part loaded
+        from hub.cli.completion import install
+
+        install(cli)
     try:
-        code = cli.main(standalone_mode=False, prog_name="hub")
+        code = cli.main(standalone_mode=False, prog_name=name)
     except click.exceptions.Exit as error:
         code = error.exit_code
     except click.Abort:

@@ -1,4 +1,4 @@
-"""The JSON Schema of flow files, for editors: the flow's own keys and every installed component's fields."""
+"""JSON Schemas for editors: of flow files, with every installed component's fields, and of ``hub.yaml``."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from hub.config.flows import Retry
+from hub.config.settings import Settings
 from hub.model.flow import InputType
 from hub.plugin.component import Component
 from hub.registry import Registry
@@ -73,6 +74,28 @@ def flow_schema(registry: Registry) -> dict[str, Any]:
             "outputs": {"type": "array", "items": _output()},
         },
         "$defs": definitions,
+    }
+
+
+def settings_schema(registry: Registry) -> dict[str, Any]:
+    """A JSON Schema (2020-12) of ``hub.yaml``, with the settings of every plugin that has some."""
+    schema = Settings.model_json_schema(by_alias=True)
+    schema.pop("description", None)
+    enabled = {"enabled": {**_FLAG, "description": "false leaves the plugin out."}}
+    plugins: dict[str, Any] = {}
+    definitions = schema.setdefault("$defs", {})
+    for report in registry.plugins:
+        model = registry.settings.get(report.name)
+        name = f"plugin.{report.name}"
+        own: dict[str, Any] = _model(model, name) if model is not None else {"type": "object"}
+        own["properties"] = {**enabled, **own.get("properties", {})}
+        definitions[name] = own
+        plugins[report.name] = {"$ref": f"#/$defs/{name}"}
+    schema["properties"]["plugins"].update(properties=plugins)
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        **schema,
+        "title": "asynchub settings",
     }
 
 

@@ -160,6 +160,10 @@ class Loaded:
     folder: Path
     """The folder of ``hub.yaml``, else the current one; relative paths start here."""
     file: Path | None
+    document: yaml.Document | None
+    """The parsed ``hub.yaml``."""
+    origins: Mapping[tuple[str, ...], str]
+    """The flag or variable that gave a setting, by the setting's path, where it is not ``hub.yaml``."""
 
 
 def load_settings(
@@ -180,10 +184,10 @@ def load_settings(
         data = document.root.plain()
     origins: dict[tuple[str, ...], str] = {}
     for name, path in ENVIRONMENT.items():
-        value = from_environment(environ, name)
-        if value is not None:
+        found = from_environment(environ, name)
+        if found is not None:
+            value, origins[path] = found
             _put(data, path, value.split(":") if path == ("flows",) else value)
-            origins[path] = name
     for path, value in (flags or {}).items():
         if value is not None:
             _put(data, path, value)
@@ -193,7 +197,7 @@ def load_settings(
     except ValidationError as error:
         raise _invalid(error, document, origins) from error
     settings._origins.update(origins)
-    return Loaded(settings, folder, file if document is not None else None)
+    return Loaded(settings, folder, file if document is not None else None, document, origins)
 
 
 def _read(file: Path) -> yaml.Document:
@@ -218,13 +222,16 @@ _NEVER_BLANK = frozenset({"HUB_TOKEN"})
 """What is blank by accident must not be taken for not given: the hub would be open to everybody."""
 
 
-def from_environment(environ: Mapping[str, str], name: str) -> str | None:
-    """A variable's value, or that of the file it names. Raises ``InvalidSettings``."""
+def from_environment(environ: Mapping[str, str], name: str) -> tuple[str, str] | None:
+    """A variable's value and where it was found: in it, or in the file that its ``…_FILE`` names.
+
+    Raises ``InvalidSettings``.
+    """
     for variable in (name, f"{name}_FILE"):
         if name in _NEVER_BLANK and variable in environ and not environ[variable].strip():
             raise InvalidSettings(f"{variable} is set and blank", hint="unset it, or give it a value")
     if environ.get(name):
-        return environ[name]
+        return environ[name], name
     path = environ.get(f"{name}_FILE")
     if not path:
         return None
@@ -236,7 +243,7 @@ def from_environment(environ: Mapping[str, str], name: str) -> str | None:
         raise InvalidSettings(f"{name}_FILE names {path}, which is not UTF-8 text") from error
     if name in _NEVER_BLANK and not value:
         raise InvalidSettings(f"{name}_FILE names {path}, which is blank")
-    return value
+    return value, f"{name}_FILE"
 
 
 def _put(data: dict[str, Any], path: tuple[str, ...], value: Any) -> None:

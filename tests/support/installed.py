@@ -1,0 +1,68 @@
+"""The wheel in an environment of its own, with what it asks for and nothing else."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from importlib import metadata
+from pathlib import Path
+
+from packaging.requirements import Requirement
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+def build_wheel(folder: Path) -> Path:
+    """The wheel of this checkout."""
+    command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    [wheel] = folder.glob("*.whl")
+    return wheel
+
+
+def install(wheel: Path, folder: Path) -> Path:
+    """A new environment with the wheel; answers its folder of commands.
+
+    Its dependencies, and theirs, are linked from this environment, found by what the wheel declares: one that
+    is not declared is not there. No index is asked.
+    """
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder)], check=True)
+    python = folder / "bin" / "python"
+    uv = shutil.which("uv") or str(ROOT / ".cache" / "uv" / "bin" / "uv")
+    command = [uv, "pip", "install", "--offline", "--no-deps", "--python", str(python), str(wheel)]
+    subprocess.run(command, check=True, capture_output=True)
+    [site] = folder.glob("lib/python*/site-packages")
+    [ours] = metadata.distributions(name="asynchub", path=[str(site)])
+    for distribution in _closure(ours):
+        _link(distribution, site)
+    return folder / "bin"
+
+
+def _closure(root: metadata.Distribution) -> Iterator[metadata.Distribution]:
+    todo, seen = [root], {"asynchub"}
+    while todo:
+        for text in todo.pop().requires or ():
+            requirement = Requirement(text)
+            name = requirement.name.lower().replace("_", "-")
+            if name in seen or (requirement.marker and not requirement.marker.evaluate({"extra": ""})):
+                continue
+            seen.add(name)
+            found = metadata.distribution(name)
+            yield found
+            todo.append(found)
+
+
+def _link(distribution: metadata.Distribution, site: Path) -> None:
+    for file in distribution.files or ():
+        if ".." in file.parts or "__pycache__" in file.parts:
+            continue  # commands of the dependencies
+        target = site / file
+        target.parent.mkdir(parents=True, exist_ok=True)
+        source = distribution.locate_file(file)
+        try:
+            os.link(str(source), target)
+        except OSError:
+            shutil.copy2(str(source), target)
