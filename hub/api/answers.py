@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from typing import Any
 
 from aiohttp import web
 from pydantic import BaseModel
 
+from hub.api.views import View
 from hub.engine.secrets import SecretVault
 from hub.errors import (
     Conflict,
@@ -24,6 +26,7 @@ from hub.errors import (
 from hub.model import jsontext
 
 _JSON = "application/json"
+_LARGE = 256 * 1024
 _YAML = ("application/yaml", "application/x-yaml", "text/yaml", "text/x-yaml")
 SECURITY_HEADERS: Mapping[str, str] = {"X-Content-Type-Options": "nosniff", "Cache-Control": "no-store"}
 """On every answer."""
@@ -65,23 +68,39 @@ class Refusal(Exception):
         return made
 
 
-def json_answer(
-    value: Any,
-    *,
-    status: int = 200,
-    vault: SecretVault | None = None,
-    headers: Mapping[str, str] | None = None,
-) -> web.Response:
-    """A JSON answer; with a vault no secret value is in it."""
-    raw = jsontext.dump_bytes(value)
-    if vault is not None:
-        raw = vault.mask(raw.decode()).encode()
-    return web.Response(body=raw, status=status, content_type=_JSON, headers=headers)
+def json_answer(value: Any, *, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:
+    """A JSON answer."""
+    return web.Response(body=jsontext.dump_bytes(value), status=status, content_type=_JSON, headers=headers)
 
 
-def model_answer(model: BaseModel, *, status: int = 200, vault: SecretVault | None = None) -> web.Response:
-    """A view model as JSON."""
-    return json_answer(model.model_dump(by_alias=True), status=status, vault=vault)
+def model_answer(model: BaseModel, *, status: int = 200) -> web.Response:
+    """A view as JSON, for what can hold no secret."""
+    return json_answer(model.model_dump(by_alias=True), status=status)
+
+
+async def masked_answer(view: View, vault: SecretVault, *, status: int = 200) -> web.Response:
+    """A view as JSON without any secret value; a large one is searched beside the loop."""
+    raw = jsontext.dump_bytes(view.model_dump(by_alias=True))
+    if len(raw) > _LARGE:
+        raw = await asyncio.to_thread(_masked, view, raw, vault)
+    else:
+        raw = _masked(view, raw, vault)
+    return web.Response(body=raw, status=status, content_type=_JSON)
+
+
+def masked_text(view: View, vault: SecretVault) -> bytes:
+    """A view as JSON text without any secret value."""
+    return _masked(view, jsontext.dump_bytes(view.model_dump(by_alias=True)), vault)
+
+
+def masked_data(view: View, vault: SecretVault) -> dict[str, Any]:
+    """A view as plain data without any secret value."""
+    return view.masked(vault.mask_data)
+
+
+def _masked(view: View, raw: bytes, vault: SecretVault) -> bytes:
+    # most answers hold no secret: then the text is right as it is
+    return jsontext.dump_bytes(view.masked(vault.mask_data)) if vault.shows_in(raw.decode()) else raw
 
 
 def error_answer(
@@ -106,7 +125,12 @@ def answer_for(error: HubError, vault: SecretVault) -> web.Response:
         details = [problem_view(problem) for problem in error.problems]
     headers = {"Retry-After": "1"} if status == 503 else None
     return error_answer(
-        status, error.code, vault.mask(error.message), hint=error.hint, details=details, headers=headers
+        status,
+        error.code,
+        vault.mask(error.message),
+        hint=vault.mask(error.hint) if error.hint else None,
+        details=details,
+        headers=headers,
     )
 
 

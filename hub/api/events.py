@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 from aiohttp import web
 
-from hub.api.answers import json_answer
+from hub.api.answers import masked_answer
 from hub.api.executions import PAGE, page_of
+from hub.api.lists import LIST_BYTES, Fitting, listed
 from hub.api.routing import Call, Query, Route
 from hub.api.views import EventList, EventView
 from hub.engine.services import Services
@@ -20,27 +21,25 @@ _BASE = "/api/v1/events"
 async def list_events(call: Call) -> web.Response:
     services = call.node.services
     filter = EventFilter(call.text("namespace"), call.text("flow"), dead=call.flag("dead"))
-    found = await services.storage.events(filter, page_of(call))
-    view = EventList(items=await _views(services, found.items), next_cursor=found.next_cursor)
-    return json_answer(view.model_dump(by_alias=True), vault=services.vault)
+    fitting = Fitting(services.payloads, LIST_BYTES, with_files=False)
+    items, cursor = await listed(
+        lambda page: services.storage.events(filter, page),
+        page_of(call),
+        lambda events: _views(services, events, fitting),
+    )
+    return await masked_answer(EventList(items=items, next_cursor=cursor), services.vault)
 
 
 async def get_event(call: Call) -> web.Response:
     services = call.node.services
-    [view] = await _views(services, [await services.storage.event(call.path["id"])])
-    return json_answer(view.model_dump(by_alias=True), vault=services.vault)
+    stored = await services.storage.event(call.path["id"])
+    [view] = await _views(services, [stored], Fitting(services.payloads))
+    return await masked_answer(view, services.vault)
 
 
-async def _views(services: Services, events: Sequence[StoredEvent]) -> list[EventView]:
+async def _views(services: Services, events: Sequence[StoredEvent], fitting: Fitting) -> list[EventView]:
     started = await services.storage.executions_of_events([stored.event.id for stored in events])
-    return [
-        EventView.of(
-            stored,
-            await services.payloads.unpack(stored.event.data),
-            started.get(stored.event.id, []),
-        )
-        for stored in events
-    ]
+    return [await EventView.of(stored, fitting, started.get(stored.event.id, [])) for stored in events]
 
 
 ROUTES = (

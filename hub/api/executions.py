@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import re
-from dataclasses import replace
+from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Any
 
 from aiohttp import web
 
-from hub.api.answers import SECURITY_HEADERS, json_answer
+from hub.api.answers import SECURITY_HEADERS, masked_answer, masked_text
+from hub.api.lists import LIST_BYTES, TASK_RUN_BYTES, Fitting, listed
 from hub.api.routing import Call, Query, Route
 from hub.api.views import (
     ExecutionList,
@@ -20,18 +20,19 @@ from hub.api.views import (
     LogList,
     TaskRunList,
     TaskRunView,
+    View,
 )
 from hub.engine.follow import Step, follow
 from hub.engine.services import Services
 from hub.errors import InvalidInput, did_you_mean
-from hub.model import jsontext
 from hub.model.execution import Execution, ExecutionState
 from hub.model.task_run import TaskRun
-from hub.plugin.storage import ExecutionFilter, Page, Slice
+from hub.plugin.storage import ExecutionFilter, LogLine, Page, Slice
 
 _BASE = "/api/v1/executions"
 _ONE = _BASE + "/{id}"
 _MOST = 1000
+_LOG_CHARACTERS = 4_000_000
 _CURSOR = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
 
 
@@ -39,16 +40,23 @@ async def list_executions(call: Call) -> web.Response:
     services = call.node.services
     page, count = page_of(call), call.flag("count") or False
     wanted = filter_of(call)
-    found: Slice[Execution] = Slice((), total=0 if count else None)
-    if wanted is not None:
-        found = await services.storage.executions(wanted, page, count=count)
-    items = [await unpacked(services, execution) for execution in found.items]
-    view = ExecutionList(
-        items=[ExecutionSummary.of(execution) for execution in items],
-        next_cursor=found.next_cursor,
-        total=found.total,
-    )
-    return json_answer(view.model_dump(by_alias=True), vault=services.vault)
+    if wanted is None:
+        return await masked_answer(ExecutionList(items=[], total=0 if count else None), services.vault)
+    fitting = Fitting(services.payloads, LIST_BYTES, with_files=False)
+    total: int | None = None
+
+    async def fetch(part: Page) -> Slice[Execution]:
+        nonlocal count, total
+        found = await services.storage.executions(wanted, part, count=count)
+        if count:
+            count, total = False, found.total
+        return found
+
+    async def show(executions: Sequence[Execution]) -> list[ExecutionSummary]:
+        return [await ExecutionSummary.of(execution, fitting) for execution in executions]
+
+    items, cursor = await listed(fetch, page, show)
+    return await masked_answer(ExecutionList(items=items, next_cursor=cursor, total=total), services.vault)
 
 
 def filter_of(call: Call) -> ExecutionFilter | None:
@@ -108,48 +116,38 @@ def _moment(call: Call, name: str) -> datetime | None:
 async def get_execution(call: Call) -> web.Response:
     services = call.node.services
     execution = await services.storage.execution(call.path["id"])
-    view = await view_of(services, execution)
-    return json_answer(view.model_dump(by_alias=True), vault=services.vault)
+    return await masked_answer(await view_of(services, execution), services.vault)
 
 
 async def view_of(services: Services, execution: Execution) -> ExecutionView:
-    """An execution with its first task runs and everything unpacked."""
-    execution = await unpacked(services, execution)
-    runs = await services.storage.task_runs(execution.id, Page(_MOST))
-    return ExecutionView(
-        **ExecutionSummary.fields_of(execution),
-        trigger=execution.trigger_data,
-        task_runs=[TaskRunView.of(await _run_unpacked(services, run)) for run in runs.items],
-        task_runs_cursor=runs.next_cursor,
-    )
+    """An execution with its first task runs and everything unpacked that fits."""
+    fitting = Fitting(services.payloads)
+    fields = await ExecutionSummary.fields_of(execution, fitting)
+    fields["trigger"] = await fitting.stored("trigger", execution.trigger_data)
+    fields["omitted"] = fitting.omitted()
+    runs, cursor = await _task_runs(services, execution.id, Page(_MOST))
+    return ExecutionView(**fields, task_runs=runs, task_runs_cursor=cursor)
 
 
-async def unpacked(services: Services, execution: Execution) -> Execution:
-    """The execution with what was too large for a row."""
-    payloads = services.payloads
-    data, outputs = execution.trigger_data, execution.outputs
-    return replace(
-        execution,
-        trigger_data=await payloads.unpack(data) if data is not None else None,
-        outputs=await payloads.unpack(outputs) if outputs is not None else None,
-    )
+async def _task_runs(
+    services: Services, execution_id: str, page: Page
+) -> tuple[list[TaskRunView], str | None]:
+    where = f"/api/v1/executions/{execution_id}/taskRuns page by page with limit=1"
+    # one alone is shown whatever its size
+    fitting = Fitting(services.payloads, TASK_RUN_BYTES if page.limit > 1 else None)
 
+    async def show(runs: Sequence[TaskRun]) -> list[TaskRunView]:
+        return [await TaskRunView.of(run, fitting, where) for run in runs]
 
-async def _run_unpacked(services: Services, run: TaskRun) -> TaskRun:
-    if run.outputs is None:
-        return run
-    return replace(run, outputs=await services.payloads.unpack(run.outputs))
+    return await listed(lambda part: services.storage.task_runs(execution_id, part), page, show)
 
 
 async def list_task_runs(call: Call) -> web.Response:
-    services = call.node.services
-    await services.storage.execution(call.path["id"])
-    found = await services.storage.task_runs(call.path["id"], page_of(call, default=_MOST))
-    view = TaskRunList(
-        items=[TaskRunView.of(await _run_unpacked(services, run)) for run in found.items],
-        next_cursor=found.next_cursor,
-    )
-    return json_answer(view.model_dump(by_alias=True), vault=services.vault)
+    services, id = call.node.services, call.path["id"]
+    page = page_of(call, default=_MOST)
+    await services.storage.execution(id)
+    items, cursor = await _task_runs(services, id, page)
+    return await masked_answer(TaskRunList(items=items, next_cursor=cursor), services.vault)
 
 
 async def get_logs(call: Call) -> web.StreamResponse:
@@ -160,12 +158,18 @@ async def get_logs(call: Call) -> web.StreamResponse:
     if follows:
         return await _stream(call, logs_after=after, only_logs=True)
     lines = await services.storage.logs(id, after=after, limit=limit + 1)
-    shown = lines[:limit]
+    shown: list[LogLine] = []
+    characters = 0
+    for line in lines[:limit]:
+        characters += len(line.message)
+        if shown and characters > _LOG_CHARACTERS:
+            break
+        shown.append(line)
     view = LogList(
         items=[LogLineView.of(line) for line in shown],
-        next_after=shown[-1].number if len(lines) > limit else None,
+        next_after=shown[-1].number if len(lines) > len(shown) else None,
     )
-    return json_answer(view.model_dump(by_alias=True), vault=services.vault)
+    return await masked_answer(view, services.vault)
 
 
 async def stream_execution(call: Call) -> web.StreamResponse:
@@ -185,8 +189,9 @@ async def _stream(call: Call, *, logs_after: int, only_logs: bool) -> web.Stream
         async for step in steps:
             if only_logs and step.log is None:
                 continue
-            text = services.vault.mask(jsontext.dumps(await step_view(services, step, only_logs)))
-            await answer.write(text.encode() + b"\n")
+            name, view = await step_view(services, step)
+            text = masked_text(view, services.vault)
+            await answer.write(text + b"\n" if only_logs else b'{"%s":%s}\n' % (name.encode(), text))
     except (ConnectionError, asyncio.CancelledError):
         # the reader went away, or the hub stops: what is stored stays readable
         raise
@@ -196,23 +201,20 @@ async def _stream(call: Call, *, logs_after: int, only_logs: bool) -> web.Stream
     return answer
 
 
-async def step_view(services: Services, step: Step, only_logs: bool = False) -> dict[str, Any]:
-    """A step as a JSON line."""
+async def step_view(services: Services, step: Step) -> tuple[str, View]:
+    """A step's name in a JSON line, and what stands there."""
+    fitting = Fitting(services.payloads)
     if step.log is not None:
-        line = LogLineView.of(step.log).model_dump(by_alias=True)
-        return line if only_logs else {"log": line}
+        return "log", LogLineView.of(step.log)
     if step.task_run is not None:
-        run = await _run_unpacked(services, step.task_run)
-        return {"taskRun": TaskRunView.of(run).model_dump(by_alias=True)}
+        return "taskRun", await TaskRunView.of(step.task_run, fitting)
     assert step.execution is not None
-    execution = await unpacked(services, step.execution)
-    return {"execution": ExecutionSummary.of(execution).model_dump(by_alias=True)}
+    return "execution", await ExecutionSummary.of(step.execution, fitting)
 
 
 async def kill_execution(call: Call) -> web.Response:
     execution = await call.node.kill(call.path["id"])
-    view = await view_of(call.node.services, execution)
-    return json_answer(view.model_dump(by_alias=True), vault=call.node.services.vault)
+    return await masked_answer(await view_of(call.node.services, execution), call.node.services.vault)
 
 
 _LIMIT = Query("limit", f"How many, at most {_MOST}.", "integer", least=1, most=_MOST)

@@ -7,7 +7,7 @@ from typing import TypeVar
 from aiohttp import web
 from pydantic import BaseModel, ValidationError
 
-from hub.api.answers import json_answer, model_answer, prefers_json, problem_view
+from hub.api.answers import masked_answer, model_answer, prefers_json, problem_view
 from hub.api.executions import view_of
 from hub.api.routing import Call, Query, Route
 from hub.api.views import (
@@ -143,7 +143,7 @@ async def start_flow(call: Call) -> web.Response:
         key_of(call), inputs=body.inputs, labels=body.labels, trigger=body.trigger, data=body.data
     )
     view = await view_of(call.node.services, execution)
-    return json_answer(view.model_dump(by_alias=True), status=201, vault=call.node.services.vault)
+    return await masked_answer(view, call.node.services.vault, status=201)
 
 
 ROUTES = (

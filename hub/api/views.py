@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from pydantic.alias_generators import to_camel
 
+from hub.api.lists import Fitting
 from hub.clock import iso
 from hub.model.event import StoredEvent
 from hub.model.execution import Execution
@@ -15,11 +16,62 @@ from hub.model.flow import FlowRecord
 from hub.model.task_run import TaskRun
 from hub.plugin.storage import LogLine
 
+_MADE_BY_HUB = frozenset(
+    [
+        "id",
+        "number",
+        "time",
+        "level",
+        "state",
+        "revision",
+        "attempt",
+        "attempts",
+        "depth",
+        "repeats",
+        "restarts",
+        "total",
+        "execution_id",
+        "event_id",
+        "parent_id",
+        "replay_of",
+        "created_at",
+        "started_at",
+        "ended_at",
+        "updated_at",
+        "received_at",
+        "wake_at",
+        "next_cursor",
+        "next_after",
+        "task_runs_cursor",
+    ]
+)
+"""Fields that hold ids, moments and counts of the hub's own making; a secret that looks like one stays there."""
+
 
 class View(BaseModel):
     """The base of every answer."""
 
     model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True)
+
+    def masked(self, mask: Callable[[Any], Any]) -> dict[str, Any]:
+        """The view as JSON data, with ``mask`` over everything that the hub did not make itself."""
+        found: dict[str, Any] = {}
+        for name, field in type(self).model_fields.items():
+            value = getattr(self, name)
+            if isinstance(value, View):
+                value = value.masked(mask)
+            elif isinstance(value, list) and value and isinstance(value[0], View):
+                value = [one.masked(mask) for one in value]
+            elif name not in _MADE_BY_HUB:
+                value = mask(value)
+            found[field.alias or name] = value
+        return found
+
+
+Label = Annotated[str, StringConstraints(max_length=1000)]
+_OMITTED: Any = Field(
+    {}, description="What is left out, by its name, and why: too large for a list, or gone."
+)
 
 
 class TaskRunView(View):
@@ -35,20 +87,22 @@ class TaskRunView(View):
     started_at: str | None = None
     ended_at: str | None = None
     wake_at: str | None = Field(None, description="Until when it waits.")
+    omitted: dict[str, str] = _OMITTED
 
     @classmethod
-    def of(cls, run: TaskRun) -> TaskRunView:
+    async def of(cls, run: TaskRun, fitting: Fitting, where: str = "") -> TaskRunView:
         return cls(
             path=run.path,
             task=run.task,
             type=run.type,
             state=run.state.value,
             attempts=run.attempts,
-            outputs=run.outputs,
+            outputs=await fitting.stored("outputs", run.outputs, where),
             error=run.error,
             started_at=iso(run.started_at) if run.started_at else None,
             ended_at=iso(run.ended_at) if run.ended_at else None,
             wake_at=iso(run.wake_at) if run.wake_at and not run.state.is_terminal else None,
+            omitted=fitting.omitted(),
         )
 
 
@@ -74,9 +128,11 @@ class ExecutionSummary(View):
     started_at: str | None = None
     ended_at: str | None = None
     wake_at: str | None = Field(None, description="Until when all of it waits.")
+    omitted: dict[str, str] = _OMITTED
 
     @classmethod
-    def fields_of(cls, execution: Execution) -> dict[str, Any]:
+    async def fields_of(cls, execution: Execution, fitting: Fitting) -> dict[str, Any]:
+        where = f"/api/v1/executions/{execution.id}"
         return {
             "id": execution.id,
             "namespace": execution.flow.namespace,
@@ -84,8 +140,8 @@ class ExecutionSummary(View):
             "revision": execution.revision,
             "state": execution.state.value,
             "labels": dict(execution.labels),
-            "inputs": execution.inputs,
-            "outputs": execution.outputs,
+            "inputs": await fitting.stored("inputs", execution.inputs, where),
+            "outputs": await fitting.stored("outputs", execution.outputs, where),
             "error": execution.error,
             "trigger_id": execution.trigger,
             "event_id": execution.event_id,
@@ -100,8 +156,9 @@ class ExecutionSummary(View):
         }
 
     @classmethod
-    def of(cls, execution: Execution) -> ExecutionSummary:
-        return cls(**cls.fields_of(execution))
+    async def of(cls, execution: Execution, fitting: Fitting) -> ExecutionSummary:
+        fields = await cls.fields_of(execution, fitting)
+        return cls(**fields, omitted=fitting.omitted())
 
 
 class ExecutionView(ExecutionSummary):
@@ -173,6 +230,7 @@ class VerdictView(View):
 class EventView(View):
     """A stored event, with CloudEvents attributes."""
 
+    specversion: str = "1.0"
     id: str
     source: str
     type: str
@@ -189,8 +247,10 @@ class EventView(View):
     dead: str | None = Field(None, description="Why it is a dead letter.")
     verdicts: list[VerdictView] = Field([], description="What each trigger that might have wanted it did.")
 
+    omitted: dict[str, str] = _OMITTED
+
     @classmethod
-    def of(cls, stored: StoredEvent, data: Mapping[str, Any], started: Sequence[Execution]) -> EventView:
+    async def of(cls, stored: StoredEvent, fitting: Fitting, started: Sequence[Execution]) -> EventView:
         event = stored.event
         return cls(
             id=event.id,
@@ -199,7 +259,8 @@ class EventView(View):
             time=iso(event.time),
             subject=event.subject,
             received_at=iso(stored.received_at),
-            data=data,
+            data=await fitting.stored("data", event.data, f"/api/v1/events/{event.id}"),
+            omitted=fitting.omitted(),
             namespace=event.namespace,
             flow=event.flow,
             trigger=event.trigger,
@@ -338,7 +399,7 @@ class NewExecutionBody(View):
     model_config = ConfigDict(extra="forbid")
 
     inputs: dict[str, Any] = {}
-    labels: dict[str, str] = {}
+    labels: dict[str, Label] = Field({}, max_length=64, description="Beside the flow's own.")
     trigger: str | None = Field(None, description="Start it as if this trigger had fired.")
     data: Any = Field(
         None, description="What expressions then see as `trigger`; for a webhook its body alone will do."

@@ -120,6 +120,7 @@ async def _run_file(
     data: Any,
     printer: StepPrinter,
 ) -> dict[str, Any]:
+    from hub.api.answers import masked_data
     from hub.api.executions import step_view, view_of
     from hub.app import Place, open_node
     from hub.cli.logs import configure_logs
@@ -152,17 +153,15 @@ async def _run_file(
             )
             try:
                 async for step in follow(node.services, started.id):
-                    printer.show(await step_view(node.services, step), node.services.vault.mask)
+                    name, shown = await step_view(node.services, step)
+                    printer.show({name: masked_data(shown, node.services.vault)})
             except asyncio.CancelledError:
                 # Ctrl-C: what runs is killed, process trees and all, before this process goes
                 await node.kill(started.id, "interrupted")
                 await asyncio.shield(_until_ended(node, started.id))
                 raise KeyboardInterrupt from None
             ended = await node.services.storage.execution(started.id)
-            view = (await view_of(node.services, ended)).model_dump(by_alias=True)
-            text = node.services.vault.mask(json.dumps(view, ensure_ascii=False))
-            answer: dict[str, Any] = json.loads(text)
-            return answer
+            return masked_data(await view_of(node.services, ended), node.services.vault)
 
 
 async def _until_ended(node: Any, execution_id: str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
@@ -26,27 +26,27 @@ class StepPrinter:
     def __init__(self, *, to_stderr: bool) -> None:
         self._to_stderr = to_stderr
 
-    def show(self, step: Mapping[str, Any], mask: Callable[[str], str] = str) -> None:
+    def show(self, step: Mapping[str, Any]) -> None:
         """Print one step, ``{"log": …}``, ``{"taskRun": …}`` or ``{"execution": …}``."""
         if "log" in step:
-            self._say(mask(log_line(step["log"])))
+            self._say(log_line(step["log"]))
         elif "taskRun" in step:
             run = step["taskRun"]
             if run["state"] != "CREATED":
                 attempt = f" (attempt {run['attempts']})" if run["attempts"] > 1 else ""
                 reason = f": {run['error']}" if run.get("error") and run["state"] != "RUNNING" else ""
-                self._say(mask(f"{_coloured(run['state'])} {run['path']}{attempt}{reason}"))
+                self._say(f"{_coloured(run['state'])} {run['path']}{attempt}{reason}")
         elif "execution" in step:
-            self._execution(step["execution"], mask)
+            self._execution(step["execution"])
 
-    def _execution(self, execution: Mapping[str, Any], mask: Callable[[str], str]) -> None:
+    def _execution(self, execution: Mapping[str, Any]) -> None:
         name = f"{execution['namespace']}/{execution['flow']}"
         line = f"{name} {_coloured(execution['state'])}"
         if execution.get("endedAt"):
             line += f" in {_took(execution)}"
         if execution.get("error"):
             line += f": {execution['error']}"
-        self._say(mask(f"{line}  {execution['id']}"))
+        self._say(f"{line}  {execution['id']}")
 
     def _say(self, line: str) -> None:
         click.echo(line, err=self._to_stderr)

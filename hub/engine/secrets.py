@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 from urllib.parse import quote
 
 from hub.errors import NotFound
@@ -22,7 +23,9 @@ class SecretVault:
 
     def __init__(self, sources: Sequence[SecretSource]) -> None:
         self._sources = sources
-        self._spellings: set[str] = set()
+        # replaced, never changed: large answers are masked in threads
+        self._spellings: frozenset[str] = frozenset()
+        self._in_json: frozenset[str] = frozenset()
         self._pattern: re.Pattern[str] | None = None
         for source in sources:
             for value in source.known_values():
@@ -48,18 +51,33 @@ class SecretVault:
 
     def mask(self, text: str) -> str:
         """``text`` without any secret value in it, in the usual spellings."""
-        if not self._spellings or not text:
-            return text
-        if self._pattern is None:
-            longest_first = sorted(self._spellings, key=len, reverse=True)
-            self._pattern = re.compile("|".join(map(re.escape, longest_first)))
-        return self._pattern.sub(MASK, text)
+        pattern = self._pattern
+        return text if pattern is None or not text else pattern.sub(MASK, text)
+
+    def mask_data(self, value: Any) -> Any:
+        """Plain data without any secret value in it: texts and keys masked, numbers and booleans replaced."""
+        if isinstance(value, str):
+            return self.mask(value)
+        if isinstance(value, Mapping):
+            return {self.mask(str(key)): self.mask_data(item) for key, item in value.items()}
+        if isinstance(value, list | tuple):
+            return [self.mask_data(item) for item in value]
+        if value is not None and jsontext.dumps(value) in self._spellings:
+            return MASK
+        return value
+
+    def shows_in(self, json_text: str) -> bool:
+        """Whether a JSON text may hold a secret value; quicker than to mask what it says."""
+        return any(spelling in json_text for spelling in self._in_json)
 
     def _remember(self, value: str) -> None:
-        before = len(self._spellings)
-        self._spellings.update(s for s in _spellings(value) if len(s) >= _SHORTEST)
-        if len(self._spellings) != before:
-            self._pattern = None
+        new = {one for one in _spellings(value) if len(one) >= _SHORTEST} - self._spellings
+        if not new:
+            return
+        self._spellings |= new
+        self._in_json |= new | {jsontext.dumps(one)[1:-1] for one in new}
+        longest_first = sorted(self._spellings, key=len, reverse=True)
+        self._pattern = re.compile("|".join(map(re.escape, longest_first)))
 
 
 def _spellings(value: str) -> Iterable[str]:
