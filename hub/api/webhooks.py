@@ -5,14 +5,15 @@ from __future__ import annotations
 from aiohttp import web
 from multidict import MultiMapping
 
-from hub.api.answers import error_answer, json_answer
+from hub.api.answers import error_answer
 from hub.api.bodies import decoded, read_raw
 from hub.api.headers import joined
 from hub.api.routing import Call, Route
 from hub.api.views import WebhookAnswer
 from hub.errors import StorageOverloaded, StorageUnavailable
+from hub.model import jsontext
 from hub.model.ids import FlowKey
-from hub.plugin.trigger import HttpRequest
+from hub.plugin.trigger import HttpAnswer, HttpRequest
 
 _PATH = "/api/v1/webhooks/{namespace}/{flow}/{key}"
 
@@ -39,7 +40,19 @@ async def receive(call: Call) -> web.Response:
         answer = await listening.trigger.receive(asked, listening.ctx, listening.emit)
     except (StorageUnavailable, StorageOverloaded) as error:
         return error_answer(503, error.code, error.message, headers={"Retry-After": "1"})
-    return json_answer(answer.body, status=answer.status, headers=answer.headers or None)
+    return _sent(answer)
+
+
+def _sent(answer: HttpAnswer) -> web.Response:
+    """Text as it is, nothing for None, the rest as JSON; a content type of the flow's own stands."""
+    if answer.body is None:
+        return web.Response(status=answer.status, headers=answer.headers)
+    is_text = isinstance(answer.body, str)
+    body = answer.body.encode() if is_text else jsontext.dump_bytes(answer.body)
+    headers = dict(answer.headers)
+    if not any(name.lower() == "content-type" for name in headers):
+        headers["Content-Type"] = "text/plain; charset=utf-8" if is_text else "application/json"
+    return web.Response(body=body, status=answer.status, headers=headers)
 
 
 def _several(query: MultiMapping[str]) -> dict[str, str | list[str]]:

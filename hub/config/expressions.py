@@ -162,8 +162,10 @@ class ExpressionChecker:
                 if key in node.value:
                     self._expressions(node.value[key], event)
             if component is not None:
+                # what a trigger renders itself it may render when the flow has ended
+                deferred = {**event, "outputs": ANY, "state": TEXT}
                 for name in trigger.properties:
-                    self._property(component, name, node.value[name], names, event)
+                    self._property(component, name, node.value[name], names, deferred)
             self._given_inputs(trigger, node)
 
     def _given_inputs(self, trigger: TriggerDeclaration, node: Node) -> None:

@@ -10,7 +10,7 @@ import hmac
 import random
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
@@ -25,11 +25,14 @@ from hub.engine.rendering import Field
 from hub.engine.routes import Routes
 from hub.engine.services import Services
 from hub.errors import HubError
+from hub.model import jsontext
 from hub.model.event import Occurrence, Origin, Receipt
 from hub.model.execution import Execution, ExecutionState
 from hub.model.flow import TriggerDeclaration
 from hub.model.ids import FlowKey, TriggerKey
+from hub.model.task_run import TaskRun, TaskRunState
 from hub.plugin.context import Emit, TriggerContext
+from hub.plugin.storage import Page
 from hub.plugin.trigger import EventTrigger, HttpTrigger, Trigger
 
 log = structlog.get_logger("hub.triggers")
@@ -278,11 +281,46 @@ class RunningTrigger(TriggerContext):
                 while (one := await news.next()).details.get("flow") != flow or "seconds" not in one.details:
                     pass
 
-    async def render(self, text: str, data: Mapping[str, Any]) -> Any:
+    async def result(
+        self, execution_id: str, *, timeout: float, early: str | None = None
+    ) -> tuple[Execution, Mapping[str, Any] | None]:
+        services = self._services
+        until = asyncio.get_running_loop().time() + timeout
+        with services.watches.on(execution_id, task_type=early) as watch:
+            # one that answered before anybody watched is found in the storage
+            row = await self._earlier(execution_id, early) if early is not None else None
+            while True:
+                watch.happened.clear()
+                row = row or watch.row
+                if row is not None:
+                    return await self._whole(execution_id), await services.payloads.unpack(row.outputs or {})
+                found = await self._whole(execution_id)
+                left = until - asyncio.get_running_loop().time()
+                if found.state.is_terminal or left <= 0:
+                    return found, None
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(min(left, _LOOK_AT_RESULT)):
+                        await watch.happened.wait()
+
+    async def _whole(self, execution_id: str) -> Execution:
+        found = await self._services.storage.execution(execution_id)
+        if found.outputs is None:
+            return found
+        return replace(found, outputs=await self._services.payloads.unpack(found.outputs))
+
+    async def _earlier(self, execution_id: str, type: str) -> TaskRun | None:
+        runs = await self._services.storage.task_runs(
+            execution_id, Page(1000), states=(TaskRunState.SUCCESS,)
+        )
+        return next((run for run in runs.items if run.type == type), None)
+
+    async def render(self, raw: Any, data: Mapping[str, Any], **names: Any) -> Any:
+        text = raw if isinstance(raw, str) else jsontext.dumps(raw)
         field = self._fields.get(text)
         if field is None:
-            field = self._fields[text] = Field(text, self._services.functions)
+            field = self._fields[text] = Field(raw, self._services.functions)
         scope: dict[str, Any] = {
+            **names,
             "trigger": data,
             "flow": {"id": self.key.flow, "namespace": self.key.namespace},
             "vars": {},
@@ -315,5 +353,8 @@ _BADNESS = [
     ExecutionState.KILLED,
     ExecutionState.FAILED,
 ]
+
+_LOOK_AT_RESULT = 5.0
+"""Seconds between looks at an execution that somebody waits for: another node may move it."""
 
 _LEVELS = {"DEBUG": 10, "INFO": 20, "WARN": 30, "WARNING": 30, "ERROR": 40}

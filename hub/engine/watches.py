@@ -10,17 +10,24 @@ import asyncio
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from hub.model.task_run import TaskRun
+from hub.model.task_run import TaskRun, TaskRunState
 
 
 class Watch:
     """One waiting caller; ``happened`` is set when a task run of the wanted type, or the execution, has ended."""
 
-    __slots__ = ("happened", "task_type")
+    __slots__ = ("happened", "row", "task_type")
 
     def __init__(self, task_type: str | None) -> None:
         self.task_type = task_type
+        self.row: TaskRun | None = None
+        """The first task run of the wanted type that succeeded."""
         self.happened = asyncio.Event()
+
+    def see(self, row: TaskRun) -> None:
+        if self.row is None and row.type == self.task_type and row.state is TaskRunState.SUCCESS:
+            self.row = row
+            self.happened.set()
 
 
 class Watches:
@@ -31,15 +38,16 @@ class Watches:
 
     def row(self, execution_id: str, row: TaskRun) -> None:
         """A task run was, or is about to be, recorded."""
-        if self._watches and row.state.is_terminal:
-            for watch in self._watches.get(execution_id, ()):
-                if watch.task_type == row.type:
-                    watch.happened.set()
-
-    def end(self, execution_id: str, rows: Sequence[TaskRun]) -> None:
-        """An execution has ended."""
         if self._watches:
             for watch in self._watches.get(execution_id, ()):
+                watch.see(row)
+
+    def end(self, execution_id: str, rows: Sequence[TaskRun]) -> None:
+        """An execution has ended, with the last of its task runs."""
+        if self._watches:
+            for watch in self._watches.get(execution_id, ()):
+                for row in rows:
+                    watch.see(row)
                 watch.happened.set()
 
     @contextmanager

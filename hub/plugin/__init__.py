@@ -27,7 +27,7 @@ from hub.model.ids import FlowKey, TriggerKey, derived_id, new_id
 from hub.model.task_run import TaskRun, TaskRunState, scope_of
 from hub.plugin.component import Component, Model
 from hub.plugin.context import Branch, Emit, GroupOutcome, TaskContext, TaskLogger, TriggerContext
-from hub.plugin.fields import SCRIPT, Cases, Children, Decided, Deferred, Duration, Script, Static
+from hub.plugin.fields import DEFERRED, SCRIPT, Cases, Children, Decided, Deferred, Duration, Script, Static
 from hub.plugin.file_store import FileStore
 from hub.plugin.hookspecs import hookimpl
 from hub.plugin.outcomes import Fail, Failed, Outcome, Retry, Skip, Wait
@@ -62,6 +62,7 @@ API_VERSION = 1
 
 __all__ = [
     "API_VERSION",
+    "DEFERRED",
     "SCRIPT",
     "Accepted",
     "Arrival",

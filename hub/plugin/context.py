@@ -194,8 +194,17 @@ class TriggerContext(ABC):
         """Return when an execution that this trigger started has ended, or after ``timeout`` seconds."""
 
     @abstractmethod
-    async def render(self, text: str, data: Mapping[str, Any]) -> Any:
-        """Evaluate a ``Deferred`` field over ``trigger`` = data. Raises ``ExpressionError``."""
+    async def render(self, raw: Any, data: Mapping[str, Any], **names: Any) -> Any:
+        """Evaluate a ``Deferred`` field over ``trigger`` = data and more names. Raises ``ExpressionError``."""
+
+    @abstractmethod
+    async def result(
+        self, execution_id: str, *, timeout: float, early: str | None = None
+    ) -> tuple[Execution, Mapping[str, Any] | None]:
+        """An execution once it has ended, or as it stands after ``timeout`` seconds.
+
+        With ``early``: also as soon as a task run of that type has ended, with its outputs.
+        """
 
     @abstractmethod
     def log(self, level: str, message: str, **fields: Any) -> None:

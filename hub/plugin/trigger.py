@@ -64,10 +64,10 @@ class HttpRequest:
 
 @dataclass(frozen=True, slots=True)
 class HttpAnswer:
-    """What a trigger answers; ``body`` is sent as JSON."""
+    """What a trigger answers; a ``body`` that is text is sent as it is, nothing for None, the rest as JSON."""
 
     status: int
-    body: Mapping[str, Any]
+    body: Any
     headers: Mapping[str, str] = field(default_factory=dict)
 
 

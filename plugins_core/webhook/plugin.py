@@ -4,10 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from hub.plugin import Trigger, hookimpl
+from hub.plugin import Task, Trigger, hookimpl
+from plugins_core.webhook.answers import RespondTask
 from plugins_core.webhook.trigger import Webhook
 
 
 @hookimpl
 def register_triggers() -> Iterable[type[Trigger]]:
     return [Webhook]
+
+
+@hookimpl
+def register_tasks() -> Iterable[type[Task]]:
+    return [RespondTask]

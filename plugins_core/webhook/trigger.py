@@ -6,7 +6,7 @@ import hashlib
 import re
 import time
 from collections import deque
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, field_validator
@@ -23,9 +23,11 @@ from hub.plugin import (
     InvalidInput,
     Model,
     Occurrence,
-    Receipt,
     TriggerContext,
+    jsontext,
+    new_id,
 )
+from plugins_core.webhook.answers import Respond, Wait, after_wait, refused, rendered, stored
 from plugins_core.webhook.bodies import read_body
 from plugins_core.webhook.signatures import Verify
 
@@ -74,6 +76,10 @@ class Webhook(HttpTrigger):
     dedup: Dedup | None = Field(
         None, description="Take each delivery once; by itself where `verify` carries a delivery id."
     )
+    wait: bool | Wait = Field(
+        False, description="Answer with the flow's outputs once it has ended, not with its id at once."
+    )
+    respond: Respond | None = Field(None, description="What to answer in place of the default.")
     rate_limit: RateLimit | None = Field(None, description="Answer 429 beyond this; no limit unless set.")
 
     _taken: deque[float] = PrivateAttr(default_factory=deque)
@@ -100,23 +106,36 @@ class Webhook(HttpTrigger):
     async def receive(self, request: HttpRequest, ctx: TriggerContext, emit: Emit) -> HttpAnswer:
         if request.method not in self.methods:
             allowed = ", ".join(self.methods)
-            return _refused(405, "method_not_allowed", f"{request.method} is not allowed here", Allow=allowed)
-        if self.verify_ is not None and not self.verify_.holds(request.headers, request.raw):
-            return _refused(401, "bad_signature", "the signature is missing or wrong")
+            return refused(405, "method_not_allowed", f"{request.method} is not allowed here", Allow=allowed)
+        if self.verify_ is not None and not self.verify_.holds(request.headers, request.raw, ctx.now()):
+            return refused(401, "bad_signature", "the signature is missing or wrong")
         wait = self._over_limit()
         if wait is not None:
             headers = {"Retry-After": str(max(1, round(wait)))}
-            return _refused(429, "rate_limited", "more requests than this webhook takes", **headers)
+            return refused(429, "rate_limited", "more requests than this webhook takes", **headers)
         try:
             data = self._data(request)
             delivery = await self._delivery(request, data, ctx)
         except HubError as error:
-            return _refused(422, "invalid", error.message)
+            return refused(422, "invalid", error.message)
         [receipt] = await emit(Occurrence(data, delivery=delivery))
-        return _answer(receipt)
+        if self.wait:
+            patience = self.wait if isinstance(self.wait, Wait) else Wait()
+            return await after_wait(receipt, patience, self.respond, data, ctx)
+        if self.respond is not None and not receipt.conflict:
+            return await rendered(self.respond, data, ctx)
+        return stored(receipt)
+
+    def sample(self, data: Any, now: datetime) -> tuple[bytes, dict[str, str]]:
+        """A request as its sender would send it, signed: its body and headers."""
+        body = jsontext.dump_bytes(data)
+        headers = {"Content-Type": "application/json"}
+        if self.verify_ is not None:
+            headers |= self.verify_.sign(body, now, new_id())
+        return body, headers
 
     def _data(self, request: HttpRequest) -> dict[str, Any]:
-        left_out = _NEVER_KEPT | ({self.verify_.header_name} if self.verify_ is not None else set())
+        left_out = _NEVER_KEPT | (self.verify_.header_names if self.verify_ is not None else frozenset())
         return {
             "body": read_body(request),
             "headers": {name: value for name, value in request.headers.items() if name not in left_out},
@@ -153,20 +172,3 @@ class Webhook(HttpTrigger):
             return self._taken[0] + period - now
         self._taken.append(now)
         return None
-
-
-def _refused(status: int, code: str, message: str, **headers: str) -> HttpAnswer:
-    return HttpAnswer(status, {"code": code, "message": message, "hint": None, "details": None}, headers)
-
-
-def _answer(receipt: Receipt) -> HttpAnswer:
-    if receipt.conflict:
-        return _refused(
-            409, "conflict", f"this delivery is known with another body, as event {receipt.event_id}"
-        )
-    body: dict[str, Any] = {"eventId": receipt.event_id, "executionIds": list(receipt.execution_ids)}
-    if receipt.duplicate:
-        body["duplicate"] = True
-    if receipt.reason:
-        body["reason"] = receipt.reason
-    return HttpAnswer(202, body)
