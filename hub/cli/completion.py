@@ -98,7 +98,9 @@ def _items(ctx: click.Context, what: str) -> list[dict[str, Any]]:
     data = ctx.params.get("data_folder") or ctx.params.get("data")
     try:
         url = ctx.params.get("server") or hub_address(data)
-        status, found = get_json(url, f"/api/v1/{what}?limit={_NEWEST}", token=hub_token())
+        # the list of flows is whole; the others are asked for their newest
+        query = "" if what == "flows" else f"?limit={_NEWEST}"
+        status, found = get_json(url, f"/api/v1/{what}{query}", token=hub_token())
         return list(found["items"]) if status == 200 else []
     except (HubError, OSError, ValueError, KeyError, TypeError):
         return []  # a shell shows nothing rather than an error in the middle of a line
