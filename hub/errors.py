@@ -17,6 +17,7 @@
     │   ├── StorageLocked           another process holds the data folder
     │   └── FenceRefused            a write of an incarnation that no longer holds the execution
     ├── TooLarge                over a limit that the message names
+    ├── TriggerUnusable         a trigger that cannot be built now; it is tried again
     └── Unreachable             no hub answers at the address
 
 Outcomes that a task raises (``Retry``, ``Skip``, ``Fail``, ``Wait``) are not errors; they live in ``hub.plugin``.
@@ -175,6 +176,12 @@ class TooLarge(HubError):
     """Over a limit; the message names the limit."""
 
     code = "too_large"
+
+
+class TriggerUnusable(HubError):
+    """A trigger that is declared and cannot be built now; it is tried again."""
+
+    code = "trigger_unusable"
 
 
 class Unreachable(HubError):

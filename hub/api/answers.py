@@ -22,6 +22,7 @@ from hub.errors import (
     StorageOverloaded,
     StorageUnavailable,
     TooLarge,
+    TriggerUnusable,
 )
 from hub.model import jsontext
 
@@ -39,6 +40,7 @@ _STATUS: tuple[tuple[type[HubError], int], ...] = (
     (InvalidInput, 422),
     (StorageOverloaded, 503),
     (StorageUnavailable, 503),
+    (TriggerUnusable, 503),
 )
 
 

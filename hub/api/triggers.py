@@ -14,7 +14,7 @@ from hub.clock import iso
 from hub.errors import HubError
 from hub.model.flow import TriggerDeclaration
 from hub.model.ids import FlowKey, TriggerKey
-from hub.plugin.trigger import HttpTrigger
+from hub.plugin.trigger import HTTP_METHODS, HttpTrigger
 
 _NEXT_TIMES = 3
 
@@ -52,10 +52,16 @@ async def _view(call: Call, key: FlowKey, declaration: TriggerDeclaration) -> Tr
         return view.model_copy(update={"state": "broken", "error": message})
     if isinstance(trigger, HttpTrigger):
         url = f"{call.public_url}/api/v1/webhooks/{key.namespace}/{key.id}/{quote(trigger.key, safe='')}"
-        curl = f"curl -X POST {shlex.quote(url)} -H 'Content-Type: application/json' -d '{{}}'"
+        curl = _curl(trigger, url)
         return view.model_copy(update={"url": url, "curl": curl})
     times = trigger.next_times(call.node.services.clock.now(), _NEXT_TIMES)
     return view.model_copy(update={"next_times": [iso(time) for time in times]})
+
+
+def _curl(trigger: HttpTrigger, url: str) -> str:
+    method = next((one for one in ("POST", *HTTP_METHODS) if trigger.takes(one)), "POST")
+    body = "" if method == "GET" else " -H 'Content-Type: application/json' -d '{}'"
+    return f"curl -X {method} {shlex.quote(url)}{body}"
 
 
 ROUTES = (

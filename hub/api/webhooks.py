@@ -23,7 +23,8 @@ async def receive(call: Call) -> web.Response:
     if not call.node.is_ready:
         # before anything else: a flow that is not loaded yet must not look like one that does not exist
         return error_answer(503, "not_ready", "the hub is starting or stopping", headers={"Retry-After": "1"})
-    listening = await call.node.triggers.receiver(FlowKey(path["namespace"], path["flow"]), path["key"])
+    flow = FlowKey(path["namespace"], path["flow"])
+    listening = await call.node.triggers.receiver(flow, path["key"], request.method)
     if listening is None:
         return error_answer(404, "not_found", "no webhook listens here")
     raw = await read_raw(request)

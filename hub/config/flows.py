@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, TypeVar
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 from pydantic import Field as field_of
 
 from hub.config import yaml
@@ -37,6 +37,7 @@ from hub.model.flow import (
 from hub.model.ids import is_id, is_namespace
 from hub.plugin.component import Model, field_roles
 from hub.plugin.fields import CASES, CHILDREN, Duration
+from hub.plugin.trigger import HttpTrigger, collide
 from hub.registry import Registry
 
 E = TypeVar("E", bound=Enum)
@@ -178,7 +179,7 @@ class _FlowReader:
             inputs=self._list(root, "inputs", self._input),
             variables=self._variables(root.get("variables")),
             concurrency=self._concurrency(root.get("concurrency")),
-            triggers=self._list(root, "triggers", self._trigger),
+            triggers=self._distinct(self._list(root, "triggers", self._trigger)),
             errors=errors,
             finally_=finally_,
             outputs=self._list(root, "outputs", self._output),
@@ -280,6 +281,36 @@ class _FlowReader:
             owner = f'trigger "{trigger_id}"' if trigger_id else "a trigger"
             self._components.check(component, node, properties, TRIGGER_KEYS, {}, owner)
         return declaration
+
+    def _distinct(self, triggers: tuple[TriggerDeclaration, ...]) -> tuple[TriggerDeclaration, ...]:
+        """Find triggers that would never receive a request, because an earlier one has their address."""
+        known: list[tuple[TriggerDeclaration, HttpTrigger]] = []
+        for declaration in triggers:
+            trigger = self._receiver(declaration)
+            if trigger is None:
+                continue
+            first = next((one for one, other in known if collide(other, trigger)), None)
+            if first is not None:
+                self._reading.at(
+                    self._reading.nodes[id(declaration)].value["key"],
+                    f'trigger "{declaration.id}" has the key of trigger "{first.id}"',
+                    "give it another key, or methods of its own",
+                )
+            known.append((declaration, trigger))
+        return triggers
+
+    def _receiver(self, declaration: TriggerDeclaration) -> HttpTrigger | None:
+        """An enabled trigger that receives requests at an address that is known already."""
+        component = self._reading.registry.triggers.get(declaration.type)
+        key = str(declaration.properties.get("key", "{{"))
+        if declaration.disabled or component is None or not issubclass(component, HttpTrigger):
+            return None
+        if "{{" in key or "{%" in key:
+            return None
+        try:
+            return component.model_validate(declaration.properties)
+        except ValidationError:
+            return None  # said already, or an expression that is judged later
 
     def _unknown_type(
         self, node: Node, kind: str, name: str, owner: str | None, known: Mapping[str, object]

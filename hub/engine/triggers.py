@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import hmac
 import random
+import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import dataclass, replace
@@ -24,7 +25,7 @@ from hub.engine.intake import Intake
 from hub.engine.rendering import Field
 from hub.engine.routes import Routes
 from hub.engine.services import Services
-from hub.errors import HubError
+from hub.errors import HubError, InvalidInput, TriggerUnusable
 from hub.model import jsontext
 from hub.model.event import Occurrence, Origin, Receipt
 from hub.model.execution import Execution, ExecutionState
@@ -33,7 +34,7 @@ from hub.model.ids import FlowKey, TriggerKey
 from hub.model.task_run import TaskRun, TaskRunState
 from hub.plugin.context import Emit, TriggerContext
 from hub.plugin.storage import Page
-from hub.plugin.trigger import EventTrigger, HttpTrigger, Trigger
+from hub.plugin.trigger import EventTrigger, HttpTrigger, Trigger, collide
 
 log = structlog.get_logger("hub.triggers")
 
@@ -41,6 +42,8 @@ T = TypeVar("T")
 
 _FIRST_BACKOFF = 0.5
 _LONGEST_BACKOFF = 60.0
+_BUILT_AGAIN_AFTER = 1.0
+"""Seconds between two tries to build a trigger that a request may be for."""
 
 
 @dataclass(slots=True)
@@ -62,6 +65,17 @@ class Listening:
     emit: Emit
 
 
+@dataclass(slots=True)
+class Receiving:
+    """The triggers of one flow that receive requests."""
+
+    listening: list[Listening]
+    broken: list[TriggerDeclaration]
+    """Those that could not be built: a secret is missing, say."""
+    stale_at: float
+    """When the broken ones may be built again."""
+
+
 class TriggerSupervisor:
     """Owns the triggers of this node."""
 
@@ -71,7 +85,7 @@ class TriggerSupervisor:
         self._intake = intake
         self._routes = routes
         self._tasks: dict[TriggerKey, asyncio.Task[None]] = {}
-        self._receiving: dict[FlowKey, list[Listening]] = {}
+        self._receiving: dict[FlowKey, Receiving] = {}
         self._status: dict[TriggerKey, TriggerStatus] = {}
         self._changed: set[FlowKey] = set()
         self._poke = asyncio.Event()
@@ -110,20 +124,51 @@ class TriggerSupervisor:
         """How a trigger does; one that only receives requests is running when its flow is in use."""
         return self._status.get(key, TriggerStatus("running"))
 
-    async def receiver(self, key: FlowKey, secret: str) -> Listening | None:
-        """The trigger of a flow whose URL key is ``secret``, compared in constant time."""
-        listening = self._receiving.get(key)
-        if listening is None:
-            listening = [
-                found
-                for declaration in self._catalog.triggers(key)
-                if not declaration.disabled and (found := await self._listen(key, declaration)) is not None
-            ]
-            if self._catalog.get(key) is not None:
-                self._receiving[key] = listening
+    async def receiver(self, key: FlowKey, secret: str, method: str) -> Listening | None:
+        """The trigger of a flow whose URL key is ``secret``, compared in constant time.
+
+        Of several, the one that takes ``method``. Raises ``TriggerUnusable`` where one that cannot be built
+        now may be meant.
+        """
+        receiving = self._receiving.get(key)
+        if receiving is None or (receiving.broken and time.monotonic() > receiving.stale_at):
+            receiving = await self._receive(key)
         wanted = secret.encode()
-        matching = [one for one in listening if hmac.compare_digest(one.trigger.key.encode(), wanted)]
-        return matching[0] if matching else None
+        matching = [one for one in receiving.listening if _is(one.trigger.key, wanted)]
+        if matching:
+            return next((one for one in matching if one.trigger.takes(method)), matching[0])
+        for declaration in receiving.broken:
+            literal = str(declaration.properties.get("key", ""))
+            if "{{" in literal or "{%" in literal or _is(literal, wanted):
+                raise TriggerUnusable(
+                    "this webhook cannot be used now", hint="hub triggers list says why; send it again later"
+                )
+        return None
+
+    async def _receive(self, key: FlowKey) -> Receiving:
+        """Build the triggers of a flow that receive requests; remembered unless the flow changes meanwhile."""
+        record = self._catalog.get(key)
+        receiving = Receiving([], [], time.monotonic() + _BUILT_AGAIN_AFTER)
+        for declaration in self._catalog.triggers(key):
+            component = self._services.registry.triggers.get(declaration.type)
+            if declaration.disabled or component is None or not issubclass(component, HttpTrigger):
+                continue
+            name = TriggerKey(*key, declaration.id)
+            try:
+                trigger = await self.build(key, declaration)
+            except HubError as error:
+                self._break(name, error)
+                receiving.broken.append(declaration)
+                continue
+            assert isinstance(trigger, HttpTrigger)
+            if any(collide(one.trigger, trigger) for one in receiving.listening):
+                self._break(name, InvalidInput("another trigger of this flow has its key and a method of it"))
+                continue
+            self._status.pop(name, None)
+            receiving.listening.append(Listening(trigger, self._context(name), self._emit(name, trigger)))
+        if record is not None and self._catalog.get(key) is record:
+            self._receiving[key] = receiving
+        return receiving
 
     async def build(self, key: FlowKey, declaration: TriggerDeclaration) -> Trigger:
         """A trigger with its fields rendered. Raises ``HubError``."""
@@ -135,19 +180,6 @@ class TriggerSupervisor:
         return await build_trigger(
             declaration, component, self._services.functions, self._services.vault, scope
         )
-
-    async def _listen(self, key: FlowKey, declaration: TriggerDeclaration) -> Listening | None:
-        component = self._services.registry.triggers.get(declaration.type)
-        if component is None or not issubclass(component, HttpTrigger):
-            return None
-        name = TriggerKey(*key, declaration.id)
-        try:
-            trigger = await self.build(key, declaration)
-        except HubError as error:
-            self._break(name, error)
-            return None
-        assert isinstance(trigger, HttpTrigger)
-        return Listening(trigger, self._context(name), self._emit(name, trigger))
 
     async def _replace(self, key: FlowKey) -> None:
         old = [name for name in self._tasks if name.flow_key == key]
@@ -207,7 +239,9 @@ class TriggerSupervisor:
 
     def _break(self, name: TriggerKey, error: HubError) -> None:
         reason = self._services.vault.mask(error.message)
-        log.warning("trigger cannot be used", trigger=str(name), error=reason)
+        known = self._status.get(name)
+        if known is None or known.error != reason:
+            log.warning("trigger cannot be used", trigger=str(name), error=reason)
         self._status[name] = TriggerStatus("broken", reason)
 
     def _context(self, name: TriggerKey) -> RunningTrigger:
@@ -222,6 +256,10 @@ class TriggerSupervisor:
 
     def _emit(self, name: TriggerKey, trigger: Trigger) -> Emit:
         return BusEmit(self._services.bus, name, trigger.event_type)
+
+
+def _is(key: str, wanted: bytes) -> bool:
+    return hmac.compare_digest(key.encode(), wanted)
 
 
 class BusEmit:

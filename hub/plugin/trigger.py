@@ -87,11 +87,24 @@ class EventTrigger(Trigger):
         return True
 
 
+HTTP_METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
+"""The methods of requests that a trigger may receive."""
+
+
 class HttpTrigger(Trigger):
     """A trigger that receives requests at ``/api/v1/webhooks/{namespace}/{flow}/{key}``; it has no task of its own."""
 
     key: str
 
+    def takes(self, method: str) -> bool:
+        """Whether a request of this method is for it; several of one key are told apart by this."""
+        return True
+
     async def receive(self, request: HttpRequest, ctx: TriggerContext, emit: Emit) -> HttpAnswer:
         """Answer one request; 202 only after ``emit`` returned."""
         raise NotImplementedError
+
+
+def collide(one: HttpTrigger, other: HttpTrigger) -> bool:
+    """Whether a request may be for both of a flow's triggers, and only the first would ever get it."""
+    return one.key == other.key and any(one.takes(method) and other.takes(method) for method in HTTP_METHODS)

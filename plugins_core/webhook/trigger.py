@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import re
 import time
 from collections import deque
 from datetime import datetime, timedelta
+from functools import lru_cache
 from typing import Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, field_validator
@@ -31,9 +33,7 @@ from plugins_core.webhook.answers import Respond, Wait, after_wait, refused, ren
 from plugins_core.webhook.bodies import read_body
 from plugins_core.webhook.signatures import Verify
 
-_NEVER_KEPT = frozenset(
-    {"authorization", "proxy-authorization", "cookie", "x-hub-signature", "x-hub-signature-256"}
-)
+_CREDENTIAL = re.compile(r"signature|token|api[-_]?key|secret|password|cookie|authorization")
 _KEY = re.compile(r"[^\s/?#\x00-\x1f\x7f]+\Z")
 _LONGEST_DELIVERY_KEY = 500
 
@@ -89,7 +89,7 @@ class Webhook(HttpTrigger):
 
         body: Any = Field(None, description="JSON as data, a form as a mapping, else text; null when empty.")
         headers: dict[str, Any] = Field(
-            description="By lower-case name; credentials and signatures are left out."
+            description="By lower-case name; without those whose name says credential or signature."
         )
         parameters: dict[str, Any] = Field(
             description="The query; a single value is text, a repeated one a list."
@@ -101,7 +101,12 @@ class Webhook(HttpTrigger):
     def _fits_a_url(cls, value: str) -> str:
         if "{{" not in value and not _KEY.match(value):
             raise ValueError("a key stands in a URL: no blanks, /, ? or #")
+        if value in (".", ".."):
+            raise ValueError(f'"{value}" is a step in a URL and cannot be a key')
         return value
+
+    def takes(self, method: str) -> bool:
+        return method in self.methods
 
     async def receive(self, request: HttpRequest, ctx: TriggerContext, emit: Emit) -> HttpAnswer:
         if request.method not in self.methods:
@@ -111,7 +116,7 @@ class Webhook(HttpTrigger):
             return refused(401, "bad_signature", "the signature is missing or wrong")
         wait = self._over_limit()
         if wait is not None:
-            headers = {"Retry-After": str(max(1, round(wait)))}
+            headers = {"Retry-After": str(math.ceil(wait))}
             return refused(429, "rate_limited", "more requests than this webhook takes", **headers)
         try:
             data = self._data(request)
@@ -135,10 +140,14 @@ class Webhook(HttpTrigger):
         return body, headers
 
     def _data(self, request: HttpRequest) -> dict[str, Any]:
-        left_out = _NEVER_KEPT | (self.verify_.header_names if self.verify_ is not None else frozenset())
+        signatures: frozenset[str] = self.verify_.header_names if self.verify_ else frozenset()
         return {
             "body": read_body(request),
-            "headers": {name: value for name, value in request.headers.items() if name not in left_out},
+            "headers": {
+                name: value
+                for name, value in request.headers.items()
+                if name not in signatures and not _is_credential(name)
+            },
             "parameters": dict(request.query),
             "method": request.method,
         }
@@ -153,13 +162,14 @@ class Webhook(HttpTrigger):
                 return None
             if isinstance(key, dict | list):
                 raise InvalidInput("dedup.key gave no text")
+            key = key if isinstance(key, str) else jsontext.dumps(key)
         else:
             key = self.verify_.delivery_id(request.headers) if self.verify_ is not None else None
             if key is None:
                 return None
-        if not str(key) or len(str(key)) > _LONGEST_DELIVERY_KEY:
+        if not 1 <= len(key) <= _LONGEST_DELIVERY_KEY:
             raise InvalidInput(f"a delivery id has 1 to {_LONGEST_DELIVERY_KEY} characters")
-        return Delivery(str(key), hashlib.sha256(request.body).hexdigest(), window)
+        return Delivery(key, hashlib.sha256(request.body).hexdigest(), window)
 
     def _over_limit(self) -> float | None:
         """How many seconds until the next request is taken; None when this one is."""
@@ -172,3 +182,9 @@ class Webhook(HttpTrigger):
             return self._taken[0] + period - now
         self._taken.append(now)
         return None
+
+
+@lru_cache(maxsize=1024)
+def _is_credential(name: str) -> bool:
+    """Whether a header is left out of the event by its name alone."""
+    return _CREDENTIAL.search(name) is not None
