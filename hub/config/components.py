@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from hub.config.yaml import Node
-from hub.errors import did_you_mean
+from hub.errors import InvalidInput, did_you_mean
 from hub.model import jsontext
 from hub.plugin.component import Component
 
@@ -142,7 +142,7 @@ def message_of(error: Any) -> str:
     kind, context = error["type"], error.get("ctx") or {}
     if kind == "value_error":
         return str(context.get("error") or error["msg"].removeprefix("Value error, "))
-    shown = _shown(error.get("input"))
+    shown = spelled(error.get("input"))
     if kind in _WANTED:
         return f"{_WANTED[kind]}, got {shown}"
     if kind in ("literal_error", "enum"):
@@ -154,9 +154,10 @@ def message_of(error: Any) -> str:
     return f"{error['msg'][:1].lower()}{error['msg'][1:]}, got {shown}"
 
 
-def _shown(value: Any) -> str:
+def spelled(value: Any) -> str:
+    """A value as JSON, cut to what fits into a message."""
     try:
         text = jsontext.dumps(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, InvalidInput):
         text = type(value).__name__
     return text if len(text) <= 60 else text[:57] + "…"

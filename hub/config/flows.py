@@ -6,6 +6,7 @@ then every expression (``hub.config.expressions``). All problems are collected b
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
@@ -15,7 +16,7 @@ from pydantic import BaseModel
 from pydantic import Field as field_of
 
 from hub.config import yaml
-from hub.config.components import ComponentChecker
+from hub.config.components import ComponentChecker, spelled
 from hub.config.expressions import ExpressionChecker
 from hub.config.inputs import convert
 from hub.config.yaml import Document, Node
@@ -38,6 +39,9 @@ from hub.model.ids import is_id, is_namespace
 from hub.plugin.component import Model, field_roles
 from hub.plugin.fields import CHILDREN, Duration
 from hub.registry import Registry
+
+# the standard library's log: it writes to stderr in commands too, where nobody has set up another
+log = logging.getLogger("hub.flows")
 
 E = TypeVar("E", bound=Enum)
 
@@ -62,6 +66,8 @@ _INPUT_KEYS = ("id", "type", "required", "defaults", "description", "values")
 _OUTPUT_KEYS = ("id", "type", "value", "description")
 _CONCURRENCY_KEYS = ("limit", "key", "behavior")
 _MOST_TASKS = 2_000
+_MOST_AT_ONCE = 1_000_000
+"""The largest limit of executions or attempts: nobody means more, and every storage can keep it."""
 
 
 class Retry(Model):
@@ -71,7 +77,7 @@ class Retry(Model):
     interval: Duration = field_of(..., description="The first delay; the shortest one for `random`.")
     max_interval: Duration | None = field_of(None, description="The longest delay.")
     max_attempts: int | None = field_of(
-        None, ge=1, description="How many attempts at most, the first included."
+        None, ge=1, le=_MOST_AT_ONCE, description="How many attempts at most, the first included."
     )
     max_duration: Duration | None = field_of(
         None, description="No attempt begins later than this after the first."
@@ -126,7 +132,27 @@ class Reading:
 def load_flow(
     source: str, *, file: str | None = None, registry: Registry, functions: FunctionTable
 ) -> LoadedFlow:
-    """The flow a source declares. Raises ``InvalidFlow`` with every problem, in file order."""
+    """The flow a source declares. Raises ``InvalidFlow`` with every problem, in file order.
+
+    Nothing else is raised: a fault of ours, or of a plugin's model, is a problem of that one file and must
+    not end the hub that reads a folder of them.
+    """
+    try:
+        return _load(source, file, registry, functions)
+    except InvalidFlow:
+        raise
+    except Exception as error:
+        log.exception("internal error while reading the flow %s", file or "")
+        problem = Problem(
+            f"internal error while reading this file: {type(error).__name__}",
+            Position(1, 1),
+            "the log has the details; please report them",
+            file=file,
+        )
+        raise InvalidFlow([problem]) from error
+
+
+def _load(source: str, file: str | None, registry: Registry, functions: FunctionTable) -> LoadedFlow:
     document = yaml.parse(source, file)
     reading = Reading(document, registry, functions, problems=list(document.problems))
     flow = _FlowReader(reading).read()
@@ -375,8 +401,11 @@ class _FlowReader:
         if limit is None:
             self._reading.problem('"limit" is required in concurrency', node.position)
             return None
-        if isinstance(limit.value, bool) or not isinstance(limit.value, int) or limit.value < 1:
-            self._reading.at(limit, f"limit is a whole number from 1, got {jsontext.dumps(limit.plain())}")
+        if not isinstance(limit.value, int) or not 1 <= limit.value <= _MOST_AT_ONCE or limit.value is True:
+            self._reading.at(
+                limit,
+                f"limit is a whole number from 1 to {_MOST_AT_ONCE:,}, got {spelled(limit.plain())}",
+            )
             return None
         behavior = QueueBehavior.QUEUE
         if "behavior" in node.value:
@@ -476,7 +505,7 @@ class _FlowReader:
         if isinstance(found.value, bool):
             return found.value
         hint = "YAML 1.2 knows true and false only" if found.value in ("yes", "no", "on", "off") else None
-        self._reading.at(found, f'"{name}" is true or false, got {jsontext.dumps(found.plain())}', hint)
+        self._reading.at(found, f'"{name}" is true or false, got {spelled(found.plain())}', hint)
         return default
 
     def _plain(self, node: Node, name: str) -> Any:
@@ -489,7 +518,7 @@ class _FlowReader:
         found = by_name.get(given.lower()) if isinstance(given, str) else None
         if found is None and node is not None:
             hint = did_you_mean(str(given), [str(member.value) for member in kind]) or f"one of {_all(kind)}"
-            self._reading.at(node, f"{jsontext.dumps(node.plain())} is not known here", hint)
+            self._reading.at(node, f"{spelled(node.plain())} is not known here", hint)
         return found
 
 

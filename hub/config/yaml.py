@@ -266,6 +266,8 @@ class _Builder:
                 raise self._over(f"a number of more than {_MOST_DIGITS} digits", event)
             return int(text)
         if _OCTAL_OR_HEX.match(text):
+            if len(text) > _MOST_DIGITS:
+                raise self._over(f"a number of more than {_MOST_DIGITS} digits", event)
             return int(text, 0)
         if _FLOAT.match(text):
             value = float(text)
