@@ -19,10 +19,9 @@ from hub.config import yaml
 from hub.config.components import ComponentChecker, spelled
 from hub.config.expressions import ExpressionChecker
 from hub.config.inputs import convert
-from hub.config.yaml import Document, Node
+from hub.config.yaml import MOST_PROBLEMS, Document, Node
 from hub.errors import InvalidFlow, Position, Problem, did_you_mean
 from hub.expressions import FunctionTable
-from hub.model import jsontext
 from hub.model.execution import QueueBehavior
 from hub.model.flow import (
     Concurrency,
@@ -158,12 +157,24 @@ def _load(source: str, file: str | None, registry: Registry, functions: Function
     flow = _FlowReader(reading).read()
     if flow is not None:
         ExpressionChecker(reading, flow).check()
-    found = sorted(reading.problems, key=lambda p: (p.position.line, p.position.column))
+    found = _shown(reading.problems)
     if flow is None or any(problem.severity == "error" for problem in found):
         raise InvalidFlow(found)
     id_node = document.root.get("id")
     position = id_node.position if id_node is not None else Position(1, 1)
     return LoadedFlow(flow, tuple(found), position)
+
+
+def _shown(problems: Sequence[Problem]) -> list[Problem]:
+    """The problems in file order, each once (an alias brings its text's again), and no more than can be read."""
+    found = sorted(dict.fromkeys(problems), key=lambda p: (p.position.line, p.position.column))
+    shown, rest = found[:MOST_PROBLEMS], found[MOST_PROBLEMS:]
+    if not rest:
+        return shown
+    errors = sum(problem.severity == "error" for problem in rest)
+    severity = "error" if errors else "warning"
+    more = f"and {len(rest):,} more, {errors:,} of them errors"
+    return [*shown, Problem(more, rest[0].position, severity=severity, file=rest[0].file)]
 
 
 class _FlowReader:
@@ -423,7 +434,7 @@ class _FlowReader:
             if value.kind != "scalar" or value.value is None:
                 self._reading.at(value, f'label "{name}" is text, got {_kind(value)}')
             else:
-                labels[name] = value.value if isinstance(value.value, str) else jsontext.dumps(value.value)
+                labels[name] = value.value if value.text is None else value.text
         return labels
 
     def _variables(self, node: Node | None) -> Mapping[str, Any]:
@@ -479,11 +490,11 @@ class _FlowReader:
             self._reading.problem(f'"{name}" is required in a {what}', node.position)
             return None
         if (
-            found.kind == "scalar"
+            found.text is not None
             and isinstance(found.value, int | float)
             and not isinstance(found.value, bool)
         ):
-            return str(found.value)
+            return found.text
         if not isinstance(found.value, str) or not found.value:
             self._reading.at(found, f'"{name}" is text, got {_kind(found)}')
             return None
@@ -496,7 +507,8 @@ class _FlowReader:
         if found.kind != "scalar":
             self._reading.at(found, f'"{name}" is text, got {_kind(found)}')
             return None
-        return found.value if isinstance(found.value, str) else jsontext.dumps(found.value)
+        text: str = found.value if found.text is None else found.text
+        return text
 
     def _flag(self, node: Node, name: str, default: bool = False) -> bool:
         found = node.get(name)

@@ -133,6 +133,32 @@ def test_the_usual_spellings_are_taken(registry: Registry, kind: str, value: str
     assert messages(registry, flow(f"inputs: [{{id: a, type: {kind}, defaults: {value}}}]")) == []
 
 
+# -- what is read as it is written
+
+
+def test_ids_labels_and_keys_keep_their_spelling(registry: Registry) -> None:
+    source = (
+        "id: 007\nnamespace: 1.10\nlabels: {1.0: 1.10, a: 0x10, b: True}\ndescription: 2.50\n"
+        "tasks: [{id: 0x10, type: log, message: a}]"
+    )
+    read = load(registry, source).flow
+    assert (read.id, read.namespace, read.tasks[0].id) == ("007", "1.10", "0x10")
+    assert read.labels == {"1.0": "1.10", "a": "0x10", "b": "True"}
+    assert read.description == "2.50"
+
+
+@pytest.mark.parametrize("written", ["&m '{{ inputs.nope }}'", "!!str '{{ inputs.nope }}'"])
+def test_a_text_with_an_anchor_or_a_tag_is_pointed_at_in_its_place(registry: Registry, written: str) -> None:
+    source = flow("", f"tasks: [{{id: t, type: log, message: {written}}}]")
+    (problem,) = problems(registry, source)
+    assert at(source, problem) == "nope"
+
+
+def test_what_an_alias_repeats_is_told_once(registry: Registry) -> None:
+    tasks = "tasks:\n- {id: a, type: log, message: &m '{{ inputs.nope }}'}\n- {id: b, type: log, message: *m}"
+    assert messages(registry, flow("", tasks)) == ['unknown input "nope"']
+
+
 # -- a fault of ours, or of a plugin
 
 
