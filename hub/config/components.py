@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from hub.config.yaml import Node
-from hub.errors import did_you_mean
+from hub.errors import InvalidInput, did_you_mean
 from hub.model import jsontext
 from hub.model.durations import format_duration
 from hub.plugin.component import Component
@@ -147,7 +147,7 @@ def message_of(error: Any) -> str:
     kind, context = error["type"], error.get("ctx") or {}
     if kind == "value_error":
         return str(context.get("error") or error["msg"].removeprefix("Value error, "))
-    shown = _shown(error.get("input"))
+    shown = spelled(error.get("input"))
     if kind in _WANTED:
         return f"{_WANTED[kind]}, got {shown}"
     if kind in ("literal_error", "enum"):
@@ -155,14 +155,15 @@ def message_of(error: Any) -> str:
     if kind in ("greater_than_equal", "greater_than", "less_than_equal", "less_than"):
         words = {"ge": "at least", "gt": "more than", "le": "at most", "lt": "less than"}
         [(key, bound)] = [(key, context[key]) for key in words if key in context]
-        spelled = format_duration(bound) if isinstance(bound, timedelta) else bound
-        return f"expected {words[key]} {spelled}, got {shown}"
+        limit = format_duration(bound) if isinstance(bound, timedelta) else bound
+        return f"expected {words[key]} {limit}, got {shown}"
     return f"{error['msg'][:1].lower()}{error['msg'][1:]}, got {shown}"
 
 
-def _shown(value: Any) -> str:
+def spelled(value: Any) -> str:
+    """A value as JSON, cut to what fits into a message."""
     try:
         text = jsontext.dumps(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, InvalidInput):
         text = type(value).__name__
     return text if len(text) <= 60 else text[:57] + "…"

@@ -6,6 +6,7 @@ then every expression (``hub.config.expressions``). All problems are collected b
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
@@ -15,13 +16,12 @@ from pydantic import BaseModel, ValidationError
 from pydantic import Field as field_of
 
 from hub.config import yaml
-from hub.config.components import ComponentChecker
+from hub.config.components import ComponentChecker, spelled
 from hub.config.expressions import ExpressionChecker
 from hub.config.inputs import convert
-from hub.config.yaml import Document, Node
+from hub.config.yaml import MOST_PROBLEMS, Document, Node
 from hub.errors import InvalidFlow, Position, Problem, did_you_mean
 from hub.expressions import FunctionTable
-from hub.model import jsontext
 from hub.model.execution import QueueBehavior
 from hub.model.flow import (
     Concurrency,
@@ -39,6 +39,9 @@ from hub.plugin.component import Model, field_roles
 from hub.plugin.fields import CASES, CHILDREN, Duration
 from hub.plugin.trigger import HttpTrigger, collide
 from hub.registry import Registry
+
+# the standard library's log: it writes to stderr in commands too, where nobody has set up another
+log = logging.getLogger("hub.flows")
 
 E = TypeVar("E", bound=Enum)
 
@@ -63,6 +66,8 @@ _INPUT_KEYS = ("id", "type", "required", "defaults", "description", "values")
 _OUTPUT_KEYS = ("id", "type", "value", "description")
 _CONCURRENCY_KEYS = ("limit", "key", "behavior")
 _MOST_TASKS = 2_000
+_MOST_AT_ONCE = 1_000_000
+"""The largest limit of executions or attempts: nobody means more, and every storage can keep it."""
 
 
 class Retry(Model):
@@ -72,7 +77,7 @@ class Retry(Model):
     interval: Duration = field_of(..., description="The first delay; the shortest one for `random`.")
     max_interval: Duration | None = field_of(None, description="The longest delay.")
     max_attempts: int | None = field_of(
-        None, ge=1, description="How many attempts at most, the first included."
+        None, ge=1, le=_MOST_AT_ONCE, description="How many attempts at most, the first included."
     )
     max_duration: Duration | None = field_of(
         None, description="No attempt begins later than this after the first."
@@ -127,18 +132,50 @@ class Reading:
 def load_flow(
     source: str, *, file: str | None = None, registry: Registry, functions: FunctionTable
 ) -> LoadedFlow:
-    """The flow a source declares. Raises ``InvalidFlow`` with every problem, in file order."""
+    """The flow a source declares. Raises ``InvalidFlow`` with every problem, in file order.
+
+    Nothing else is raised: a fault of ours, or of a plugin's model, is a problem of that one file and must
+    not end the hub that reads a folder of them.
+    """
+    try:
+        return _load(source, file, registry, functions)
+    except InvalidFlow:
+        raise
+    except Exception as error:
+        log.exception("internal error while reading the flow %s", file or "")
+        problem = Problem(
+            f"internal error while reading this file: {type(error).__name__}",
+            Position(1, 1),
+            "the log has the details; please report them",
+            file=file,
+        )
+        raise InvalidFlow([problem]) from error
+
+
+def _load(source: str, file: str | None, registry: Registry, functions: FunctionTable) -> LoadedFlow:
     document = yaml.parse(source, file)
     reading = Reading(document, registry, functions, problems=list(document.problems))
     flow = _FlowReader(reading).read()
     if flow is not None:
         ExpressionChecker(reading, flow).check()
-    found = sorted(reading.problems, key=lambda p: (p.position.line, p.position.column))
+    found = _shown(reading.problems)
     if flow is None or any(problem.severity == "error" for problem in found):
         raise InvalidFlow(found)
     id_node = document.root.get("id")
     position = id_node.position if id_node is not None else Position(1, 1)
     return LoadedFlow(flow, tuple(found), position)
+
+
+def _shown(problems: Sequence[Problem]) -> list[Problem]:
+    """The problems in file order, each once (an alias brings its text's again), and no more than can be read."""
+    found = sorted(dict.fromkeys(problems), key=lambda p: (p.position.line, p.position.column))
+    shown, rest = found[:MOST_PROBLEMS], found[MOST_PROBLEMS:]
+    if not rest:
+        return shown
+    errors = sum(problem.severity == "error" for problem in rest)
+    severity = "error" if errors else "warning"
+    more = f"and {len(rest):,} more, {errors:,} of them errors"
+    return [*shown, Problem(more, rest[0].position, severity=severity, file=rest[0].file)]
 
 
 class _FlowReader:
@@ -417,8 +454,11 @@ class _FlowReader:
         if limit is None:
             self._reading.problem('"limit" is required in concurrency', node.position)
             return None
-        if isinstance(limit.value, bool) or not isinstance(limit.value, int) or limit.value < 1:
-            self._reading.at(limit, f"limit is a whole number from 1, got {jsontext.dumps(limit.plain())}")
+        if not isinstance(limit.value, int) or not 1 <= limit.value <= _MOST_AT_ONCE or limit.value is True:
+            self._reading.at(
+                limit,
+                f"limit is a whole number from 1 to {_MOST_AT_ONCE:,}, got {spelled(limit.plain())}",
+            )
             return None
         behavior = QueueBehavior.QUEUE
         if "behavior" in node.value:
@@ -436,7 +476,7 @@ class _FlowReader:
             if value.kind != "scalar" or value.value is None:
                 self._reading.at(value, f'label "{name}" is text, got {_kind(value)}')
             else:
-                labels[name] = value.value if isinstance(value.value, str) else jsontext.dumps(value.value)
+                labels[name] = value.value if value.text is None else value.text
         return labels
 
     def _variables(self, node: Node | None) -> Mapping[str, Any]:
@@ -492,11 +532,11 @@ class _FlowReader:
             self._reading.problem(f'"{name}" is required in a {what}', node.position)
             return None
         if (
-            found.kind == "scalar"
+            found.text is not None
             and isinstance(found.value, int | float)
             and not isinstance(found.value, bool)
         ):
-            return str(found.value)
+            return found.text
         if not isinstance(found.value, str) or not found.value:
             self._reading.at(found, f'"{name}" is text, got {_kind(found)}')
             return None
@@ -509,7 +549,8 @@ class _FlowReader:
         if found.kind != "scalar":
             self._reading.at(found, f'"{name}" is text, got {_kind(found)}')
             return None
-        return found.value if isinstance(found.value, str) else jsontext.dumps(found.value)
+        text: str = found.value if found.text is None else found.text
+        return text
 
     def _flag(self, node: Node, name: str, default: bool = False) -> bool:
         found = node.get(name)
@@ -518,7 +559,7 @@ class _FlowReader:
         if isinstance(found.value, bool):
             return found.value
         hint = "YAML 1.2 knows true and false only" if found.value in ("yes", "no", "on", "off") else None
-        self._reading.at(found, f'"{name}" is true or false, got {jsontext.dumps(found.plain())}', hint)
+        self._reading.at(found, f'"{name}" is true or false, got {spelled(found.plain())}', hint)
         return default
 
     def _plain(self, node: Node, name: str) -> Any:
@@ -531,7 +572,7 @@ class _FlowReader:
         found = by_name.get(given.lower()) if isinstance(given, str) else None
         if found is None and node is not None:
             hint = did_you_mean(str(given), [str(member.value) for member in kind]) or f"one of {_all(kind)}"
-            self._reading.at(node, f"{jsontext.dumps(node.plain())} is not known here", hint)
+            self._reading.at(node, f"{spelled(node.plain())} is not known here", hint)
         return found
 
 

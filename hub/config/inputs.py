@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime
 from typing import Any
@@ -11,6 +12,11 @@ from hub.errors import InvalidInput, did_you_mean
 from hub.model import jsontext
 from hub.model.durations import format_duration, parse_duration
 from hub.model.flow import InputDeclaration, InputType
+
+# Python reads more: 1_000, other scripts' digits, 2026-W01-1, 20260101
+_INTEGER = re.compile(r"\s*[-+]?[0-9]+\s*\Z")
+_DECIMAL = re.compile(r"\s*[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?\s*\Z")
+_CALENDAR_DAY = re.compile(r"\s*[0-9]{4}-[0-9]{2}-[0-9]{2}\s*\Z")
 
 
 def resolve_inputs(declarations: Sequence[InputDeclaration], given: Mapping[str, Any]) -> dict[str, Any]:
@@ -71,7 +77,11 @@ def convert(type: InputType, value: Any, choices: Sequence[str] = ()) -> Any:
 
 
 def _shown(value: Any) -> str:
-    text = jsontext.dumps(value)
+    try:
+        text = jsontext.dumps(value)
+    except (ValueError, InvalidInput):
+        # Python writes no number of more than 4,300 digits
+        return "a number too long to show"
     return text if len(text) <= 60 else text[:57] + "…"
 
 
@@ -86,11 +96,8 @@ def _whole(value: Any) -> int:
         return value
     if isinstance(value, float) and value.is_integer():
         return int(value)
-    if isinstance(value, str) and len(value) < 1000:
-        try:
-            return int(value.strip())
-        except ValueError:
-            pass
+    if isinstance(value, str) and len(value) < 1000 and _INTEGER.match(value):
+        return int(value)
     raise ValueError(f"expected a whole number, got {_shown(value)}")
 
 
@@ -101,7 +108,7 @@ def _number(value: Any) -> float:
             number = float(value)
         except (ValueError, OverflowError):
             pass
-    if math.isfinite(number):
+    if math.isfinite(number) and not (isinstance(value, str) and not _DECIMAL.match(value)):
         return number
     raise ValueError(f"expected a number, got {_shown(value)}")
 
@@ -116,8 +123,10 @@ def _boolean(value: Any) -> bool:
 
 def _date(value: Any) -> str:
     try:
+        if not isinstance(value, str) or not _CALENDAR_DAY.match(value):
+            raise ValueError
         return date.fromisoformat(value.strip()).isoformat()
-    except (ValueError, AttributeError):
+    except ValueError:
         raise ValueError(f"expected a date such as 2026-01-31, got {_shown(value)}") from None
 
 

@@ -8,6 +8,7 @@ dates are text. There are no merge keys and no custom tags.
 from __future__ import annotations
 
 import re
+from bisect import bisect_right
 from collections.abc import Iterator
 from typing import Any
 
@@ -18,7 +19,9 @@ from hub.errors import InvalidFlow, Position, Problem
 LARGEST = 1024 * 1024
 DEEPEST = 50
 MOST_ALIASES = 100
-MOST_NODES = 100_000
+MOST_NODES = 30_000
+MOST_PROBLEMS = 100
+"""Past so many the file is not read on: they have one cause, and nobody reads more."""
 
 _INT = re.compile(r"[-+]?[0-9]+\Z")
 _OCTAL_OR_HEX = re.compile(r"0o[0-7]+\Z|0x[0-9a-fA-F]+\Z")
@@ -37,7 +40,20 @@ _CONSTANTS: dict[str, Any] = {
     "False": False,
     "FALSE": False,
 }
-_STR_TAG = "tag:yaml.org,2002:str"
+_CORE = "tag:yaml.org,2002:"
+_SCALAR_TAGS: dict[str, tuple[type, ...]] = {
+    "!": (str,),
+    f"{_CORE}str": (str,),
+    f"{_CORE}int": (int,),
+    f"{_CORE}float": (float, int),
+    f"{_CORE}bool": (bool,),
+    f"{_CORE}null": (type(None),),
+}
+_COLLECTION_TAGS = {"mapping": f"{_CORE}map", "list": f"{_CORE}seq"}
+_LINE_END = re.compile(r"\r\n|\n|\r")
+_OTHER_LINE_ENDS = re.compile("[\x85\u2028\u2029]")
+_PROPERTIES = re.compile(r"(?:(?:!<[^>\s]*>|[&!][^\s,\[\]{}]*)(?:\s|#[^\r\n]*)*){1,2}")
+"""An anchor, a tag or both, and what may stand between them and their value."""
 _NUMBER_START = frozenset("+-.0123456789")
 _MOST_DIGITS = 1000
 
@@ -45,7 +61,7 @@ _MOST_DIGITS = 1000
 class Node:
     """A piece of YAML: ``value`` is a scalar's value, a list of nodes, or a mapping of nodes by key."""
 
-    __slots__ = ("column", "end", "keys", "kind", "line", "size", "start", "style", "value")
+    __slots__ = ("column", "end", "keys", "kind", "line", "size", "start", "style", "text", "value")
 
     def __init__(self, kind: str, value: Any, mark: Any) -> None:
         self.kind = kind
@@ -56,6 +72,8 @@ class Node:
         self.start: int = mark.index
         self.end: int = mark.index
         self.style: str | None = None
+        self.text: str | None = None
+        """How a number, a boolean or null is written: ``007`` and ``1.10`` stay themselves where text is wanted."""
         self.keys: dict[str, Node] = {}
         self.size = 1
         """How many nodes it stands for, aliases spelled out."""
@@ -81,7 +99,7 @@ class Node:
 class Document:
     """A parsed file."""
 
-    __slots__ = ("file", "problems", "root", "source")
+    __slots__ = ("_lines", "file", "problems", "root", "source")
 
     def __init__(self, source: str, root: Node, problems: list[Problem], file: str | None) -> None:
         self.source = source
@@ -89,12 +107,26 @@ class Document:
         self.problems = problems
         """Duplicate keys and the like: the rest of the file could be read."""
         self.file = file
+        self._lines: Lines | None = None
 
     def place(self, node: Node, offset: int) -> Position:
         """Where the character ``offset`` of a text node's value stands in the file."""
-        index = _source_index(self.source, node, offset)
-        line = self.source.count("\n", 0, index) + 1
-        return Position(line, index - (self.source.rfind("\n", 0, index) + 1) + 1)
+        self._lines = self._lines or Lines(self.source)
+        return self._lines.position(_source_index(self.source, node, offset))
+
+
+class Lines:
+    """Where the lines of a text begin, as editors count them."""
+
+    __slots__ = ("_starts",)
+
+    def __init__(self, source: str) -> None:
+        self._starts = [0, *(hit.end() for hit in _LINE_END.finditer(source))]
+
+    def position(self, index: int) -> Position:
+        """The line and column of a character."""
+        line = bisect_right(self._starts, index)
+        return Position(line, index - self._starts[line - 1] + 1)
 
 
 def parse(source: str, file: str | None = None) -> Document:
@@ -103,11 +135,11 @@ def parse(source: str, file: str | None = None) -> Document:
         raise _refused("the file is larger than 1 MiB", Position(1, 1), file)
     if source.startswith("\ufeff"):
         source = source[1:]
-    builder = _Builder(file)
+    builder = _Builder(source, file)
     try:
         root = builder.build(yaml.parse(source, Loader=yaml.CSafeLoader))
     except yaml.MarkedYAMLError as error:
-        raise InvalidFlow([_syntax_problem(error, source, file)]) from error
+        raise InvalidFlow([*builder.problems, _syntax_problem(error, source, file)]) from error
     except yaml.reader.ReaderError as error:
         before = source[: error.position] if isinstance(error.position, int) else ""
         line = before.count("\n") + 1
@@ -130,9 +162,12 @@ def _refused(message: str, position: Position, file: str | None, hint: str | Non
 class _Builder:
     """Events to nodes, counting on the way."""
 
-    def __init__(self, file: str | None) -> None:
+    def __init__(self, source: str, file: str | None) -> None:
         self.problems: list[Problem] = []
+        self._source = source
         self._file = file
+        # the parser counts these as ends of a line, which no editor does
+        self._lines = Lines(source) if _OTHER_LINE_ENDS.search(source) else None
         self._anchors: dict[str, Node] = {}
         self._aliases = 0
         self._total = 0
@@ -169,6 +204,28 @@ class _Builder:
                 root = node
         return root
 
+    def _problem(self, message: str, position: Position, hint: str | None = None, length: int = 1) -> None:
+        self.problems.append(Problem(message, position, hint, file=self._file, length=length))
+        if len(self.problems) >= MOST_PROBLEMS:
+            raise InvalidFlow(
+                [
+                    *self.problems,
+                    Problem("the file is not read on after so many problems", position, file=self._file),
+                ]
+            )
+
+    def _node(self, kind: str, value: Any, event: Any) -> Node:
+        node = Node(kind, value, event.start_mark)
+        if self._lines is not None:
+            self._move(node, node.start)
+        return node
+
+    def _move(self, node: Node, start: int) -> None:
+        """Let a node begin at another character."""
+        self._lines = self._lines or Lines(self._source)
+        position = self._lines.position(start)
+        node.start, node.line, node.column = start, position.line, position.column
+
     def _add(self, top: tuple[Node, list[Node | None]], node: Node) -> None:
         parent, pending = top
         parent.size += node.size
@@ -182,42 +239,27 @@ class _Builder:
 
     def _entry(self, parent: Node, key: Node, node: Node) -> None:
         if key.kind != "scalar" or key.value is None:
-            hint = None
-            if key.kind == "mapping":
-                hint = 'put an expression in quotes: "{{ … }}"'
-            self.problems.append(Problem("a key must be text", key.position, hint, file=self._file))
+            hint = 'put an expression in quotes: "{{ … }}"' if key.kind == "mapping" else None
+            self._problem("a key must be text", key.position, hint)
             return
-        name = key.value if isinstance(key.value, str) else _key_text(key.value)
+        name: str = key.value if key.text is None else key.text
         first = parent.keys.get(name)
         if first is not None:
-            self.problems.append(
-                Problem(
-                    f'duplicate key "{name}"',
-                    key.position,
-                    f"the first is on line {first.line}",
-                    file=self._file,
-                    length=len(name),
-                )
+            self._problem(
+                f'duplicate key "{name}"', key.position, f"the first is on line {first.line}", len(name)
             )
             return
         if name == "<<" and key.style is None:
-            self.problems.append(
-                Problem(
-                    "merge keys are not part of YAML 1.2",
-                    key.position,
-                    "write the keys out, or use an alias for a whole value",
-                    file=self._file,
-                    length=2,
-                )
-            )
+            hint = "write the keys out, or use an alias for a whole value"
+            self._problem("merge keys are not part of YAML 1.2", key.position, hint, 2)
             return
         parent.keys[name] = key
         parent.value[name] = node
 
     def _opened(self, event: Any, kind: str) -> Node:
-        if event.tag is not None and not event.implicit:
+        if event.tag is not None and event.tag not in (_COLLECTION_TAGS[kind], "!"):
             self._refuse_tag(event)
-        node = Node(kind, {} if kind == "mapping" else [], event.start_mark)
+        node = self._node(kind, {} if kind == "mapping" else [], event)
         node.style = "flow" if event.flow_style else "block"
         self._count(event, 1)
         if event.anchor is not None:
@@ -225,17 +267,32 @@ class _Builder:
         return node
 
     def _scalar(self, event: Any) -> Node:
-        node = Node("scalar", event.value, event.start_mark)
+        node = self._node("scalar", event.value, event)
         node.end = event.end_mark.index
         node.style = event.style or None
         self._count(event, 1)
-        if event.tag is not None and event.tag not in (_STR_TAG, "!"):
-            self._refuse_tag(event)
+        if event.tag is not None:
+            self._tagged(node, event)
         elif event.implicit[0]:
-            node.value = self._resolve(event)
+            self._resolve(node, event)
         if event.anchor is not None:
             self._anchors[event.anchor] = node
+        if event.anchor is not None or event.tag is not None:
+            before = _PROPERTIES.match(self._source, node.start, node.end)
+            self._move(node, before.end() if before else node.start)
         return node
+
+    def _tagged(self, node: Node, event: Any) -> None:
+        """A scalar that says what it is."""
+        kinds = _SCALAR_TAGS.get(event.tag)
+        if kinds is None:
+            self._refuse_tag(event)
+        elif kinds != (str,):
+            self._resolve(node, event)
+            if type(node.value) not in kinds:
+                self._problem(f"{_tag(event)} does not fit {event.value[:40]!r}", node.position)
+            elif float in kinds:
+                node.value = float(node.value)
 
     def _alias(self, event: Any) -> Node:
         self._aliases += 1
@@ -254,18 +311,22 @@ class _Builder:
         if self._total > MOST_NODES:
             raise self._over(f"more than {MOST_NODES:,} values, aliases spelled out", event)
 
-    def _resolve(self, event: Any) -> Any:
+    def _resolve(self, node: Node, event: Any) -> None:
         """A plain scalar's value by YAML 1.2's core schema."""
         text: str = event.value
         if text in _CONSTANTS:
-            return _CONSTANTS[text]
-        if text[0] not in _NUMBER_START:
-            return text
+            node.value = _CONSTANTS[text]
+        elif text[0] in _NUMBER_START:
+            node.value = self._number(text, event)
+        if node.value is not text:
+            node.text = text
+
+    def _number(self, text: str, event: Any) -> Any:
         if _INT.match(text):
-            if len(text) > _MOST_DIGITS:
-                raise self._over(f"a number of more than {_MOST_DIGITS} digits", event)
+            self._bound_digits(text, event)
             return int(text)
         if _OCTAL_OR_HEX.match(text):
+            self._bound_digits(text, event)
             return int(text, 0)
         if _FLOAT.match(text):
             value = float(text)
@@ -276,32 +337,34 @@ class _Builder:
             raise self._over(f"{text} is not a JSON number", event)
         return text
 
+    def _bound_digits(self, text: str, event: Any) -> None:
+        if len(text) > _MOST_DIGITS:
+            raise self._over(f"a number of more than {_MOST_DIGITS} digits", event)
+
     def _refuse_tag(self, event: Any) -> None:
-        mark = event.start_mark
-        tag = str(event.tag).replace("tag:yaml.org,2002:", "!!")
-        self.problems.append(
-            Problem(
-                f"the tag {tag} is not allowed", Position(mark.line + 1, mark.column + 1), file=self._file
-            )
-        )
+        self._problem(f"the tag {_tag(event)} is not allowed", self._position(event))
 
     def _over(self, message: str, event: Any) -> InvalidFlow:
+        return InvalidFlow([*self.problems, Problem(message, self._position(event), file=self._file)])
+
+    def _position(self, event: Any) -> Position:
         mark = event.start_mark
-        return _refused(message, Position(mark.line + 1, mark.column + 1), self._file)
+        if self._lines is not None:
+            return self._lines.position(mark.index)
+        return Position(mark.line + 1, mark.column + 1)
 
 
-def _key_text(value: Any) -> str:
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    return str(value)
+def _tag(event: Any) -> str:
+    return str(event.tag).replace(_CORE, "!!")
 
 
 def _syntax_problem(error: yaml.MarkedYAMLError, source: str, file: str | None) -> Problem:
     """A syntax error in words that help."""
     mark = error.problem_mark or error.context_mark
-    line, column = (mark.line + 1, mark.column + 1) if mark is not None else (1, 1)
+    place = Lines(source).position(mark.index) if mark is not None else Position(1, 1)
+    line = place.line
     text = (error.problem or "cannot be read").strip()
-    lines = source.splitlines()
+    lines = _LINE_END.split(source)
     here = lines[line - 1] if 0 < line <= len(lines) else ""
     hint = None
     if "\t" in here[: len(here) - len(here.lstrip())] or "\\t" in text:
@@ -312,7 +375,7 @@ def _syntax_problem(error: yaml.MarkedYAMLError, source: str, file: str | None) 
         hint = 'a text that holds ": " must be in quotes, or a line is indented wrongly'
     elif "could not find expected ':'" in text or "did not find expected key" in text:
         hint = "check the indentation and the quotes of this line and the one before"
-    return Problem(f"not YAML: {text}", Position(line, column), hint, file=file)
+    return Problem(f"not YAML: {text}", place, hint, file=file)
 
 
 # -- places inside texts
@@ -363,18 +426,14 @@ def _after_escape(raw: str, at: int) -> tuple[int, int]:
 
 def _in_block(raw: str, value: str, offset: int, *, folded: bool) -> int:
     """The place in a block text: lines of the value are lines of the source without their indentation."""
-    starts = [0] + [hit.end() for hit in re.finditer("\n", raw)]
-    lines = raw.split("\n")
-    body = [line for line in lines[1:] if line.strip()]
-    indent = min((len(line) - len(line.lstrip(" ")) for line in body), default=0)
+    starts = [hit.end() for hit in _LINE_END.finditer(raw)]
+    indent = _indentation(raw, value)
     if not folded:
         line = value.count("\n", 0, offset)
         column = offset - (value.rfind("\n", 0, offset) + 1)
-        if line + 1 < len(starts):
-            return starts[line + 1] + indent + column
-        return 0
+        return starts[line] + indent + column if line < len(starts) else 0
     # folded lines have lost their breaks: walk both texts, taking any run of blanks for one
-    at = starts[1] + indent if len(starts) > 1 else 0
+    at = starts[0] + indent if starts else 0
     for character in value[:offset]:
         if character.isspace():
             while at < len(raw) and raw[at].isspace():
@@ -386,3 +445,14 @@ def _in_block(raw: str, value: str, offset: int, *, folded: bool) -> int:
     while at < len(raw) and offset < len(value) and raw[at].isspace() and not value[offset].isspace():
         at += 1
     return min(at, len(raw))
+
+
+def _indentation(raw: str, value: str) -> int:
+    """What a block text's lines have lost: the blanks before its first words, less those that are its own."""
+    first = next((line for line in _LINE_END.split(raw)[1:] if line.strip()), "")
+    own = next((line for line in value.split("\n") if line.strip()), "")
+    return max(_blanks(first) - _blanks(own), 0)
+
+
+def _blanks(line: str) -> int:
+    return len(line) - len(line.lstrip(" "))

@@ -14,7 +14,7 @@ import structlog
 from watchfiles import awatch
 
 from hub.engine.catalog import FlowCatalog
-from hub.errors import Conflict, InvalidFlow, Position, Problem
+from hub.errors import HubError, InvalidFlow, Position, Problem, StorageError
 from hub.model.ids import FlowKey
 
 log = structlog.get_logger("hub.flows")
@@ -98,8 +98,22 @@ class FlowFolders:
         except InvalidFlow as error:
             self._break(path, error.problems)
             return
-        except Conflict as error:
-            self._break(path, (Problem(error.message, Position(1, 1), file=path),))
+        except StorageError:
+            raise
+        except HubError as error:
+            self._break(path, (Problem(error.message, Position(1, 1), error.hint, file=path),))
+            return
+        except Exception as error:
+            # one file's fault, ours or a plugin's, must not end the hub that reads them all
+            log.exception("internal error while loading a flow", file=path)
+            self._break(
+                path,
+                (
+                    Problem(
+                        f"internal error while loading: {type(error).__name__}", Position(1, 1), file=path
+                    ),
+                ),
+            )
             return
         self._catalog.broken.pop(path, None)
         before = self._flow_of.get(path)

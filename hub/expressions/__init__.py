@@ -6,7 +6,8 @@ attribute access, code generation or unbounded work.
 
 from hub.expressions.check import Finding, check_template, find_expressions_naming, shape_of_template
 from hub.expressions.compile import Template, compile_template
-from hub.expressions.functions import Function, FunctionTable, NeedsAnswer, Request, builtin_functions
+from hub.expressions.frame import Request
+from hub.expressions.functions import Function, FunctionTable, NeedsAnswer, builtin_functions
 from hub.expressions.nodes import TemplateTree
 from hub.expressions.parse import parse_template
 from hub.expressions.reading import values_read

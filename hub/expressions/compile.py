@@ -1,59 +1,41 @@
 """Turn a template's tree into closures over plain data, with a budget for every evaluation.
 
 A closure is given the frame of one evaluation: the names, the answers so far and what is left of the budget.
-A template's own size bounds what runs once; loops and work on large values are charged as they happen.
+A template's own size bounds what runs once; loops and work on large values are charged before they happen.
 """
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Any
 
 from hub.errors import ExpressionError, ExpressionLimit, MissingMember, did_you_mean
 from hub.expressions import nodes
+from hub.expressions.frame import Frame, Request
 from hub.expressions.functions import (
+    MISSING,
     TEST_NAMES,
     TEST_OPERATORS,
     TESTS,
     Function,
     FunctionTable,
     NeedsAnswer,
-    Request,
 )
 from hub.expressions.nodes import Node
 from hub.expressions.parse import parse_template
-from hub.expressions.values import BINARY, LONGEST_TEXT, compare, finite, kind_of, member, missing, to_text
+from hub.expressions.values import BINARY, compare, finite, kind_of, member, missing
 from hub.model import jsontext
 
-MOST_STEPS = 25_000
-MOST_SECONDS = 0.25
 _NO_ANSWERS: Mapping[Request, object] = {}
+_A_CALL = 5
+_A_PLUGINS_CALL = 100
+_A_MISSING_MEMBER = 20
+"""What an exception costs, raised and caught."""
 
 
-class _Frame:
-    """One evaluation: names, answers and what is left of the budget."""
-
-    __slots__ = ("answers", "names", "size", "started", "steps")
-
-    def __init__(self, names: Mapping[str, Any], answers: Mapping[Request, object]) -> None:
-        self.names = names
-        self.answers = answers
-        self.steps = MOST_STEPS
-        self.size = 0
-        self.started = time.perf_counter()
-
-    def charge(self, steps: int) -> None:
-        self.steps -= steps
-        if self.steps < 0:
-            raise ExpressionLimit(f"the expression takes more than {MOST_STEPS:,} steps")
-        if time.perf_counter() - self.started > MOST_SECONDS:
-            raise ExpressionLimit(f"the expression takes longer than {MOST_SECONDS} s")
-
-
-Evaluate = Callable[[_Frame], Any]
-Emit = Callable[[_Frame, list[str]], None]
+Evaluate = Callable[[Frame], Any]
+Emit = Callable[[Frame, list[str]], None]
 
 
 class Template:
@@ -71,11 +53,11 @@ class Template:
         path = nodes.constant_path(single) if single is not None else None
         self._path: tuple[Any, ...] = path or ()
         if single is not None:
-            self._evaluate = compiler.expression(single)
+            self._evaluate = compiler.output(single)
         else:
             emit = compiler.block(tree.parts)
 
-            def text(frame: _Frame) -> str:
+            def text(frame: Frame) -> str:
                 parts: list[str] = []
                 emit(frame, parts)
                 return "".join(parts)
@@ -95,7 +77,7 @@ class Template:
             else:
                 return value
         try:
-            return self._evaluate(_Frame(scope, answers))
+            return self._evaluate(Frame(scope, answers))
         except ExpressionError as error:
             raise _at(error, nodes.Node(0, len(self.source))) from error.__cause__
         except RecursionError:
@@ -122,7 +104,7 @@ class _Compiler:
         if len(compiled) == 1:
             return compiled[0]
 
-        def emit(frame: _Frame, out: list[str]) -> None:
+        def emit(frame: Frame, out: list[str]) -> None:
             for one in compiled:
                 one(frame, out)
 
@@ -131,13 +113,13 @@ class _Compiler:
     def _part(self, part: Node) -> Emit:
         match part:
             case nodes.Text(text=text):
-                return lambda frame, out: _append(frame, out, text)
+                return lambda frame, out: frame.append(out, text)
             case nodes.Output(value=value):
-                evaluate = self.expression(value)
+                evaluate = self.output(value)
 
-                def emit(frame: _Frame, out: list[str]) -> None:
+                def emit(frame: Frame, out: list[str]) -> None:
                     try:
-                        _append(frame, out, to_text(evaluate(frame)))
+                        frame.append(out, frame.text(evaluate(frame)))
                     except ExpressionError as error:
                         raise _at(error, part) from error.__cause__
 
@@ -152,7 +134,7 @@ class _Compiler:
         branches = [(self.expression(test), self.block(body)) for test, body in node.branches]
         otherwise = self.block(node.otherwise)
 
-        def emit(frame: _Frame, out: list[str]) -> None:
+        def emit(frame: Frame, out: list[str]) -> None:
             for test, body in branches:
                 if test(frame):
                     body(frame, out)
@@ -164,22 +146,21 @@ class _Compiler:
     def _for(self, node: nodes.For) -> Emit:
         values = self.expression(node.values)
         condition = self.expression(node.condition) if node.condition is not None else None
-        body, otherwise = self.block(node.body), self.block(node.otherwise)
-        weight = 1 + sum(1 for part in node.body for _ in nodes.walk(part))
-        targets, place, single = node.targets, node.values, len(node.targets) == 1
+        body = self.block(node.body)
+        otherwise = self.block(node.otherwise)
+        targets, place = node.targets, node.values
+        assign, name, single = _assignment(targets), targets[0], len(targets) == 1
+        uses_loop = "loop" in nodes.names_in(node.body)
+        price = _price_of(node.body) + (_A_CALL if uses_loop else 0)
+        condition_price = _price_of((node.condition,)) if node.condition is not None else 0
 
-        uses_loop = any(
-            isinstance(one, nodes.Name) and one.name == "loop"
-            for part in node.body
-            for one in nodes.walk(part)
-        )
-
-        def emit(frame: _Frame, out: list[str]) -> None:
+        def emit(frame: Frame, out: list[str]) -> None:
             outer = frame.names
             try:
-                items = _items(values(frame), targets, place)
-                if len(items) * weight > frame.steps:
-                    frame.charge(len(items) * weight)
+                value = values(frame)
+                if isinstance(value, str | list | tuple | Mapping):
+                    frame.charge(len(value) * (condition_price or price))
+                items = _items(value, targets, place)
             except ExpressionLimit as error:
                 raise _at(error, node) from None
             # one mapping for all rounds: each round overwrites the names of the one before
@@ -187,14 +168,14 @@ class _Compiler:
             frame.names = inner
             try:
                 if condition is not None:
-                    items = [item for item in items if _holds(frame, inner, targets, item, condition, weight)]
+                    items = [item for item in items if _holds(frame, assign, item, condition)]
+                    frame.charge(len(items) * price)
                 count = len(items)
                 for index, item in enumerate(items):
-                    frame.charge(weight)
                     if single:
-                        inner[targets[0]] = item
+                        inner[name] = item
                     else:
-                        inner[targets[0]], inner[targets[1]] = item
+                        assign(inner, item)
                     if uses_loop:
                         inner["loop"] = _loop(index, count)
                     body(frame, out)
@@ -209,6 +190,34 @@ class _Compiler:
 
     # -- expressions
 
+    def output(self, node: Node) -> Evaluate:
+        """A closure for what a tag puts out: a condition that does not hold and has no ``else`` gives nothing."""
+        if not isinstance(node, nodes.Condition) or _is_complete(node):
+            return self.expression(node)
+        test, then = self.expression(node.test), self.output(node.then)
+        otherwise = self.output(node.otherwise) if node.otherwise is not None else lambda frame: ""
+        return lambda frame: then(frame) if test(frame) else otherwise(frame)
+
+    def optional(self, node: Node) -> Evaluate:
+        """A closure for an expression that may be missing: it gives ``MISSING`` then, and costs no exception."""
+        path = nodes.constant_path(node)
+        if path is not None:
+            return lambda frame: _read_if_there(frame.names, path)
+        if isinstance(node, nodes.Member):
+            of, key = self.optional(node.of), self.expression(node.key)
+            evaluate: Evaluate = lambda frame: _member_if_there(of(frame), key(frame), node)  # noqa: E731
+        else:
+            evaluate = self.expression(node)
+
+        def read(frame: Frame) -> Any:
+            try:
+                return evaluate(frame)
+            except MissingMember:
+                frame.charge(_A_MISSING_MEMBER)
+                return MISSING
+
+        return read
+
     def expression(self, node: Node) -> Evaluate:
         """A closure for an expression; its errors name the place in the template."""
         match node:
@@ -220,7 +229,7 @@ class _Compiler:
                 return self._slice(node)
             case nodes.ListOf(items=items):
                 parts = [self.expression(item) for item in items]
-                return lambda frame: [part(frame) for part in parts]
+                return lambda frame: frame.made([part(frame) for part in parts])
             case nodes.MappingOf():
                 return self._mapping(node)
             case nodes.Unary():
@@ -250,7 +259,7 @@ class _Compiler:
             return self._computed(node)
         start, end = node.start, node.end
 
-        def read(frame: _Frame) -> Any:
+        def read(frame: Frame) -> Any:
             value: Any = frame.names
             for key in path:
                 if type(value) is dict and key in value:
@@ -264,12 +273,8 @@ class _Compiler:
     def _computed(self, node: nodes.Member) -> Evaluate:
         of, key = self.expression(node.of), self.expression(node.key)
 
-        def read(frame: _Frame) -> Any:
-            value, name = of(frame), key(frame)
-            if isinstance(name, bool | list | dict) or name is None:
-                raise ExpressionError(
-                    f"a key is text or a number, got {kind_of(name)}", start=node.key.start, end=node.key.end
-                )
+        def read(frame: Frame) -> Any:
+            value, name = of(frame), _key(key(frame), node)
             try:
                 return member(value, name)
             except KeyError as error:
@@ -283,7 +288,7 @@ class _Compiler:
         of = self.expression(node.of)
         bounds = [self.expression(b) if b is not None else None for b in (node.first, node.last, node.step)]
 
-        def cut(frame: _Frame) -> Any:
+        def cut(frame: Frame) -> Any:
             value = of(frame)
             first, last, step = (bound(frame) if bound is not None else None for bound in bounds)
             if not isinstance(value, str | list | tuple):
@@ -293,22 +298,25 @@ class _Compiler:
                     raise _at(ExpressionError(f"a bound is a whole number, got {kind_of(bound)}"), node)
             if step == 0:
                 raise _at(ExpressionError("the step is 0"), node)
-            frame.charge(len(value) // 64)
-            return value[first:last:step]
+            if isinstance(value, str):
+                frame.charge(len(value) // (2000 if step in (None, 1) else 200))
+                return value[first:last:step]
+            frame.charge(len(value) // 30)
+            return frame.made(value[first:last:step])
 
         return cut
 
     def _mapping(self, node: nodes.MappingOf) -> Evaluate:
         entries = [(self.expression(key), self.expression(value)) for key, value in node.entries]
 
-        def make(frame: _Frame) -> Any:
+        def make(frame: Frame) -> Any:
             made: dict[str, Any] = {}
             for key, value in entries:
                 name = key(frame)
                 if not isinstance(name, str):
                     raise _at(ExpressionError(f"a mapping's key is text, got {kind_of(name)}"), node)
                 made[name] = value(frame)
-            return made
+            return frame.made(made)
 
         return make
 
@@ -318,7 +326,7 @@ class _Compiler:
             return lambda frame: not operand(frame)
         negative = node.operator == "-"
 
-        def sign(frame: _Frame) -> Any:
+        def sign(frame: Frame) -> Any:
             value = operand(frame)
             if not isinstance(value, int | float):
                 raise _at(ExpressionError(f'"{node.operator}" takes a number, got {kind_of(value)}'), node)
@@ -329,11 +337,9 @@ class _Compiler:
     def _binary(self, node: nodes.Binary) -> Evaluate:
         left, right, operate = self.expression(node.left), self.expression(node.right), BINARY[node.operator]
 
-        def compute(frame: _Frame) -> Any:
+        def compute(frame: Frame) -> Any:
             try:
-                result = operate(left(frame), right(frame))
-                if isinstance(result, str | list):
-                    frame.charge(len(result) // 1024)
+                result = operate(frame, left(frame), right(frame))
             except ExpressionError as error:
                 raise _at(error, node) from error.__cause__
             except OverflowError:
@@ -352,16 +358,12 @@ class _Compiler:
         first = self.expression(node.first)
         rest = [(operator, self.expression(operand), operand) for operator, operand in node.rest]
 
-        def decide(frame: _Frame) -> bool:
+        def decide(frame: Frame) -> bool:
             left = first(frame)
             for operator, operand, place in rest:
                 right = operand(frame)
                 try:
-                    if isinstance(left, str | list | dict):
-                        frame.charge(len(left) // 256)
-                    if isinstance(right, str | list | dict):
-                        frame.charge(len(right) // 256)
-                    if not compare(operator, left, right):
+                    if not compare(frame, operator, left, right):
                         return False
                 except ExpressionError as error:
                     raise _at(error, nodes.Node(node.start, place.end)) from None
@@ -371,14 +373,11 @@ class _Compiler:
         return decide
 
     def _coalesce(self, node: nodes.Coalesce) -> Evaluate:
-        left, right = self.expression(node.left), self.expression(node.right)
+        left, right = self.optional(node.left), self.expression(node.right)
 
-        def choose(frame: _Frame) -> Any:
-            try:
-                value = left(frame)
-            except MissingMember:
-                value = None
-            return value if value is not None else right(frame)
+        def choose(frame: Frame) -> Any:
+            value = left(frame)
+            return right(frame) if value is None or value is MISSING else value
 
         return choose
 
@@ -386,7 +385,7 @@ class _Compiler:
         test, then = self.expression(node.test), self.expression(node.then)
         otherwise = self.expression(node.otherwise) if node.otherwise is not None else None
 
-        def choose(frame: _Frame) -> Any:
+        def choose(frame: Frame) -> Any:
             if test(frame):
                 return then(frame)
             if otherwise is None:
@@ -422,42 +421,25 @@ class _Compiler:
                 end=node.name_start + len(node.name),
                 hint=did_you_mean(node.name, list(self._functions.filters)),
             )
-        of = self.expression(node.of)
+        of = self.optional(node.of) if node.name == "default" else self.expression(node.of)
         arguments = [self.expression(argument) for argument in node.arguments]
         named = {name: self.expression(argument) for name, argument in node.named}
         check_arguments(function, len(arguments), [name for name, _ in node.named], node)
-        if node.name == "default":
-            inner = of
-
-            def of(frame: _Frame) -> Any:
-                try:
-                    return inner(frame)
-                except MissingMember:
-                    return None
-
         return _calling(function, [of, *arguments], named, node)
 
     def _test(self, node: nodes.Test) -> Evaluate:
-        of = self.expression(node.of)
         negated = node.negated
         check_test(node)
         if node.name in ("defined", "undefined"):
-            wanted = (node.name == "defined") is not negated
-
-            def defined(frame: _Frame) -> bool:
-                try:
-                    of(frame)
-                except MissingMember:
-                    return not wanted
-                return wanted
-
-            return defined
+            maybe, wanted = self.optional(node.of), (node.name == "defined") is not negated
+            return lambda frame: (maybe(frame) is not MISSING) is wanted
+        of = self.expression(node.of)
         arguments = [self.expression(argument) for argument in node.arguments]
         test = _test_of(node)
 
-        def decide(frame: _Frame) -> bool:
+        def decide(frame: Frame) -> bool:
             try:
-                return test(of(frame), *[argument(frame) for argument in arguments]) is not negated
+                return test(frame, of(frame), *[argument(frame) for argument in arguments]) is not negated
             except ExpressionError as error:
                 raise _at(error, node) from None
             except OverflowError:
@@ -487,8 +469,9 @@ def check_test(node: nodes.Test) -> None:
 def _test_of(node: nodes.Test) -> Callable[..., bool]:
     operator = TEST_OPERATORS.get(node.name)
     if operator is None:
-        return TESTS[node.name][0]
-    return lambda value, other: compare(operator, value, other)
+        test = TESTS[node.name][0]
+        return lambda frame, *values: test(*values)
+    return lambda frame, value, other: compare(frame, operator, value, other)
 
 
 def check_arguments(function: Function, count: int, named: list[str], node: Node) -> None:
@@ -526,17 +509,18 @@ def check_arguments(function: Function, count: int, named: list[str], node: Node
 def _calling(
     function: Function, arguments: list[Evaluate], named: Mapping[str, Evaluate], node: Node
 ) -> Evaluate:
-    call = function.call
+    call, is_metered = function.call, function.is_metered
+    price = _A_CALL if is_metered else _A_PLUGINS_CALL
 
-    def run(frame: _Frame) -> Any:
+    def run(frame: Frame) -> Any:
         given = [argument(frame) for argument in arguments]
-        more = {name: argument(frame) for name, argument in named.items()}
+        more = {name: argument(frame) for name, argument in named.items()} if named else {}
         try:
-            frame.charge(1 + _size(given[0]) if given else 1)
+            frame.charge(price)
+            if is_metered:
+                return call(frame, *given, **more)
             result = call(*given, **more)
-            if isinstance(result, str | list):
-                frame.charge(len(result) // 64)
-            elif isinstance(result, int | float):
+            if isinstance(result, int | float):
                 finite(result)
         except ExpressionError as error:
             raise _at(error, node) from error.__cause__
@@ -552,15 +536,8 @@ def _calling(
     return run
 
 
-def _size(value: Any) -> int:
-    """What going over a value costs, in steps."""
-    if isinstance(value, str):
-        return len(value) // 64
-    return len(value) // 2 if isinstance(value, list | dict) else 0
-
-
 def _asking(function: Function, arguments: list[Evaluate], node: Node) -> Evaluate:
-    def ask(frame: _Frame) -> Any:
+    def ask(frame: Frame) -> Any:
         given = [argument(frame) for argument in arguments]
         if not all(isinstance(one, str) for one in given):
             raise ExpressionError(f'"{function.name}" takes text', start=node.start, end=node.end)
@@ -572,40 +549,36 @@ def _asking(function: Function, arguments: list[Evaluate], node: Node) -> Evalua
     return ask
 
 
-def _append(frame: _Frame, out: list[str], text: str) -> None:
-    frame.size += len(text)
-    if frame.size > LONGEST_TEXT:
-        raise ExpressionLimit(f"the text is longer than {LONGEST_TEXT:,} characters")
-    out.append(text)
-
-
 def _items(value: Any, targets: tuple[str, ...], place: Node) -> list[Any]:
-    """What a loop goes over: values, or pairs where it names two."""
-    if len(targets) == 1:
+    """What a loop goes over: values, or as many at a time as it has names."""
+    count = len(targets)
+    if count == 1:
         if isinstance(value, str | list | tuple | Mapping):
             return list(value)
-    elif isinstance(value, Mapping):
+    elif count == 2 and isinstance(value, Mapping):
         return list(value.items())
     elif isinstance(value, list | tuple):
-        if all(isinstance(item, list | tuple) and len(item) == 2 for item in value):
+        if all(isinstance(item, list | tuple) and len(item) == count for item in value):
             return list(value)
-        raise _at(ExpressionError("each item must be a pair"), place)
+        wanted = "a pair" if count == 2 else f"a list of {count}"
+        raise _at(ExpressionError(f"each item must be {wanted}"), place)
     raise _at(ExpressionError(f"{kind_of(value)} cannot be looped over"), place)
 
 
-def _holds(
-    frame: _Frame,
-    inner: dict[str, Any],
-    targets: tuple[str, ...],
-    item: Any,
-    condition: Evaluate,
-    weight: int,
-) -> bool:
-    frame.charge(weight)
+Assign = Callable[[dict[str, Any], Any], None]
+
+
+def _assignment(targets: tuple[str, ...]) -> Assign:
+    """How a loop's names get their values."""
     if len(targets) == 1:
-        inner[targets[0]] = item
-    else:
-        inner[targets[0]], inner[targets[1]] = item
+        name = targets[0]
+        return lambda names, item: names.__setitem__(name, item)
+    return lambda names, item: names.update(zip(targets, item, strict=True))
+
+
+def _holds(frame: Frame, assign: Assign, item: Any, condition: Evaluate) -> bool:
+    assert isinstance(frame.names, dict)
+    assign(frame.names, item)
     return bool(condition(frame))
 
 
@@ -618,7 +591,62 @@ def _loop(index: int, count: int) -> dict[str, Any]:
         "first": index == 0,
         "last": index == count - 1,
         "length": count,
+        # of a loop that calls itself, which ours never do
+        "depth": 1,
+        "depth0": 0,
     }
+
+
+def _price_of(parts: tuple[Node, ...]) -> int:
+    """What one round costs at least: a step for each thing that is done, and a path is one."""
+    return 1 + sum(
+        not isinstance(node, nodes.Literal | nodes.Member) for part in parts for node in nodes.walk(part)
+    )
+
+
+def _is_complete(node: Node) -> bool:
+    """Whether a condition has an ``else``, and those in it too."""
+    while isinstance(node, nodes.Condition):
+        if node.otherwise is None or not _is_complete(node.then):
+            return False
+        node = node.otherwise
+    return True
+
+
+def _key(key: Any, node: nodes.Member) -> Any:
+    if isinstance(key, bool | list | dict) or key is None:
+        raise ExpressionError(
+            f"a key is text or a number, got {kind_of(key)}", start=node.key.start, end=node.key.end
+        )
+    return key
+
+
+def _read_if_there(names: Mapping[str, Any], path: tuple[Any, ...]) -> Any:
+    value: Any = names
+    for key in path:
+        if type(value) is dict:
+            value = value.get(key, MISSING) if type(key) is str else _member_if_there(value, key, None)
+        else:
+            value = _member_if_there(value, key, None)
+        if value is MISSING:
+            break
+    return value
+
+
+def _member_if_there(value: Any, key: Any, node: nodes.Member | None) -> Any:
+    if node is not None:
+        if value is MISSING:
+            return MISSING
+        key = _key(key, node)
+    if not isinstance(value, _WITH_MEMBERS):
+        return MISSING
+    try:
+        return member(value, key)
+    except KeyError:
+        return MISSING
+
+
+_WITH_MEMBERS = (Mapping, list, tuple, str)
 
 
 def _read_slowly(names: Mapping[str, Any], path: tuple[Any, ...], start: int, end: int) -> Any:

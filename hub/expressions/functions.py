@@ -1,21 +1,29 @@
-"""The functions, filters and tests of expressions: an allow-list, each over plain JSON values."""
+"""The functions, filters and tests of expressions: an allow-list, each over plain JSON values.
+
+A built-in one is given the evaluation it works for and pays for its work before it does it.
+"""
 
 from __future__ import annotations
 
+# hints look for near names: loaded here, so that no evaluation imports it
+import difflib  # noqa: F401
 import inspect
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
-from functools import cache
+from datetime import datetime
 from typing import Any
-from zoneinfo import ZoneInfo, available_timezones
 
 from hub.clock import iso
 from hub.errors import ExpressionError, ExpressionLimit, MissingMember
-from hub.expressions.shapes import ANY, NUMBER, TEXT, ListShape, Shape
-from hub.expressions.values import LONGEST_TEXT, bounded, kind_of, to_text
+from hub.expressions.dates import format_moment, in_zone, load_zones, moment_of
+from hub.expressions.frame import Frame, Request
+from hub.expressions.shapes import ANY, BOOLEAN, NUMBER, TEXT, ListShape, ObjectShape, Shape
+from hub.expressions.values import bounded_list, bounded_text, finite, kind_of, member, number_text
 from hub.model import jsontext
+
+MISSING = object()
+"""What ``default`` is given for a value that is not there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,14 +45,10 @@ class Function:
     asks: bool = False
     """Its answer comes from outside: evaluation stops, the caller finds it and evaluates again."""
     summary: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """What an expression asks of the caller."""
-
-    function: str
-    arguments: tuple[str, ...]
+    is_metered: bool = False
+    """It is given the evaluation first, and charges what it costs; a plugin's has a fixed price."""
+    takes: tuple[type[Shape] | Shape, ...] = ()
+    """What a filter's value may be, where it cannot be anything."""
 
 
 class NeedsAnswer(Exception):
@@ -70,13 +74,15 @@ class FunctionTable:
 
 def builtin_functions(now: Callable[[], datetime]) -> FunctionTable:
     """The built-in functions over a clock."""
+    # now, not at the first use: no evaluation opens a file
+    load_zones()
 
-    def now_text(timezone: Any = None) -> str:
+    def now_text(frame: Frame, timezone: Any = None) -> str:
+        frame.charge(20 if timezone is None else 30)
         moment = now()
         if timezone is None:
             return iso(moment)
-        zone = _zone(_text(timezone, "now's timezone"))
-        return moment.astimezone(zone).isoformat(timespec="milliseconds")
+        return in_zone(moment, _text(timezone, "now's timezone")).isoformat(timespec="milliseconds")
 
     return FunctionTable(
         {
@@ -89,9 +95,12 @@ def builtin_functions(now: Callable[[], datetime]) -> FunctionTable:
                 TEXT,
                 ("timezone",),
                 summary="The present moment as ISO 8601 text.",
+                is_metered=True,
             ),
             "secret": Function("secret", _never, 1, 1, gives=TEXT, asks=True, summary="A secret's value."),
-            "fromJson": Function("fromJson", from_json, 1, 1, summary="The value of a JSON text."),
+            "fromJson": Function(
+                "fromJson", from_json, 1, 1, summary="The value of a JSON text.", is_metered=True
+            ),
         }
     )
 
@@ -137,35 +146,37 @@ def _of_plugin(name: str, call: Callable[..., object]) -> Function:
 # -- filters
 
 _MOST_TRIMMED = 100
-_MOST_READ = 16 * 1024 * 1024
-"""Characters that one filter may read, all its passes together."""
+_NEAR_AN_END = 256
 
 
-def from_json(value: Any) -> Any:
+def from_json(frame: Frame, value: Any) -> Any:
     """The value of a JSON text; anything else is a value already."""
     if not isinstance(value, str):
         raise ExpressionError(f"fromJson takes text, got {kind_of(value)}")
+    frame.charge(30 + len(value) // (40 if value.isascii() else 20))
+    # each of these signs makes the parser make something
+    frame.charge(3 * value.count("[") + 2 * value.count("{") + 2 * value.count(":") + value.count(",") // 4)
     try:
         return jsontext.loads_bounded(value)
     except ValueError as error:
         raise ExpressionError(f"the text is not JSON: {str(error).split(':')[0]}") from error
 
 
-def _to_json(value: Any) -> str:
-    return str(bounded(jsontext.dumps(value)))
+def _to_json(frame: Frame, value: Any) -> str:
+    return frame.json(value)
 
 
-def _length(value: Any) -> int:
+def _length(frame: Frame, value: Any) -> int:
     if isinstance(value, str | list | tuple | Mapping):
         return len(value)
     raise ExpressionError(f"{kind_of(value)} has no length")
 
 
-def _first(value: Any) -> Any:
+def _first(frame: Frame, value: Any) -> Any:
     return _end(value, 0, "first")
 
 
-def _last(value: Any) -> Any:
+def _last(frame: Frame, value: Any) -> Any:
     return _end(value, -1, "last")
 
 
@@ -179,110 +190,165 @@ def _end(value: Any, index: int, name: str) -> Any:
     return value[index]
 
 
-def _join(value: Any, separator: Any = "") -> str:
-    if isinstance(value, str):
-        value = list(value)
-    if not isinstance(value, list | tuple):
+def _join(frame: Frame, value: Any, d: Any = "", attribute: Any = None) -> str:
+    if not isinstance(value, str | list | tuple | Mapping):
         raise ExpressionError(f"join takes a list, got {kind_of(value)}")
-    texts = [to_text(item) for item in value]
-    between = _text(separator, "join's separator")
-    if sum(map(len, texts)) + len(between) * len(texts) > LONGEST_TEXT:
-        raise ExpressionLimit(f"the text is longer than {LONGEST_TEXT:,} characters")
+    between = _text(d, "join's separator")
+    if attribute is not None:
+        value = _each(frame, value, attribute)
+    frame.charge(len(value) // 6)
+    texts: list[str] = list(value)
+    if not isinstance(value, str | Mapping) and set(map(type, texts)) != {str}:
+        frame.charge(3 * len(value) // 2)
+        texts = [frame.text(item) for item in value]
+    length = sum(map(len, texts)) + len(between) * max(len(texts) - 1, 0)
+    bounded_text(length)
+    frame.charge(length // 2000)
     return between.join(texts)
 
 
-def _split(value: Any, separator: Any = None, limit: Any = None) -> list[str]:
+def _each(frame: Frame, value: Any, attribute: Any) -> list[Any]:
+    """One member of each item, named with dots: ``author.name``."""
+    path = _text(attribute, "join's attribute").split(".")
+    frame.charge(2 * len(value) * len(path))
+    found = []
+    for item in value:
+        one = item
+        for name in path:
+            try:
+                one = member(one, int(name) if name.isdecimal() and not isinstance(one, Mapping) else name)
+            except KeyError:
+                raise MissingMember(f'an item of the list has no "{attribute}"') from None
+        found.append(one)
+    return found
+
+
+def _split(frame: Frame, value: Any, separator: Any = None, limit: Any = None) -> list[str]:
+    text = _text(value, "split")
     if separator is not None and not _text(separator, "split's separator"):
         raise ExpressionError("split's separator is empty")
     most = -1 if limit is None else _whole(limit, "split's limit") - 1
-    result = _text(value, "split").split(separator, most)
-    bounded(result)
+    frame.charge(len(text) // 30)
+    if separator is None:
+        # words are at least one character and a blank apart
+        bounded_list(len(text) // 2 if len(text) > 2 * _LONGEST_SURE else 0)
+    else:
+        parts = text.count(separator) + 1
+        bounded_list(parts if most < 0 else min(parts, most + 1))
+        frame.charge(parts // 8)
+    result = text.split(separator, most)
+    bounded_list(len(result))
     return result
 
 
-def _lower(value: Any) -> str:
-    return _text(value, "lower").lower()
+_LONGEST_SURE = 750_000
 
 
-def _upper(value: Any) -> str:
-    return _text(value, "upper").upper()
+def _lower(frame: Frame, value: Any) -> str:
+    text = _text(value, "lower")
+    frame.charge(_price_of_case(text))
+    return text.lower()
 
 
-def _trim(value: Any, characters: Any = None) -> str:
-    if characters is None:
-        return _text(value, "trim").strip()
-    unwanted = _text(characters, "trim")
+def _upper(frame: Frame, value: Any) -> str:
+    text = _text(value, "upper")
+    frame.charge(_price_of_case(text))
+    return text.upper()
+
+
+def _price_of_case(text: str) -> int:
+    # beyond ASCII each character is looked up, and one may become three
+    return len(text) // 150 if text.isascii() else len(text) // 5
+
+
+def _trim(frame: Frame, value: Any, chars: Any = None) -> str:
+    text = _text(value, "trim")
+    if chars is None:
+        frame.charge(len(text) // 200)
+        return text.strip()
+    unwanted = _text(chars, "trim")
     if len(unwanted) > _MOST_TRIMMED:
         raise ExpressionLimit(f"trim takes at most {_MOST_TRIMMED} characters to trim")
-    return _text(value, "trim").strip(unwanted)
+    ends = text[:_NEAR_AN_END].lstrip(unwanted), text[-_NEAR_AN_END:].rstrip(unwanted)
+    frame.charge(20 if all(ends) else len(text) // 5)
+    return text.strip(unwanted)
 
 
-def _replace(value: Any, old: Any, new: Any = None, count: Any = None) -> str:
+def _replace(frame: Frame, value: Any, old: Any, new: Any = None, count: Any = None) -> str:
     text = _text(value, "replace")
     if isinstance(old, Mapping) and new is None:
-        if len(old) * len(text) > _MOST_READ:
-            raise ExpressionLimit("the text is too long for so many replacements")
         for one, other in old.items():
-            text = _replace(text, one, other)
+            text = _replace(frame, text, one, other)
         return text
     before, after = _text(old, "replace"), _text(new, "replace")
     most = -1 if count is None else _whole(count, "replace's count")
+    frame.charge(2 + len(text) // (200 if len(before) < 2 else 50))
     found = text.count(before) if most < 0 else min(text.count(before), most)
-    if len(text) + found * max(len(after) - len(before), 0) > LONGEST_TEXT:
-        raise ExpressionLimit(f"the text is longer than {LONGEST_TEXT:,} characters")
+    length = len(text) + found * (len(after) - len(before))
+    bounded_text(length)
+    frame.charge(found // (10 if len(before) != 1 or len(after) != 1 else 100) + length // 2000)
     return text.replace(before, after, most)
 
 
-def _keys(value: Any) -> list[Any]:
+def _keys(frame: Frame, value: Any) -> list[Any]:
     if not isinstance(value, Mapping):
         raise ExpressionError(f"keys takes a mapping, got {kind_of(value)}")
+    frame.charge(len(value) // 10)
     return list(value)
 
 
-def _values(value: Any) -> list[Any]:
+def _values(frame: Frame, value: Any) -> list[Any]:
     if not isinstance(value, Mapping):
         raise ExpressionError(f"values takes a mapping, got {kind_of(value)}")
-    return list(value.values())
+    frame.charge(len(value) // 10)
+    made: list[Any] = frame.made(list(value.values()))
+    return made
 
 
-def _abs(value: Any) -> Any:
+def _abs(frame: Frame, value: Any) -> Any:
     return abs(_number(value, "abs"))
 
 
-def _round(value: Any, precision: Any = 0, method: Any = "common") -> Any:
+def _round(frame: Frame, value: Any, precision: Any = 0, method: Any = "common") -> Any:
     number, places = _number(value, "round"), _whole(precision, "round's precision")
     if method not in ("common", "ceil", "floor"):
-        raise ExpressionError(f'round goes "common", "ceil" or "floor", got "{to_text(method)[:40]}"')
+        shown = frame.text(method)[:40]
+        raise ExpressionError(f'round goes "common", "ceil" or "floor", got "{shown}"')
     if abs(places) > 30:
         raise ExpressionError(f"round's precision is between -30 and 30, got {places}")
-    if method == "common":
-        return round(number, places)
-    rounded = (math.ceil if method == "ceil" else math.floor)(number * 10.0**places)
-    return rounded / 10.0**places
+    try:
+        if method == "common":
+            return finite(round(number, places))
+        rounded = (math.ceil if method == "ceil" else math.floor)(number * 10.0**places)
+        return finite(rounded / 10.0**places)
+    except OverflowError:
+        raise ExpressionError("the result is not a finite number") from None
 
 
-def _date(value: Any, format: Any = "yyyy-MM-dd'T'HH:mm:ss.SSSXXX", timezone: Any = None) -> str:
+def _date(
+    frame: Frame, value: Any, format: Any = "yyyy-MM-dd'T'HH:mm:ss.SSSXXX", timezone: Any = None
+) -> str:
+    pattern = _text(format, "date's format")
+    frame.charge(15 + len(pattern))
     moment = moment_of(value)
     if timezone is not None:
-        zone = _zone(_text(timezone, "date's timezone"))
-        try:
-            moment = moment.astimezone(zone)
-        except (OverflowError, ValueError):
-            raise ExpressionError("the date is outside of the calendar") from None
-    return format_moment(moment, _text(format, "date's format"))
+        moment = in_zone(moment, _text(timezone, "date's timezone"))
+    return format_moment(moment, pattern)
 
 
-def _default(value: Any, other: Any = "", empty_too: Any = False) -> Any:
-    if value is None or (empty_too and not value):
-        return other
+def _default(frame: Frame, value: Any, default_value: Any = "", boolean: Any = False) -> Any:
+    if value is MISSING or (boolean and not value):
+        return default_value
     return value
 
 
 def _text(value: Any, who: str) -> str:
     if isinstance(value, str):
         return value
-    if isinstance(value, bool | int | float):
-        return to_text(value)
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int | float):
+        return number_text(value)
     raise ExpressionError(f"{who} takes text, got {kind_of(value)}")
 
 
@@ -298,163 +364,87 @@ def _whole(value: Any, who: str) -> int:
     raise ExpressionError(f"{who} is a whole number, got {kind_of(value)}")
 
 
-# -- dates
-
-
-@cache
-def _zones() -> frozenset[str]:
-    return frozenset(available_timezones())
-
-
-def _zone(name: str) -> ZoneInfo:
-    # asked by name among the known ones: the library would look for any name on the disk
-    if name in _zones():
-        return ZoneInfo(name)
-    raise ExpressionError(f'unknown time zone "{name[:60]}"', hint="use an IANA name such as Europe/Paris")
-
-
-def moment_of(value: Any) -> datetime:
-    """The moment that ISO 8601 text or a number of seconds since 1970 spells; UTC where no zone is said."""
-    if isinstance(value, bool) or not isinstance(value, str | int | float):
-        raise ExpressionError(f"expected a date as ISO 8601 text or seconds since 1970, got {kind_of(value)}")
-    try:
-        if isinstance(value, int | float):
-            return datetime.fromtimestamp(value, UTC)
-        moment = datetime.fromisoformat(value.strip())
-    except (ValueError, OverflowError, OSError):
-        shown = value[:40] if isinstance(value, str) else value
-        raise ExpressionError(
-            f'"{shown}" is not a date; expected ISO 8601 such as 2026-01-31T12:00:00Z'
-        ) from None
-    return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
-
-
-def format_moment(moment: datetime, pattern: str) -> str:
-    """A moment by a pattern of java.time.format.DateTimeFormatter's letters, as Kestra users know them."""
-    if len(pattern) > 200:
-        raise ExpressionError("the date format is longer than 200 characters")
-    parts: list[str] = []
-    position = 0
-    while position < len(pattern):
-        letter = pattern[position]
-        if letter == "'":
-            end = pattern.find("'", position + 1)
-            if end < 0:
-                raise ExpressionError("the date format has an open quote")
-            parts.append(pattern[position + 1 : end] or "'")
-            position = end + 1
-            continue
-        end = position
-        while end < len(pattern) and pattern[end] == letter:
-            end += 1
-        parts.append(
-            _date_part(moment, letter, end - position) if letter.isalpha() else pattern[position:end]
-        )
-        position = end
-    return "".join(parts)
-
-
-def _date_part(moment: datetime, letter: str, count: int) -> str:
-    numbers = {
-        "y": moment.year,
-        "u": moment.year,
-        "d": moment.day,
-        "H": moment.hour,
-        "h": moment.hour % 12 or 12,
-        "k": moment.hour or 24,
-        "m": moment.minute,
-        "s": moment.second,
-        "D": moment.timetuple().tm_yday,
-        "w": moment.isocalendar().week,
-        "Y": moment.isocalendar().year,
-        "Q": (moment.month - 1) // 3 + 1,
-    }
-    if letter in "yuY" and count == 2:
-        return f"{numbers[letter] % 100:02d}"
-    if letter in numbers:
-        return str(numbers[letter]).rjust(count, "0")
-    if letter in "ML":
-        if count >= 3:
-            return moment.strftime("%b" if count == 3 else "%B")
-        return str(moment.month).rjust(count, "0")
-    if letter in "Ee":
-        return moment.strftime("%a" if count <= 3 else "%A")
-    if letter == "a":
-        return "AM" if moment.hour < 12 else "PM"
-    if letter in "SA":
-        return f"{moment.microsecond:06d}".ljust(count, "0")[:count]
-    if letter in "XxZ":
-        return _offset(moment, letter, count)
-    if letter in "zV":
-        return moment.tzname() or "UTC"
-    raise ExpressionError(
-        f'unknown letter "{letter}" in the date format', hint=f"quote text: '{letter * count}'"
-    )
-
-
-def _offset(moment: datetime, letter: str, count: int) -> str:
-    offset = moment.utcoffset() or timedelta()
-    if letter == "X" and not offset:
-        return "Z"
-    minutes = int(offset.total_seconds()) // 60
-    sign = "-" if minutes < 0 else "+"
-    hours, rest = divmod(abs(minutes), 60)
-    if letter in "Xx" and count == 1 and not rest:
-        return f"{sign}{hours:02d}"
-    colon = ":" if letter in "Xx" and count >= 3 else ""
-    return f"{sign}{hours:02d}{colon}{rest:02d}"
-
-
 def _filter(
     name: str,
     call: Callable[..., Any],
+    summary: str,
+    *arguments: str,
     least: int = 0,
-    most: int = 0,
-    named: tuple[str, ...] = (),
     gives: Shape = ANY,
-    summary: str = "",
-    order: tuple[str, ...] = (),
+    takes: tuple[type[Shape] | Shape, ...] = (),
 ) -> tuple[str, Function]:
-    return name, Function(name, call, least, most, named, gives, order or named, summary=summary)
+    made = Function(
+        name,
+        call,
+        least,
+        len(arguments),
+        arguments,
+        gives,
+        arguments,
+        summary=summary,
+        is_metered=True,
+        takes=takes,
+    )
+    return name, made
 
 
+_SPELLED = (TEXT, NUMBER, BOOLEAN)
+_SOME = (TEXT, ListShape, ObjectShape)
 FILTERS: Mapping[str, Function] = dict(
     [
-        _filter("default", _default, 0, 2, (), ANY, "The value, or another where it is missing or null."),
-        _filter("toJson", _to_json, gives=TEXT, summary="The value as JSON text."),
-        _filter("fromJson", from_json, summary="The value of a JSON text."),
-        _filter("length", _length, gives=NUMBER, summary="How many items or characters it has."),
-        _filter("first", _first, summary="The first item."),
-        _filter("last", _last, summary="The last item."),
-        _filter("join", _join, 0, 1, (), TEXT, "The items as one text."),
+        _filter(
+            "default", _default, "The value, or another where it is missing.", "default_value", "boolean"
+        ),
+        _filter("toJson", _to_json, "The value as JSON text.", gives=TEXT),
+        _filter("fromJson", from_json, "The value of a JSON text.", takes=(TEXT,)),
+        _filter("length", _length, "How many items or characters it has.", gives=NUMBER, takes=_SOME),
+        _filter("first", _first, "The first item.", takes=(TEXT, ListShape)),
+        _filter("last", _last, "The last item.", takes=(TEXT, ListShape)),
+        _filter("join", _join, "The items as one text.", "d", "attribute", gives=TEXT, takes=_SOME),
         _filter(
             "split",
             _split,
-            0,
-            2,
-            ("limit",),
-            ListShape(TEXT),
             "The text cut at a separator.",
-            ("separator", "limit"),
+            "separator",
+            "limit",
+            gives=ListShape(TEXT),
+            takes=_SPELLED,
         ),
-        _filter("lower", _lower, gives=TEXT, summary="In lower case."),
-        _filter("upper", _upper, gives=TEXT, summary="In upper case."),
-        _filter("trim", _trim, 0, 1, (), TEXT, "Without blanks around it."),
+        _filter("lower", _lower, "In lower case.", gives=TEXT, takes=_SPELLED),
+        _filter("upper", _upper, "In upper case.", gives=TEXT, takes=_SPELLED),
+        _filter("trim", _trim, "Without blanks around it.", "chars", gives=TEXT, takes=_SPELLED),
         _filter(
             "replace",
             _replace,
-            1,
-            3,
-            ("count",),
-            TEXT,
             "One text in place of another.",
-            ("old", "new", "count"),
+            "old",
+            "new",
+            "count",
+            least=1,
+            gives=TEXT,
+            takes=_SPELLED,
         ),
-        _filter("date", _date, 0, 2, ("format", "timezone"), TEXT, "A date by a pattern, `yyyy-MM-dd`."),
-        _filter("keys", _keys, gives=ListShape(TEXT), summary="A mapping's keys."),
-        _filter("values", _values, gives=ListShape(ANY), summary="A mapping's values."),
-        _filter("abs", _abs, gives=NUMBER, summary="Without its sign."),
-        _filter("round", _round, 0, 2, ("precision", "method"), NUMBER, "To a number of places."),
+        _filter(
+            "date",
+            _date,
+            "A date by a pattern, `yyyy-MM-dd`.",
+            "format",
+            "timezone",
+            gives=TEXT,
+            takes=(TEXT, NUMBER),
+        ),
+        _filter("keys", _keys, "A mapping's keys.", gives=ListShape(TEXT), takes=(ObjectShape,)),
+        _filter("values", _values, "A mapping's values.", gives=ListShape(ANY), takes=(ObjectShape,)),
+        _filter("abs", _abs, "Without its sign.", gives=NUMBER, takes=(NUMBER, BOOLEAN)),
+        _filter(
+            "round",
+            _round,
+            "To a number of places.",
+            "precision",
+            "method",
+            gives=NUMBER,
+            takes=(NUMBER, BOOLEAN),
+        ),
     ]
 )
 

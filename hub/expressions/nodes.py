@@ -1,31 +1,37 @@
-"""The tree of a parsed template; every node keeps the characters it was made of."""
+"""The tree of a parsed template; every node keeps the characters it was made of.
+
+Nodes are never changed after they are made. They are not frozen: frozen ones take three times as long to
+make, and a flow has thousands.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 from typing import Any
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class Node:
     """``start`` and ``end`` are offsets into the template."""
 
     start: int
     end: int
+    depth: int = field(init=False, default=1)
+    """How many nodes are below each other here, for the parser's bound."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class Literal(Node):
     value: Any
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class Name(Node):
     name: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class Member(Node):
     """``of.key`` or ``of[key]``."""
 
@@ -33,7 +39,7 @@ class Member(Node):
     key: Node
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class SliceOf(Node):
     of: Node
     first: Node | None
@@ -41,17 +47,17 @@ class SliceOf(Node):
     step: Node | None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class ListOf(Node):
     items: tuple[Node, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class MappingOf(Node):
     entries: tuple[tuple[Node, Node], ...]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class Unary(Node):
     """``-``, ``+`` or ``not``."""
 
@@ -59,7 +65,7 @@ class Unary(Node):
     operand: Node
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class Binary(Node):
     """Arithmetic and ``~``."""
 
@@ -68,7 +74,7 @@ class Binary(Node):
     right: Node
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class Logic(Node):
     """``and`` or ``or``; gives the deciding operand, as Jinja2 does."""
 
@@ -77,7 +83,7 @@ class Logic(Node):
     right: Node
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class Compare(Node):
     """A chain of comparisons: ``first op operand op operand``."""
 
@@ -85,7 +91,7 @@ class Compare(Node):
     rest: tuple[tuple[str, Node], ...]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class Coalesce(Node):
     """``left ?? right``."""
 
@@ -93,16 +99,16 @@ class Coalesce(Node):
     right: Node
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class Condition(Node):
-    """``a ? b : c`` or ``b if a else c``."""
+    """``a ? b : c`` or ``b if a else c``; without an ``else`` it is missing where it does not hold."""
 
     test: Node
     then: Node
     otherwise: Node | None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class Call(Node):
     """A function call; ``name_end`` bounds the name."""
 
@@ -112,7 +118,7 @@ class Call(Node):
     named: tuple[tuple[str, Node], ...]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class Filter(Node):
     """``of | name(arguments)``."""
 
@@ -123,7 +129,7 @@ class Filter(Node):
     named: tuple[tuple[str, Node], ...]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class Test(Node):
     """``of is name(argument)``."""
 
@@ -134,23 +140,23 @@ class Test(Node):
     negated: bool
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class Text(Node):
     text: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class Output(Node):
     value: Node
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class If(Node):
     branches: tuple[tuple[Node, tuple[Node, ...]], ...]
     otherwise: tuple[Node, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class For(Node):
     targets: tuple[str, ...]
     values: Node
@@ -159,14 +165,12 @@ class For(Node):
     otherwise: tuple[Node, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class TemplateTree:
     """A parsed template."""
 
     source: str
     parts: tuple[Node, ...]
-    size: int
-    """How many nodes it has."""
 
     @property
     def single(self) -> Node | None:
@@ -231,6 +235,14 @@ def walk(part: Node) -> Iterator[Node]:
             todo += [node.condition] if node.condition is not None else []
         else:
             todo += children(node)
+
+
+def names_in(parts: Iterable[Node]) -> Iterator[str]:
+    """The names that parts of a template read or call."""
+    for part in parts:
+        for node in walk(part):
+            if isinstance(node, Name | Call):
+                yield node.name
 
 
 def constant_path(node: Node) -> tuple[Any, ...] | None:

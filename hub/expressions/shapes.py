@@ -40,6 +40,10 @@ class ObjectShape(Shape):
     reasons: Mapping[str, str] = field(default_factory=dict)
     hint: str | None = None
     """What to do about an unknown name, where that is not to name a near one."""
+    absent: Mapping[str, str] = field(default_factory=dict)
+    """Names that are declared and never there, with the reason: fine under ``??``, ``default`` and ``is defined``."""
+    sometimes: str | None = None
+    """When all of it is there, where that is not always."""
 
 
 ANY = Shape()

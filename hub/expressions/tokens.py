@@ -1,15 +1,23 @@
-"""Cut a template into text, tags and the tokens inside them; every token knows where it starts and ends."""
+"""Cut a template into text, tags and the tokens inside them; every token knows where it starts and ends.
+
+Called by the parser. Everything here takes a time that grows with the text and no more: a template is cut
+before it is parsed, and what is too large is refused before it costs anything.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+
+# loaded here, so that no template ever imports it
+import unicodedata
 from typing import NamedTuple
 
 from hub.errors import ExpressionError
 
-MOST_TOKENS = 5_000
-LONGEST_TEMPLATE = 80_000
+MOST_TOKENS = 1_000
+"""In all tags of a template together."""
+MOST_TAGS = 300
+LONGEST_TEMPLATE = 70_000
 """Characters; plain text without tags may be longer."""
 
 
@@ -24,9 +32,10 @@ class Token(NamedTuple):
 
 
 class Segment(NamedTuple):
-    """A stretch of a template: ``text``, ``output`` (``{{ }}``) or ``statement`` (``{% %}``).
+    """A stretch of a template: ``text``, ``output`` (``{{ }}``), ``path`` or ``statement`` (``{% %}``).
 
-    For text, ``text`` is what remains after whitespace control; for tags, ``inner`` bounds the expression.
+    For text, ``text`` is what remains after whitespace control; for tags, ``inner`` bounds the expression. A
+    ``path`` is an output of names joined by dots, the commonest of all: it needs no tokens.
     """
 
     kind: str
@@ -38,77 +47,118 @@ class Segment(NamedTuple):
 
 
 _OPEN = re.compile(r"\{\{[-+]?|\{%[-+]?")
-_RAW = re.compile(r"\{%[-+]?\s*raw\s*[-+]?%\}")
-_END_RAW = re.compile(r"\{%[-+]?\s*endraw\s*[-+]?%\}")
+_PATH = re.compile(r"\{\{[-+]?\s*+([^\W\d]\w*+(?:\.[^\W\d]\w*+)*+)\s*+([-+]?)\}\}")
+_RAW = re.compile(r"\{%[-+]?\s*+raw\s*+[-+]?%\}")
+_END_RAW = re.compile(r"\{%[-+]?\s*+endraw\s*+[-+]?%\}")
+_STRING = re.compile(r"""'[^'\\]*+(?:\\.[^'\\]*+)*+'|"[^"\\]*+(?:\\.[^"\\]*+)*+\"""", re.DOTALL)
 _TOKEN = re.compile(
     r"""
-      (?P<space>\s+)
-    | (?P<float>\d+(?:_\d+)*(?:\.\d+(?:_\d+)*(?:[eE][+-]?\d+)?|[eE][+-]?\d+))
-    | (?P<integer>0[xX][0-9a-fA-F]+|0[bB][01]+|0[oO][0-7]+|\d+(?:_\d+)*)
-    | (?P<name>[^\W\d]\w*)
-    | (?P<string>'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")
+    \s*+(?:
+      (?P<name>[^\W\d]\w*+)
     | (?P<operator>\?\?|\*\*|//|==|!=|<=|>=|[-+*/%~<>=()\[\]{},.:|?])
+    | (?P<string>'[^'\\]*+(?:\\.[^'\\]*+)*+'|"[^"\\]*+(?:\\.[^"\\]*+)*+")
+    | (?P<float>[0-9]++(?:_[0-9]++)*+(?:\.[0-9]++(?:_[0-9]++)*+(?:[eE][+-]?[0-9]++)?|[eE][+-]?[0-9]++))
+    | (?P<integer>0[xX][0-9a-fA-F]++|0[bB][01]++|0[oO][0-7]++|[0-9]++(?:_[0-9]++)*+)
+    )
     """,
     re.VERBOSE | re.DOTALL,
 )
-_ESCAPE = re.compile(r"\\(u[0-9a-fA-F]{4}|x[0-9a-fA-F]{2}|.)", re.DOTALL)
-_SIMPLE_ESCAPES = {"n": "\n", "t": "\t", "r": "\r", "b": "\b", "f": "\f", "0": "\0"}
+_ESCAPE = re.compile(
+    r"\\(?:(?P<octal>[0-7]{1,3})|x(?P<x>[0-9a-fA-F]{0,2})|u(?P<u>[0-9a-fA-F]{0,4})|U(?P<U>[0-9a-fA-F]{0,8})"
+    r"|N(?P<named>(?:\{[^{}]{0,100}\})?)|(?P<one>.))",
+    re.DOTALL,
+)
+_SIMPLE_ESCAPES = {
+    "n": "\n",
+    "t": "\t",
+    "r": "\r",
+    "b": "\b",
+    "f": "\f",
+    "a": "\a",
+    "v": "\v",
+    "\n": "",
+    "\\": "\\",
+    "'": "'",
+    '"': '"',
+}
+_DIGITS = {"x": 2, "u": 4, "U": 8}
 _MOST_DIGITS = 1000
+_MOST_ESCAPES = 1000
 
 
-def tokens_of(source: str, start: int, end: int) -> list[Token]:
+def tokens_of(source: str, start: int, end: int, most: int = MOST_TOKENS) -> list[Token]:
     """The tokens of ``source[start:end]`` with an ``end`` token after the last. Raises ``ExpressionError``."""
     found: list[Token] = []
     position = start
     match = _TOKEN.match
-    while position < end:
-        hit = match(source, position, end)
-        if hit is None:
-            raise _unreadable(source, position, end)
+    while (hit := match(source, position, end)) is not None:
         kind = hit.lastgroup or ""
-        if kind != "space":
-            found.append(_token(kind, hit.group(), position, hit.end()))
-            if len(found) > MOST_TOKENS:
-                raise ExpressionError("the expression is too long", start=start, end=end)
-        position = hit.end()
+        first, position = hit.span(kind)
+        if kind == "name" or kind == "operator":
+            found.append(Token(kind, source[first:position], None, first, position))
+        else:
+            found.append(_literal(kind, source[first:position], first, position))
+        if len(found) > most:
+            raise _too_many(start, end, most)
+    rest = source[position:end].lstrip()
+    if rest:
+        raise _unreadable(source, end - len(rest), end)
     found.append(Token("end", "", None, end, end))
     return found
 
 
-def _token(kind: str, text: str, start: int, end: int) -> Token:
-    value: str | int | float | None = None
+def _too_many(start: int, end: int, most: int) -> ExpressionError:
+    # what is over the bound by itself is told apart from the last straw
+    message = "the expression is too long" if most == MOST_TOKENS else "the template is too large"
+    return ExpressionError(
+        message, start=start, end=end, hint=f"it has at most {MOST_TOKENS:,} words and signs"
+    )
+
+
+def _literal(kind: str, text: str, start: int, end: int) -> Token:
+    value: str | int | float
     if kind == "string":
-        value = (
-            _whole_characters(_ESCAPE.sub(_unescape, text[1:-1]), start, end) if "\\" in text else text[1:-1]
-        )
+        value = _unescaped(text[1:-1], start, end) if "\\" in text else text[1:-1]
     elif kind == "integer":
         if len(text) > _MOST_DIGITS:
             raise ExpressionError("the number has too many digits", start=start, end=end)
-        value = (
-            int(text.replace("_", ""), 0)
-            if text[:1] == "0" and len(text) > 1 and text[1].isalpha()
-            else int(text)
-        )
-    elif kind == "float":
+        is_decimal = text[:1] != "0" or text.replace("_", "").isdigit()
+        value = int(text) if is_decimal else int(text, 0)
+    else:
         value = float(text)
         if value in (float("inf"), float("-inf")):
             raise ExpressionError("the number is too large", start=start, end=end)
     return Token(kind, text, value, start, end)
 
 
-def _whole_characters(text: str, start: int, end: int) -> str:
-    """The text with halves of a character put together. Raises ``ExpressionError`` for a lone half."""
+def _unescaped(text: str, start: int, end: int) -> str:
+    """The text with Python's escapes read; an unknown one keeps its backslash, as in Jinja2."""
+
+    def character(hit: re.Match[str]) -> str:
+        kind = hit.lastgroup or ""
+        given = hit[kind]
+        if kind == "one":
+            return _SIMPLE_ESCAPES.get(given, hit[0])
+        if kind == "octal":
+            return chr(int(given, 8))
+        if kind == "named":
+            try:
+                return unicodedata.lookup(given[1:-1])
+            except KeyError:
+                raise ExpressionError(f"unknown character {hit[0]}", start=start, end=end) from None
+        if len(given) < _DIGITS[kind] or int(given, 16) > 0x10FFFF:
+            wanted = f"\\{kind} and {_DIGITS[kind]} hexadecimal digits"
+            raise ExpressionError(f"{hit[0]} is no character; expected {wanted}", start=start, end=end)
+        return chr(int(given, 16))
+
+    if text.count("\\") > _MOST_ESCAPES:
+        raise ExpressionError(f"the text has more than {_MOST_ESCAPES:,} escapes", start=start, end=end)
+    result = _ESCAPE.sub(character, text)
     try:
-        return text.encode("utf-16", "surrogatepass").decode("utf-16")
+        # halves of a character beside each other are one
+        return result.encode("utf-16", "surrogatepass").decode("utf-16")
     except UnicodeDecodeError:
         raise ExpressionError("the text holds half a character", start=start, end=end) from None
-
-
-def _unescape(match: re.Match[str]) -> str:
-    letter = match.group(1)
-    if len(letter) > 1:
-        return chr(int(letter[1:], 16))
-    return _SIMPLE_ESCAPES.get(letter, letter)
 
 
 def _unreadable(source: str, position: int, end: int) -> ExpressionError:
@@ -123,97 +173,127 @@ def _unreadable(source: str, position: int, end: int) -> ExpressionError:
     )
 
 
-def segments_of(source: str) -> Iterator[Segment]:
+# -- text and tags
+
+
+def segments_of(source: str) -> list[Segment]:
     """Text and tags of a template in order. Raises ``ExpressionError`` for a tag that is not closed."""
-    position = 0
-    trim_next = False
-    while True:
-        hit = _OPEN.search(source, position)
-        text = source[position : hit.start() if hit else len(source)]
-        if trim_next:
+    return _Cutter(source).cut()
+
+
+class _Cutter:
+    """Cuts one template; it counts on the way."""
+
+    def __init__(self, source: str) -> None:
+        self._source = source
+        self._found: list[Segment] = []
+        self._trim_next = False
+        self._tags = 0
+        self._marks = 0
+
+    def cut(self) -> list[Segment]:
+        source = self._source
+        position = 0
+        while (hit := _OPEN.search(source, position)) is not None:
+            opening = hit.group()
+            self._text(position, hit.start(), opening[-1] == "-")
+            self._tags += 1
+            if self._tags > MOST_TAGS:
+                raise ExpressionError(
+                    "the template is too large",
+                    start=hit.start(),
+                    end=hit.end(),
+                    hint=f"a text has at most {MOST_TAGS} tags; use {{% for %}} for what repeats",
+                )
+            path = _PATH.match(source, hit.start())
+            if path is not None:
+                self._found.append(Segment("path", path[1], path.start(), path.end(), *path.span(1)))
+                position, self._trim_next = path.end(), path[2] == "-"
+            elif opening[1] == "%" and (raw := _RAW.match(source, hit.start())) is not None:
+                position = self._raw(raw)
+            else:
+                position = self._tag(hit.start(), hit.end())
+        self._text(position, len(source), False)
+        return self._found
+
+    def _text(self, start: int, end: int, trimmed: bool) -> None:
+        text = self._source[start:end]
+        if self._trim_next:
             text = text.lstrip()
-        if hit is not None and hit.group().endswith("-"):
+        if trimmed:
             text = text.rstrip()
         if text:
-            yield Segment("text", text, position, hit.start() if hit else len(source))
-        if hit is None:
-            return
-        raw = _RAW.match(source, hit.start())
-        if raw is not None:
-            closing = _END_RAW.search(source, raw.end())
-            if closing is None:
-                raise ExpressionError(
-                    "{% raw %} is not closed",
-                    start=raw.start(),
-                    end=raw.end(),
-                    hint="close it with {% endraw %}",
-                )
-            inside = source[raw.end() : closing.start()]
-            inside = inside.lstrip() if raw.group().endswith("-%}") else inside
-            inside = inside.rstrip() if closing.group().startswith("{%-") else inside
-            if inside:
-                yield Segment("text", inside, raw.end(), closing.start())
-            position, trim_next = closing.end(), closing.group().endswith("-%}")
-            continue
-        closer = "}}" if hit.group().startswith("{{") else "%}"
-        end = _closing(source, hit.end(), closer)
+            self._found.append(Segment("text", text, start, end))
+
+    def _raw(self, opening: re.Match[str]) -> int:
+        closing = _END_RAW.search(self._source, opening.end())
+        if closing is None:
+            raise ExpressionError(
+                "{% raw %} is not closed",
+                start=opening.start(),
+                end=opening.end(),
+                hint="close it with {% endraw %}",
+            )
+        self._trim_next = opening.group().endswith("-%}")
+        self._text(opening.end(), closing.start(), closing.group().startswith("{%-"))
+        self._trim_next = closing.group().endswith("-%}")
+        return closing.end()
+
+    def _tag(self, start: int, inner: int) -> int:
+        source = self._source
+        closer = "}}" if source[start + 1] == "{" else "%}"
+        end, self._marks = closing_of(source, inner, closer, self._marks)
         if end < 0:
-            opener = hit.group()[:2]
+            opener = source[start : start + 2]
             raise ExpressionError(
                 f'"{opener}" is not closed',
-                start=hit.start(),
-                end=hit.start() + 2,
+                start=start,
+                end=start + 2,
                 hint=f'close it with "{closer}", or write {{% raw %}}{opener}{{% endraw %}} for the characters',
             )
-        trim_next = source[end - 1] == "-"
-        inner_end = end - 1 if trim_next or source[end - 1] == "+" else end
-        yield Segment(
-            "output" if closer == "}}" else "statement",
-            "",
-            hit.start(),
-            end + 2,
-            hit.end(),
-            max(inner_end, hit.end()),
-        )
-        position = end + 2
+        self._trim_next = source[end - 1] == "-"
+        inner_end = max(end - 1 if source[end - 1] in "-+" else end, inner)
+        kind = "output" if closer == "}}" else "statement"
+        self._found.append(Segment(kind, "", start, end + 2, inner, inner_end))
+        return end + 2
 
 
-_MARK = re.compile(r"""['"]|[(\[{]+|[)\]]+|\}|%\}""")
+_MARK = re.compile(r"""['"()\[\]{}]|%\}""")
+_PAIRS = {"(": ")", "[": "]", "{": "}"}
 
 
-def _closing(source: str, start: int, closer: str) -> int:
-    """Where the tag's closer is, outside of texts and brackets; -1 where there is none."""
-    depth = 0
+def closing_of(source: str, start: int, closer: str, marks: int = 0) -> tuple[int, int]:
+    """Where a tag's closer is, outside of texts and brackets, or -1; and how many quotes and brackets there were.
+
+    Raises ``ExpressionError`` for a text that is not closed, and after more quotes and brackets than may be.
+    """
+    expected: list[str] = []
     position = start
     while (hit := _MARK.search(source, position)) is not None:
         at, mark = hit.start(), hit.group()
         position = hit.end()
-        if depth <= 0 and source.startswith(closer, at):
-            return at
-        if mark[0] in "'\"":
-            position = _string_end(source, at)
-            if position < 0:
-                # an open text: the plain search finds the tag's end, and the message names the text
-                return source.find(closer, at)
-        elif mark[0] in "([{":
-            depth += len(mark)
-        elif mark != "%}":
-            depth -= len(mark)
-    return source.find(closer, start)
-
-
-_STRING = re.compile(r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*\"""", re.DOTALL)
-
-
-def _string_end(source: str, start: int) -> int:
-    hit = _STRING.match(source, start)
-    return hit.end() if hit is not None else -1
-
-
-def tag_end(source: str, start: int) -> int:
-    """Where the output tag that begins at ``start`` ends; -1 where it is not closed."""
-    end = _closing(source, start + 2, "}}")
-    return end + 2 if end >= 0 else -1
+        marks += 1
+        if marks > MOST_TOKENS:
+            raise _too_many(start, at, MOST_TOKENS)
+        if mark == "%}":
+            if closer == mark:
+                return at, marks
+        elif mark in "'\"":
+            text = _STRING.match(source, at)
+            if text is None:
+                end = source.find(closer, at)
+                raise _unreadable(source, at, end if end >= 0 else len(source))
+            position = text.end()
+        elif mark in _PAIRS:
+            expected.append(_PAIRS[mark])
+        elif not expected and mark == "}" and source.startswith(closer, at):
+            return at, marks
+        elif expected and expected[-1] == mark:
+            expected.pop()
+        else:
+            # brackets that do not fit: the tag ends at the first closer, and the parser says what is wrong
+            break
+    return source.find(closer, start), marks
 
 
 def strip_raw(text: str) -> str:
@@ -221,3 +301,14 @@ def strip_raw(text: str) -> str:
     if "raw" not in text:
         return text
     return _END_RAW.sub("", _RAW.sub("", text))
+
+
+def raw_spans(text: str) -> list[tuple[int, int]]:
+    """Where text is said to be meant as it stands; what is not closed goes to the end."""
+    found: list[tuple[int, int]] = []
+    position = 0
+    while (opening := _RAW.search(text, position)) is not None:
+        closing = _END_RAW.search(text, opening.end())
+        position = closing.end() if closing is not None else len(text)
+        found.append((opening.start(), position))
+    return found

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
 
 from hub.errors import ExpressionError, ExpressionLimit, MissingMember
-from hub.model import jsontext
+
+if TYPE_CHECKING:
+    from hub.expressions.frame import Frame
 
 LONGEST_TEXT = 8 * 1024 * 1024
 LONGEST_LIST = 100_000
 _MOST_BITS = 4096
+_FREE_BITS = 256
 _MOST_WRITTEN_BITS = 14_000
 """Just under what Python writes as digits (4,300 of them)."""
 
@@ -32,21 +35,11 @@ def kind_of(value: Any) -> str:
     return "an unknown value"
 
 
-def to_text(value: Any) -> str:
-    """A value inside text: numbers, booleans and null as JSON spells them, lists and mappings as JSON."""
-    if isinstance(value, str):
-        return value
-    if value is True:
-        return "true"
-    if value is False:
-        return "false"
-    if value is None:
-        return "null"
-    if isinstance(value, int | float):
-        if isinstance(value, int) and value.bit_length() > _MOST_WRITTEN_BITS:
-            raise ExpressionLimit("the number is too large")
-        return repr(value)
-    return str(bounded(jsontext.dumps(value)))
+def number_text(value: int | float) -> str:
+    """A number as JSON spells it."""
+    if isinstance(value, int) and value.bit_length() > _MOST_WRITTEN_BITS:
+        raise ExpressionLimit("the number is too large")
+    return repr(value)
 
 
 def member(value: Any, key: Any) -> Any:
@@ -56,7 +49,7 @@ def member(value: Any, key: Any) -> Any:
             if key in value:
                 return value[key]
             raise KeyError((key, value))
-        text = to_text(key) if isinstance(key, int | float) else None
+        text = number_text(key) if isinstance(key, int | float) else None
         if text is not None and text in value:
             return value[text]
         raise KeyError(None)
@@ -106,63 +99,89 @@ def finite(value: Any) -> Any:
     return value
 
 
-def bounded(value: Any) -> Any:
-    """The value, if it is no longer than may be."""
-    if isinstance(value, str):
-        if len(value) > LONGEST_TEXT:
-            raise ExpressionLimit(f"the text is longer than {LONGEST_TEXT:,} characters")
-    elif isinstance(value, list) and len(value) > LONGEST_LIST:
+def too_long() -> ExpressionLimit:
+    return ExpressionLimit(f"the text is longer than {LONGEST_TEXT:,} characters")
+
+
+def bounded_text(length: int) -> None:
+    """Raises ``ExpressionLimit`` for a text that would be longer than may be."""
+    if length > LONGEST_TEXT:
+        raise too_long()
+
+
+def bounded_list(length: int) -> None:
+    """Raises ``ExpressionLimit`` for a list that would be longer than may be."""
+    if length > LONGEST_LIST:
         raise ExpressionLimit(f"the list is longer than {LONGEST_LIST:,} items")
-    return value
 
 
-def add(left: Any, right: Any) -> Any:
+def _add(frame: Frame, left: Any, right: Any) -> Any:
     if _numbers(left, right):
         return finite(left + right)
     if isinstance(left, str) and isinstance(right, str):
-        return bounded(left + right)
+        bounded_text(len(left) + len(right))
+        frame.charge((len(left) + len(right)) // 700)
+        return left + right
     if isinstance(left, list | tuple) and isinstance(right, list | tuple):
-        return bounded([*left, *right])
+        bounded_list(len(left) + len(right))
+        frame.charge((len(left) + len(right)) // 30)
+        return frame.made([*left, *right])
     raise _refuse("+", left, right)
 
 
-def subtract(left: Any, right: Any) -> Any:
+def _subtract(frame: Frame, left: Any, right: Any) -> Any:
     if _numbers(left, right):
         return finite(left - right)
     raise _refuse("-", left, right)
 
 
-def multiply(left: Any, right: Any) -> Any:
+def _multiply(frame: Frame, left: Any, right: Any) -> Any:
     if _numbers(left, right):
-        return finite(left * right)
+        return _priced(frame, finite(left * right))
     sequence, times = (left, right) if isinstance(right, int) else (right, left)
     if isinstance(sequence, str | list | tuple) and isinstance(times, int):
-        if len(sequence) * max(times, 0) > (LONGEST_TEXT if isinstance(sequence, str) else LONGEST_LIST):
-            raise ExpressionLimit("the result would be too long")
-        if not isinstance(sequence, str):
-            # repeated lists would share their items: a few characters would stand for gigabytes
-            if any(isinstance(item, list | tuple | Mapping) for item in sequence):
-                raise ExpressionError("only a list of single values can be repeated")
-            if sum(len(item) for item in sequence if isinstance(item, str)) * max(times, 0) > LONGEST_TEXT:
-                raise ExpressionLimit("the result would be too long")
-        return sequence * times if isinstance(sequence, str) else list(sequence) * times
+        return _repeat(frame, sequence, max(times, 0))
     raise _refuse("*", left, right)
 
 
-def _divide(operator: str, left: Any, right: Any) -> Any:
-    if not _numbers(left, right):
-        raise _refuse(operator, left, right)
-    if right == 0:
-        raise ExpressionError("division by zero")
-    try:
+def _repeat(frame: Frame, sequence: Any, times: int) -> Any:
+    is_text = isinstance(sequence, str)
+    if len(sequence) * times > (LONGEST_TEXT if is_text else LONGEST_LIST):
+        raise ExpressionLimit("the result would be too long")
+    if is_text:
+        frame.charge(len(sequence) * times // 1000)
+        return sequence * times
+    # repeated lists would share their items: a few characters would stand for gigabytes
+    frame.charge(len(sequence) // 2)
+    if any(isinstance(item, list | tuple | Mapping) for item in sequence):
+        raise ExpressionError("only a list of single values can be repeated")
+    if sum(len(item) for item in sequence if isinstance(item, str)) * times > LONGEST_TEXT:
+        raise ExpressionLimit("the result would be too long")
+    frame.charge(len(sequence) * times // 200)
+    return list(sequence) * times
+
+
+def _priced(frame: Frame, value: Any) -> Any:
+    """A number that may have taken a while to make."""
+    if isinstance(value, int) and value.bit_length() > _FREE_BITS:
+        frame.charge(value.bit_length() // 100)
+    return value
+
+
+def _divide(operator: str) -> Callable[[Frame, Any, Any], Any]:
+    def divide(frame: Frame, left: Any, right: Any) -> Any:
+        if not _numbers(left, right):
+            raise _refuse(operator, left, right)
+        if right == 0:
+            raise ExpressionError("division by zero")
         if operator == "/":
             return finite(left / right)
-        return finite(left // right if operator == "//" else left % right)
-    except OverflowError:
-        raise ExpressionError("the result is not a finite number") from None
+        return _priced(frame, finite(left // right if operator == "//" else left % right))
+
+    return divide
 
 
-def power(left: Any, right: Any) -> Any:
+def _power(frame: Frame, left: Any, right: Any) -> Any:
     if not _numbers(left, right):
         raise _refuse("**", left, right)
     if isinstance(left, int) and isinstance(right, int):
@@ -171,71 +190,79 @@ def power(left: Any, right: Any) -> Any:
         if right < -_MOST_BITS:
             raise ExpressionLimit("the exponent is too small")
     try:
-        return finite(left**right)
+        return _priced(frame, finite(left**right))
     except ZeroDivisionError:
         raise ExpressionError("division by zero") from None
-    except OverflowError:
-        raise ExpressionError("the result is not a finite number") from None
 
 
-def concatenate(left: Any, right: Any) -> Any:
-    return bounded(to_text(left) + to_text(right))
+def _concatenate(frame: Frame, left: Any, right: Any) -> Any:
+    one, other = frame.text(left), frame.text(right)
+    bounded_text(len(one) + len(other))
+    frame.charge((len(one) + len(other)) // 700)
+    return one + other
 
 
-BINARY = {
-    "+": add,
-    "-": subtract,
-    "*": multiply,
-    "/": lambda left, right: _divide("/", left, right),
-    "//": lambda left, right: _divide("//", left, right),
-    "%": lambda left, right: _divide("%", left, right),
-    "**": power,
-    "~": concatenate,
+BINARY: Mapping[str, Callable[[Frame, Any, Any], Any]] = {
+    "+": _add,
+    "-": _subtract,
+    "*": _multiply,
+    "/": _divide("/"),
+    "//": _divide("//"),
+    "%": _divide("%"),
+    "**": _power,
+    "~": _concatenate,
 }
 
 
-def contains(container: Any, wanted: Any) -> bool:
+def contains(frame: Frame, container: Any, wanted: Any) -> bool:
     """``wanted in container``."""
     if isinstance(container, str):
         if not isinstance(wanted, str):
             raise ExpressionError(f"text contains text, not {kind_of(wanted)}")
+        frame.charge(len(container) // (8000 if len(wanted) < 2 else 50))
         return wanted in container
     if isinstance(container, Mapping):
         return isinstance(wanted, str) and wanted in container
     if isinstance(container, list | tuple):
-        return wanted in container
+        return frame.holds(container, wanted)
     raise ExpressionError(f"{kind_of(container)} contains nothing; expected a list, a mapping or text")
 
 
-def _ordered(operator: str, left: Any, right: Any) -> None:
-    if _numbers(left, right):
-        return
-    for kind in (str, list | tuple):
-        if isinstance(left, kind) and isinstance(right, kind):
-            return
-    raise ExpressionError(f'"{operator}" cannot compare {kind_of(left)} with {kind_of(right)}')
-
-
-def compare(operator: str, left: Any, right: Any) -> bool:
+def compare(frame: Frame, operator: str, left: Any, right: Any) -> bool:
     """One comparison."""
     if operator == "==":
-        return bool(left == right)
+        return frame.equal(left, right)
     if operator == "!=":
-        return bool(left != right)
+        return not frame.equal(left, right)
     if operator == "in":
-        return contains(right, left)
+        return contains(frame, right, left)
     if operator == "not in":
-        return not contains(right, left)
+        return not contains(frame, right, left)
     if operator == "contains":
-        return contains(left, right)
-    _ordered(operator, left, right)
+        return contains(frame, left, right)
+    return _ordered(frame, operator, left, right)
+
+
+_ORDERS: Mapping[str, Callable[[Any, Any], Any]] = {
+    "<": lambda left, right: left < right,
+    "<=": lambda left, right: left <= right,
+    ">": lambda left, right: left > right,
+    ">=": lambda left, right: left >= right,
+}
+
+
+def _ordered(frame: Frame, operator: str, left: Any, right: Any) -> bool:
+    if isinstance(left, list | tuple) and isinstance(right, list | tuple):
+        left, right = frame.to_order(left, right)
+        refused = f'"{operator}" cannot compare what the lists hold'
+    elif _numbers(left, right):
+        refused = ""
+    elif isinstance(left, str) and isinstance(right, str):
+        frame.charge(min(len(left), len(right)) // 2000)
+        refused = ""
+    else:
+        raise ExpressionError(f'"{operator}" cannot compare {kind_of(left)} with {kind_of(right)}')
     try:
-        if operator == "<":
-            return bool(left < right)
-        if operator == "<=":
-            return bool(left <= right)
-        if operator == ">":
-            return bool(left > right)
-        return bool(left >= right)
+        return bool(_ORDERS[operator](left, right))
     except TypeError:
-        raise ExpressionError(f'"{operator}" cannot compare what the lists hold') from None
+        raise ExpressionError(refused) from None

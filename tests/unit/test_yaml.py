@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from typing import Any
 
@@ -29,6 +30,10 @@ BOMBS = {
     "itself": "a: &a [*a]",
     "over 1 MiB": "a: " + "x" * 1024 * 1024,
     "a long number": "a: " + "9" * 100_000,
+    "a long hexadecimal number": "a: 0x" + "f" * 900_000,
+    "one key again and again": "a: 1\n" * 48_000,
+    "tags that are not allowed": "[" + ",".join(["!a x"] * 99_000) + "]",
+    "keys that are no text": "? []\n: 1\n" * 30_000,
 }
 
 
@@ -48,7 +53,8 @@ def test_a_bomb_is_refused_in_under_fifty_milliseconds(name: str) -> None:
     [
         ("no", "no"), ("on", "on"), ("yes", "yes"), ("true", True), ("~", None), ("", None), ("0o17", 15), ("017", 17),
         ("0x1F", 31), ("1e3", 1000.0), ("1_000", "1_000"), ("2026-01-01", "2026-01-01"), ("12:30", "12:30"),
-        ("'true'", "true"), ("!!str 5", "5"), ("18446744073709551617", 2**64 + 1),
+        ("'true'", "true"), ("!!str 5", "5"), ("! 5", "5"), ("!!int '5'", 5), ("!!float 5", 5.0), ("!!bool true", True),
+        ("!!null ''", None), ("!!map {}", {}), ("!!seq []", []), ("!<tag:yaml.org,2002:str> 5", "5"), ("18446744073709551617", 2**64 + 1),
     ],
 )  # fmt: skip
 def test_scalars_are_read_as_yaml_1_2_does(text: str, value: Any) -> None:
@@ -62,6 +68,11 @@ def test_scalars_are_read_as_yaml_1_2_does(text: str, value: Any) -> None:
         ("a: {<<: {b: 1}}", "merge keys"),
         ("a: !!python/object:os.system x", "is not allowed"),
         ("a: {{ x }}", "a key must be text"),
+        ("a: !!int x", "!!int does not fit 'x'"),
+        ("a: !!bool yes", "!!bool does not fit 'yes'"),
+        ("a: !!map [b]", "the tag !!map is not allowed"),
+        ("a: !!set {b}", "the tag !!set is not allowed"),
+        ("a: !foo 5", "the tag !foo is not allowed"),
     ],
 )
 def test_what_is_no_plain_data_is_a_problem(source: str, message: str) -> None:
@@ -87,10 +98,38 @@ def test_what_cannot_be_read_says_where(source: str, message: str, line: int) ->
 @pytest.mark.parametrize(
     "source",
     ['a: "x\\n {{ foo }}"', "a: 'it''s {{ foo }}'", "a: |\n  one\n    {{ foo }}\n", "a: >\n  some\n  text {{ foo }} on\n",
-     "a: plain {{ foo }} text", 'a: "two\n   lines {{ foo }}"'],
+     "a: plain {{ foo }} text", 'a: "two\n   lines {{ foo }}"', "a: &m '{{ foo }}'", "a: !!str &m x {{ foo }}",
+     "a: &m !!str # why\n  'x {{ foo }}'", "a: |2\n    lead {{ foo }}\n", "b: 2\na: |2-\n\n     two\n   {{ foo }}",
+     "a: >2\n     more\n    {{ foo }}\n", "b: 'x\u2028y'\na: '{{ foo }}'", "b: 1\r\na: '{{ foo }}'", "b: 1\r\na: |\r\n  x\r\n  {{ foo }}\r\n"],
 )  # fmt: skip
 def test_a_place_inside_a_text_is_a_place_in_the_file(source: str) -> None:
     document = parse(source)
     node = document.root.value["a"]
     place = document.place(node, node.value.index("foo"))
-    assert source.splitlines()[place.line - 1][place.column - 1 :].startswith("foo")
+    assert re.split(r"\r?\n", source)[place.line - 1][place.column - 1 :].startswith("foo")
+
+
+def test_a_number_keeps_its_spelling_where_text_is_wanted() -> None:
+    root = parse("{007: 1.10, 0x10: 1, True: 2}").root
+    assert list(root.value) == ["007", "0x10", "True"]
+    assert root.value["007"].text == "1.10"
+    assert root.plain() == {"007": 1.1, "0x10": 1, "True": 2}
+
+
+def test_lines_are_counted_as_editors_count_them() -> None:
+    (problem,) = parse("a: 'x\u2028y\x85z'\nb: 1\nb: 2").problems
+    assert (problem.position.line, problem.position.column) == (3, 1)
+
+
+def test_a_file_is_not_read_on_after_a_hundred_problems() -> None:
+    with pytest.raises(InvalidFlow) as caught:
+        parse("a: 1\n" * 1000)
+    found = caught.value.problems
+    assert len(found) == 101
+    assert found[-1].message == "the file is not read on after so many problems"
+
+
+def test_a_syntax_error_does_not_hide_what_was_found_before_it() -> None:
+    with pytest.raises(InvalidFlow) as caught:
+        parse("a: 1\na: 2\nb: [")
+    assert [problem.message[:13] for problem in caught.value.problems] == ["duplicate key", "not YAML: did"]

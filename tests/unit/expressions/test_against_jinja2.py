@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import jinja2
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -116,3 +117,41 @@ def test_rendering_agrees_with_jinja2(source: str) -> None:
     if wanted is not None and any(word in wanted for word in ("inf", "nan", "j)")):
         return  # ours refuses what is no number in JSON
     assert found == wanted
+
+
+SAME = [
+    r"{{ '\a\v\f\b\t\r\\\'' }}", r"{{ '\101\60\0' }}", r"{{ '\x41\u00e9\U0001F600\N{BULLET}' }}", r"{{ '\d\/\q' }}", "{{ 'a\\\nb' }}",
+    r'{{ "it\"s" }}', "{{ nope | default(default_value='x') }}", "{{ '' | default('x', boolean=true) }}", "{{ z | default('x', true) }}",
+    "{{ l | join(d='-') }}", "{{ d | join(',') }}", "{{ o | join(', ', attribute='name') }}", "{{ o | join(', ', attribute='at.k') }}",
+    "{{ 'aaa' | replace(old='a', new='b', count=2) }}", "{{ 'xax' | trim(chars='x') }}", "{{ c | round(precision=1) }}", "{{ c | round(method='ceil') }}",
+    "{% for (a, b) in p %}{{ a }}{{ b }};{% endfor %}", "{% for a, b, c in q %}{{ a }}{{ b }}{{ c }};{% endfor %}", "{% for x in 1, 2, 3 %}{{ x }}{% endfor %}",
+    "{% for x in 1, 2, 3 if x > 1 %}{{ x }}{% endfor %}", "{% for x in l %}{{ loop.depth }}{{ loop.depth0 }}{% for y in l %}{{ loop.depth }}{% endfor %}{% endfor %}",
+    "{% for x in l %}{{ x }}{{ ', ' if not loop.last }}{% endfor %}", "{{ 'a' if z }}", "{{ 'a' if z else 'b' if z }}", "a{{ ('x' if z) if a else 'y' }}b",
+]  # fmt: skip
+
+
+@pytest.mark.filterwarnings("ignore:invalid escape sequence")
+@pytest.mark.parametrize("source", SAME)
+def test_what_is_easily_read_otherwise_is_read_as_jinja2_does(source: str) -> None:
+    scope = {
+        **_SCOPE,
+        "d": {"k": 1, "m": 2},
+        "p": [[1, 2], [3, 4]],
+        "q": [[1, 2, 3]],
+        "o": [{"name": "Ada", "at": {"k": 1}}],
+    }
+    ours = compile_template(source + "\x00", _FUNCTIONS).evaluate(scope)
+    assert ours[:-1] == _ORACLE.from_string(source).render(scope)
+
+
+def test_null_is_no_missing_value_to_default_as_in_jinja2() -> None:
+    assert compile_template("{{ n | default('x') }}", _FUNCTIONS).evaluate({"n": None}) is None
+
+
+@pytest.mark.parametrize(
+    "source", ["{% for loop in l %}{% endfor %}", r"{{ '\x4' }}", r"{{ '\U0011FFFF' }}", r"{{ '\N{NOPE}' }}"]
+)
+def test_what_jinja2_refuses_is_refused(source: str) -> None:
+    assert _ours(source) is None
+    with pytest.raises(jinja2.TemplateError):
+        _ORACLE.from_string(source)

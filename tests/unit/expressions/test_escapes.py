@@ -9,6 +9,7 @@ import contextlib
 import importlib
 import json
 import re
+import subprocess
 import sys
 import threading
 import time
@@ -22,8 +23,7 @@ from typing import Any
 
 import pytest
 
-import hub.model.durations  # jsontext imports it when it first meets a duration
-from hub.errors import ExpressionError, MissingMember, did_you_mean
+from hub.errors import ExpressionError, MissingMember
 from hub.expressions import (
     ANY,
     NeedsAnswer,
@@ -171,15 +171,6 @@ def check(source: str) -> None:
         pass
 
 
-@pytest.fixture(scope="module", autouse=True)
-def warm() -> None:
-    """Import what is imported late, so that nothing is seen that is not the template's doing."""
-    assert hub.model.durations is not None
-    did_you_mean("a", ["b"])
-    for source in ("{{ now('Europe/Paris') }}", "{{ now('Nowhere') }}", "{{ 1 | date('MMM', 'UTC') }}"):
-        outcome(source)
-
-
 def values_in(value: object) -> Iterator[object]:
     """Every value as it would be written: what is shared comes each time."""
     todo = [iter([value])]
@@ -228,6 +219,53 @@ def test_a_payload_gives_plain_data_or_is_refused(payload: Payload) -> None:
         written += 2
         assert written < MOST_WRITTEN
     json.dumps(result, allow_nan=False)
+
+
+COLD = """
+import json, sys
+from datetime import UTC, datetime
+from hub.errors import ExpressionError
+from hub.expressions import NeedsAnswer, builtin_functions, check_template, compile_template, parse_template
+
+functions = builtin_functions(lambda: datetime(2026, 1, 31, 12, tzinfo=UTC))
+sources, scope = json.load(sys.stdin)
+seen, watched = [], []
+sys.addaudithook(lambda event, arguments: watched and seen.append(f"{event} {arguments[:1]!r}"))
+for source in sources:
+    before = len(seen)
+    watched.append(True)
+    try:
+        try:
+            compile_template(source, functions).evaluate(scope)
+        except (ExpressionError, NeedsAnswer) as error:
+            str(error), getattr(error, "hint", None)
+        try:
+            check_template(parse_template(source), {}, functions)
+        except ExpressionError:
+            pass
+    finally:
+        watched.clear()
+    seen[before:] = [f"{one} <- {source[:60]}" for one in seen[before:]]
+words = ("open", "import", "os.", "socket", "exec", "compile", "subprocess", "ctypes", "marshal")
+print(json.dumps([one for one in seen if one.startswith(words)]))
+"""
+
+
+def test_a_template_that_is_the_first_of_its_process_opens_and_imports_nothing() -> None:
+    first = [
+        "{{ nope }}", "{{ nope.x | uper }}", "{{ now('Europe/Paris') }}", "{{ now(many[0] ~ 'x') }}", "{{ now('Europe/Pari') }}",
+        "{{ now() | date('EEEE MMMM', 'Asia/Tokyo') }}", "{{ inputs.day | date(timezone='America/' ~ 'New_York') }}",
+        "{{ '\\N{BULLET}' }}", "{{ fromJson('1234567890123456789012') }}", "{{ trigger.body | toJson }}", "{{ 'İ' | lower }}",
+    ]  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-c", COLD],
+        input=json.dumps([[*first, *(payload.source for payload in PAYLOADS)], dict(SCOPE)]),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert json.loads(done.stdout) == []
 
 
 # not strict: a machine may be fast enough for some

@@ -511,9 +511,23 @@ def test_a_condition_gives_one_side_and_leaves_the_other_unread(source: str, val
 
 
 def test_a_condition_that_does_not_hold_and_has_no_else_is_missing() -> None:
-    error = refusal("{{ 1 if no }}")
+    error = refusal("{{ [1 if no] }}")
     assert isinstance(error, MissingMember)
     assert error.message == 'the condition does not hold and there is no "else"'
+
+
+@pytest.mark.parametrize(
+    ("source", "text"),
+    [
+        ("{{ 1 if no }}", ""),
+        ("a{{ 1 if no }}b", "ab"),
+        ("a{{ 1 if no else 2 if no }}b", "ab"),
+        ("a{{ (1 if no) if yes else 2 }}b", "ab"),
+        ("{% for x in items %}{{ x }}{{ ', ' if not loop.last }}{% endfor %}", "1, 2, 3"),
+    ],
+)
+def test_a_condition_that_does_not_hold_and_has_no_else_puts_nothing_out(source: str, text: str) -> None:
+    assert evaluate(source) == text
 
 
 # -- filters
@@ -524,7 +538,8 @@ def test_a_condition_that_does_not_hold_and_has_no_else_is_missing() -> None:
     [
         ("{{ absent | default('x') }}", "x"),
         ("{{ outputs.absent.y | default('x') }}", "x"),
-        ("{{ nothing | default('x') }}", "x"),
+        ("{{ nothing | default('x') }}", None),
+        ("{{ nothing | default('x', true) }}", "x"),
         ("{{ absent | default }}", ""),
         ("{{ empty | default('x') }}", ""),
         ("{{ empty | default('x', true) }}", "x"),

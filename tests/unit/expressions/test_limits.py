@@ -11,7 +11,14 @@ from typing import Any
 import pytest
 
 from hub.errors import ExpressionError, ExpressionLimit
-from hub.expressions import FunctionTable, builtin_functions, compile_template, parse_template
+from hub.expressions import (
+    ANY,
+    FunctionTable,
+    builtin_functions,
+    check_template,
+    compile_template,
+    parse_template,
+)
 
 FUNCTIONS = builtin_functions(lambda: datetime(2026, 1, 31, tzinfo=UTC))
 MEBIBYTES_8 = 8 * 1024 * 1024
@@ -38,16 +45,16 @@ def refusal(source: str) -> str:
 
 
 def fastest(source: str, scope: Mapping[str, Any] = NO_SCOPE) -> float:
-    """Seconds of the fastest of three evaluations, refused or not."""
+    """Seconds of the fastest of three evaluations, refused or not; what other processes take is not counted."""
     template = compile_template(source, FUNCTIONS)
     seconds = []
     for _ in range(3):
-        started = time.perf_counter()
+        started = time.thread_time()
         try:
             template.evaluate(scope)
         except ExpressionError:
             pass
-        seconds.append(time.perf_counter() - started)
+        seconds.append(time.thread_time() - started)
     return min(seconds)
 
 
@@ -66,10 +73,10 @@ def fastest(source: str, scope: Mapping[str, Any] = NO_SCOPE) -> float:
         "{% for x in many %}{{ text | lower | length }}{% endfor %}",
         "{% for x in many %}{{ text[1:] | length }}{% endfor %}",
         "{% for x in many %}{{ text == 'a' }}{% endfor %}",
-        "{% for x in many %}{{ 'z' in text }}{% endfor %}",
+        "{% for x in many %}{{ 'zz' in text }}{% endfor %}",
         "{% for x in many %}{{ (text ~ x) | length }}{% endfor %}",
         "{{ ('a' * 4000000) | lower }}",
-        "{{ ('a' * 4000000) | replace('b', 'c') }}",
+        "{{ ('a' * 4000000) | replace('bb', 'c') }}",
         "{{ ('a ' * 2000000) | split }}",
     ],
 )
@@ -171,7 +178,7 @@ def test_what_is_nested_as_deep_as_may_be_is_evaluated(source: str) -> None:
 
 
 def test_a_comparison_may_be_a_long_chain() -> None:
-    assert evaluate("{{ 1" + " <= 1" * 1000 + " }}") is True
+    assert evaluate("{{ 1" + " <= 1" * 490 + " }}") is True
 
 
 @pytest.mark.parametrize(
@@ -185,9 +192,7 @@ def test_a_value_that_is_nested_too_deep_is_refused(source: str) -> None:
     assert limit(source, {"deep": deep, "other": other}) == "the value is nested too deep"
 
 
-@pytest.mark.parametrize(
-    "source", ["{{ fromJson('[' * 100000) }}", "{{ fromJson('[' * 100000 ~ '1' * 19) }}"]
-)
+@pytest.mark.parametrize("source", ["{{ fromJson('[' * 5000) }}", "{{ fromJson('[' * 5000 ~ '1' * 19) }}"])
 def test_json_that_is_nested_too_deep_is_refused(source: str) -> None:
     with pytest.raises(ExpressionError, match="the text is not JSON"):
         evaluate(source)
@@ -200,12 +205,25 @@ def test_a_tag_with_too_many_tokens_is_refused() -> None:
     assert refusal("{{ [" + "1," * 10_000 + "] }}") == "the expression is too long"
 
 
-def test_a_template_with_too_many_nodes_is_refused() -> None:
-    assert refusal("{{ 1 }}" * 10_001) == "the template is too large"
+@pytest.mark.parametrize(
+    "source",
+    [
+        "{{ a }}" * 301,
+        "{{ a + 1 }}" * 250 + "{{ a + a + a + a }}" * 50,
+        "{{ a.b }}" * 250 + "{{ [" + "1," * 300 + "] }}",
+    ],
+)
+def test_a_template_with_too_much_in_it_is_refused(source: str) -> None:
+    assert refusal(source) == "the template is too large"
 
 
-def test_a_template_with_as_many_nodes_as_may_be_is_evaluated() -> None:
-    assert evaluate("{{ 1 }}" * 10_000) == "1" * 10_000
+def test_a_template_with_as_many_tags_as_may_be_is_evaluated() -> None:
+    assert evaluate("{{ 1 }}" * 300) == "1" * 300
+
+
+def test_a_long_text_with_few_expressions_is_evaluated() -> None:
+    text = "line {{ n }} of the report\n" + "x" * 64 * 1024
+    assert evaluate(text, {"n": 1}).startswith("line 1 of")
 
 
 def test_a_template_is_cut_in_a_time_that_grows_with_its_length() -> None:
@@ -213,7 +231,7 @@ def test_a_template_is_cut_in_a_time_that_grows_with_its_length() -> None:
     for _ in range(3):
         started = time.perf_counter()
         with pytest.raises(ExpressionError):
-            parse_template.__wrapped__("{{ [[[ }}" * 600)
+            parse_template.__wrapped__("{{ [[[ }}" * 7000)
         seconds.append(time.perf_counter() - started)
     assert min(seconds) < 0.02
 
@@ -389,3 +407,86 @@ def test_a_missing_member_costs_no_more_than_a_look_up(source: str) -> None:
         "near": {f"misisng{number}": 1 for number in range(1000)},
     }
     assert fastest(source, scope) < 0.005
+
+
+# -- time: what was found to take long; on a quiet machine each of these takes under 5 ms
+
+BIG: Mapping[str, Any] = {
+    "a": 1,
+    "many": list(range(1000)),
+    "pairs": [[number, number] for number in range(1000)],
+    "body": {f"k{number}": number for number in range(1000)},
+    "deep": {f"k{number}": {"a": [number, str(number)]} for number in range(3000)},
+    "text": "a" * 100_000,
+    "big": "x" * 2_000_000,
+    "long": list(range(100_000)),
+}
+ROUNDS = [
+    "x | date('yyyy-MM-dd HH:mm:ss', 'Europe/Paris')", "now('Europe/Paris')", "now()", "fromJson('{}')", "'z' in many",
+    "body.nope ?? 1", "many == many", "many == many[:]", "pairs in [pairs]", "[pairs] < [pairs]", "many ~ ''",
+    "many | join(',') | length", "(many + many) | length", "many[::-1] | length", "[many, many, many] | length",
+    "{'a': x, 'b': [x]}", "3 ** 2500 ~ ''", "text == text ~ ''", "(text ~ x) | length", "body | keys | length",
+    "[body] == [body | toJson | fromJson]", "deep ~ '' | length", "[deep, deep] | toJson | length", "nope | default(1)",
+    "'x' if loop.first", "text | trim('b') | length", "x in many[x:]", "[x, [x, [x]]] | toJson",
+]  # fmt: skip
+ONCE = [
+    "fromJson('{' ~ '\"a\":1,' * 200000 ~ '\"b\":1}')", "fromJson('[' ~ '[],' * 300000 ~ '[]]')",
+    "fromJson('[' ~ '1234567890123456789012,' * 60000 ~ '0]')", "fromJson('\"' ~ 'é' * 1000000 ~ '\"')",
+    "('İ' * 1500000) | lower", "('ß' * 1500000) | upper", "('a' * 1500000) | replace('a', 'xxxxx')",
+    "('ab' * 700000) | replace('ab', 'xyz')", "('\\n' * 1500000) | toJson", "('\\x01' * 1500000) | toJson",
+    "[big, big, big, big, big, big] | toJson", "[" + "deep, " * 300 + "] | toJson", "[" + "deep, " * 300 + "] ~ ''",
+    "[" + "deep, " * 200 + "] == [" + "deep, " * 200 + "]", "[" + "deep, " * 200 + "] in [[" + "deep, " * 200 + "]]",
+    "[" + "deep, " * 200 + "] < [" + "deep, " * 200 + "1]", "{'a': [" + "deep, " * 300 + "]} | toJson",
+    "[0] * 100000", "([0] * 100000) | join(',')", "long | join(',')", "long | toJson | length", "long == long[:]",
+    "('a ' * 500000) | split | length", "('a,' * 50000) | split(',') | join(';') | length", "('a' * 2000000) | trim('xyz ab')",
+    "('aaaaaaab' * 100000) | replace('aaab', 'c') | length", "big ~ big ~ big ~ big ~ big", "('a' * 50000 ~ 'b') in ('a' * 6000000)",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("source", [f"{{% for x in many %}}{{{{ {one} }}}}{{% endfor %}}" for one in ROUNDS])
+def test_a_loop_over_something_slow_ends_or_is_refused_in_time(source: str) -> None:
+    assert fastest(source, BIG) < 0.015
+
+
+@pytest.mark.parametrize("one", ONCE, ids=lambda one: one[:60])
+def test_something_slow_ends_or_is_refused_in_time(one: str) -> None:
+    assert fastest(f"{{{{ {one} }}}}", BIG) < 0.015
+
+
+TEMPLATES = {
+    "outputs": "{{ a }}" * 9000, "tight outputs": "{{a}}" * 14000, "sums": "{{ a+a }}" * 299, "ifs": "{% if a %}{% endif %}" * 3000,
+    "elifs": "{% if 0 %}" + "{% elif 0 %}" * 5000 + "{% endif %}", "quotes": "{{ '" * 15000, "only quotes": "{{ " + "'" * 69000 + " }}",
+    "quoted closers": "{{ ' }}" * 9000, "quoted openers": "{{'" + "{{" * 34000 + "'}}", "statements": "{%" * 34000,
+    "braces": "{{" * 34000, "unknown names": "{{ zz }}" * 5000, "other unknown names": "".join(f"{{{{ z{n} }}}}" for n in range(299)),
+    "double question marks": "{{ " + "a??" * 2000 + "1 }}", "double question mark tags": "{{ n??a }}" * 299, "digits": "{{ 1" + "_1" * 30000 + " }}",
+    "brackets": "{{ " + "[" * 68000 + " }}", "open brackets": "{{ [[[ }}" * 7000, "backslashes": "{{ '" + "\\" * 68000, "raws": "{% raw %}{% endraw %}" * 3000,
+    "blanks": "{{ " + " " * 68000 + "a }}", "dots": "{{ a" + ".a" * 30000 + " }}", "pipes": "{{ a" + "|abs" * 15000 + " }}", "list": "{{ [" + "a," * 490 + "] }}",
+    "dashes": "{{ a.b-c }}" * 160, "is defined": "{{ " + " and ".join(["a is defined"] * 190) + " }}", "escapes": "{{ '" + "\\x41" * 17000 + "' }}",
+    "escaped quotes": "{{ 'a\\' }} {{ b" + "\\' }} {{ b" * 6000,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", TEMPLATES)
+def test_a_template_is_read_checked_and_evaluated_or_refused_in_time(name: str) -> None:
+    source = TEMPLATES[name]
+    seconds = []
+    for _ in range(3):
+        parse_template.cache_clear()
+        compile_template.cache_clear()
+        started = time.thread_time()
+        try:
+            compile_template(source, FUNCTIONS).evaluate(BIG)
+            check_template(parse_template(source), dict.fromkeys(BIG, ANY), FUNCTIONS)
+        except ExpressionError:
+            pass
+        seconds.append(time.thread_time() - started)
+    assert min(seconds) < 0.020
+
+
+def test_a_loop_over_hundreds_of_orders_is_no_slow_work() -> None:
+    orders = [{"id": f"o{number}", "qty": number, "price": 1.5} for number in range(800)]
+    source = (
+        "{% for o in orders %}{{ loop.index }}. {{ o.id }}: {{ o.qty }} x {{ o.price | round(2) }}"
+        "{% if not loop.last %}, {% endif %}{% endfor %}"
+    )
+    assert evaluate(source, {"orders": orders}).startswith("1. o0: 0 x 1.5, 2. o1")
