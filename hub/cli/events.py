@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from hub.cli.output import output_option, show
-from hub.cli.places import server_options, with_hub
+from hub.cli.places import flow_query, server_options, with_hub
 
 if TYPE_CHECKING:
     from hub.client import HubClient
@@ -114,10 +114,7 @@ def _say(item: Mapping[str, Any], format: str) -> None:
 
 
 def _query(namespace: str | None, flow: str | None, limit: int) -> list[tuple[str, str]]:
-    if flow and "/" in flow:
-        namespace, _, flow = flow.partition("/")
-    given = {"namespace": namespace, "flow": flow, "limit": str(limit)}
-    return [(name, value) for name, value in given.items() if value]
+    return [*flow_query(namespace, flow), ("limit", str(limit))]
 
 
 def _outcome(item: Mapping[str, Any]) -> str:
