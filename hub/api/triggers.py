@@ -20,6 +20,7 @@ _NEXT_TIMES = 3
 
 
 async def list_triggers(call: Call) -> web.Response:
+    """Those of a namespace or a flow, where one is named."""
     namespace, flow = call.text("namespace"), call.text("flow")
     items = [
         await _view(call, record.key, declaration)
@@ -52,8 +53,9 @@ async def _view(call: Call, key: FlowKey, declaration: TriggerDeclaration) -> Tr
         return view.model_copy(update={"state": "broken", "error": message})
     if isinstance(trigger, HttpTrigger):
         url = f"{call.public_url}/api/v1/webhooks/{key.namespace}/{key.id}/{quote(trigger.key, safe='')}"
-        curl = _curl(trigger, url)
-        return view.model_copy(update={"url": url, "curl": curl})
+        # it can be built, whatever it lacked before
+        found = {"url": url, "curl": _curl(trigger, url), "state": "running", "error": None}
+        return view.model_copy(update=found)
     times = trigger.next_times(call.node.services.clock.now(), _NEXT_TIMES)
     return view.model_copy(update={"next_times": [iso(time) for time in times]})
 

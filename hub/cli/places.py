@@ -88,3 +88,10 @@ def newest_execution(client: HubClient, name: str) -> Coroutine[Any, Any, str]:
         return str(found["items"][0]["id"])
 
     return find()
+
+
+def flow_query(namespace: str | None, flow: str | None) -> list[tuple[str, str]]:
+    """What ``--namespace`` and ``--flow`` ask for; a flow may be named ``NAMESPACE/FLOW``."""
+    if flow and "/" in flow:
+        namespace, _, flow = flow.partition("/")
+    return [(name, value) for name, value in (("namespace", namespace), ("flow", flow)) if value]

@@ -59,9 +59,6 @@ def serve(
     from hub.config.settings import load_settings
 
     folder = Path.cwd()
-    for given in flows:
-        if not given.is_dir():
-            raise click.BadParameter(f"{given} is not a folder", param_hint="--flows")
     loaded = load_settings(
         os.environ,
         folder=folder,

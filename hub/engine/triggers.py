@@ -204,10 +204,20 @@ class TriggerSupervisor:
             self._status[name] = TriggerStatus(
                 "broken", f'no installed plugin brings the type "{declaration.type}"'
             )
-        elif not issubclass(component, HttpTrigger):
+        elif issubclass(component, HttpTrigger):
+            await self._try(name, declaration)
+        else:
             self._status[name] = TriggerStatus("starting")
             task = asyncio.get_running_loop().create_task(self._supervise(name, declaration))
             self._tasks[name] = task
+
+    async def _try(self, name: TriggerKey, declaration: TriggerDeclaration) -> None:
+        """Say what a webhook lacks, a secret as a rule, before somebody calls it."""
+        if "{{" in str(declaration.properties):
+            try:
+                await self.build(name.flow_key, declaration)
+            except HubError as error:
+                self._break(name, error)
 
     async def _open_route(self, name: TriggerKey, declaration: TriggerDeclaration) -> None:
         try:
