@@ -90,7 +90,10 @@ async def _fresh_folder(parent: Path) -> AsyncIterator[Path]:
 
 
 def _is_small(folder: Path) -> bool:
-    entries = list(folder.iterdir())
+    try:
+        entries = list(folder.iterdir())
+    except OSError:
+        return False  # its task removed it, or made it unreadable: whoever removes the rest finds out
     return len(entries) <= 8 and not any(entry.is_dir() and not entry.is_symlink() for entry in entries)
 
 

@@ -170,6 +170,13 @@ class Run(_ScriptTask):
     )
     args: list[str] = Field([], description="More arguments; these are rendered.")
 
+    @field_validator("args", "command")
+    @classmethod
+    def _are_arguments(cls, value: list[str]) -> list[str]:
+        if any("\0" in one for one in value):
+            raise ValueError("an argument cannot hold a NUL character")
+        return value
+
     @field_validator("command", mode="before")
     @classmethod
     def _is_a_list(cls, value: Any) -> Any:
