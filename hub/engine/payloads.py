@@ -16,19 +16,19 @@ class Payloads:
     """Packs and unpacks mappings; a packed one is stored and flushed before any row names it."""
 
     def __init__(self, store: FileStore) -> None:
-        self._store = store
+        self.store = store
 
     async def pack(self, name: str, value: Mapping[str, Any]) -> Mapping[str, Any]:
         """The value itself, or a reference to where it was put when its JSON text is over 64 KiB."""
         text = jsontext.dump_bytes(value)
         if len(text) <= LARGEST_INLINE:
             return value
-        return {_MARK: await self._store.put(f"{name}.json", text), "size": len(text)}
+        return {_MARK: await self.store.put(f"{name}.json", text), "size": len(text)}
 
     async def unpack(self, value: Mapping[str, Any]) -> Mapping[str, Any]:
         """What ``pack`` was given."""
         uri = value.get(_MARK)
         if uri is None:
             return value
-        loaded: Mapping[str, Any] = jsontext.loads(await self._store.get(uri))
+        loaded: Mapping[str, Any] = jsontext.loads(await self.store.get(uri))
         return loaded

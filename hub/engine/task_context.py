@@ -10,12 +10,13 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
 from hub.engine.logs import TaskRunLogger
 from hub.model.flow import TaskDeclaration
 from hub.model.ids import derived_id
-from hub.plugin.context import Branch, GroupOutcome, TaskContext
+from hub.plugin.context import Branch, GroupOutcome, TaskContext, TaskFiles
+from hub.plugin.file_store import FileStore
 
 if TYPE_CHECKING:
     from hub.engine.executor import Executor
@@ -51,6 +52,10 @@ class RunningTask(TaskContext):
     def process_token(self) -> str:  # type: ignore[override]
         return f"{self._executor.services.instance}:{self.task_run_id}"
 
+    @property
+    def files(self) -> TaskFiles:  # type: ignore[override]
+        return ExecutionFiles(self._executor.services.payloads.store)
+
     def now(self) -> datetime:
         return self._executor.services.clock.now()
 
@@ -74,6 +79,27 @@ class RunningTask(TaskContext):
 
     async def shared(self, key: str, open: Callable[[], AbstractAsyncContextManager[T]]) -> T:
         return await self._executor.services.shared.get(key, open)
+
+
+class ExecutionFiles(TaskFiles):
+    """``TaskFiles`` over the hub's file store."""
+
+    def __init__(self, store: FileStore) -> None:
+        self._store = store
+
+    async def put(self, name: str, content: bytes | Path | BinaryIO) -> str:
+        if isinstance(content, bytes):
+            return await self._store.put(name, content)
+        if isinstance(content, Path):
+            with content.open("rb") as file:
+                return await self._store.put_file(name, file)
+        return await self._store.put_file(name, content)
+
+    async def get(self, uri: str) -> bytes:
+        return await self._store.get(uri)
+
+    async def path(self, uri: str) -> Path:
+        return await self._store.path(uri)
 
 
 @asynccontextmanager

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from abc import ABC, abstractmethod
 from pathlib import Path
+from typing import BinaryIO
 
 
 class FileStore(ABC):
@@ -22,3 +24,14 @@ class FileStore(ABC):
     @abstractmethod
     async def get(self, uri: str) -> bytes:
         """What ``put`` stored. Raises ``NotFound``."""
+
+    async def put_file(self, name: str, file: BinaryIO) -> str:
+        """Store the rest of an open file; a store that need not hold it in memory says how."""
+        return await self.put(name, await asyncio.to_thread(file.read))
+
+    @abstractmethod
+    async def path(self, uri: str) -> Path:
+        """A local file with what ``put`` stored, to be read and never changed. Raises ``NotFound``.
+
+        A store that keeps its content elsewhere fetches it into a cache below the data folder.
+        """

@@ -54,7 +54,7 @@ async def test_outputs_come_from_the_file_and_from_marked_lines(hub: Harness) ->
 """
     state, outputs, lines = await run(hub, tasks)
     assert (state, lines) == ("SUCCESS", ["hello"])
-    assert outputs == {"exitCode": 0, "vars": {"n": 3, "key": "value = more"}}
+    assert outputs == {"exitCode": 0, "vars": {"n": 3, "key": "value = more"}, "files": {}}
 
 
 async def test_three_languages_pass_outputs_to_each_other(hub: Harness) -> None:
@@ -100,7 +100,7 @@ async def test_a_body_is_never_rendered(hub: Harness) -> None:
 async def test_an_exit_code_fails_the_task_and_keeps_its_outputs(hub: Harness) -> None:
     tasks = "  - {id: a, type: script.shell, script: 'echo k=1 > $HUB_OUTPUT; exit 9'}"
     state, outputs, _ = await run(hub, tasks)
-    assert (state, outputs) == ("FAILED", {"exitCode": 9, "vars": {"k": "1"}})
+    assert (state, outputs) == ("FAILED", {"exitCode": 9, "vars": {"k": "1"}, "files": {}})
 
 
 async def test_a_program_that_does_not_exist_is_named(hub: Harness) -> None:
@@ -332,7 +332,7 @@ async def test_leftovers_of_a_killed_hub_are_found_by_their_token() -> None:
 def test_a_mark_is_inherited_and_not_kept() -> None:
     mark = marks.new_mark("instance-1")
     with marks.marking(mark):
-        child = subprocess.Popen(["env", "-i", "setsid", "-w", "sleep", "300"], start_new_session=True)
+        child = subprocess.Popen(["env", "-i", "sleep", "300"], start_new_session=True)
     try:
         assert marks.mark_of(child.pid) == mark
         assert marks.mark_of(os.getpid()) is None
