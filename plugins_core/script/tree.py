@@ -89,7 +89,7 @@ class ProcessTree:
         return {pid for pid in found if pid in table and not table[pid].is_zombie}
 
     def _is_ours(self, one: Process) -> bool:
-        mark = marks.mark_of(one.pid)
+        mark = marks.mark_of(one.pid) if self._mark is not None else None
         if mark is not None:
             return mark == self._mark
         if one.is_zombie:
