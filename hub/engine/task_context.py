@@ -11,14 +11,15 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
 from hub.engine.logs import TaskRunLogger
 from hub.model.event import Delivery, Occurrence, Origin, Receipt
 from hub.model.execution import Execution, Parent
 from hub.model.flow import TaskDeclaration
 from hub.model.ids import FlowKey, derived_id
-from hub.plugin.context import Branch, GroupOutcome, TaskContext
+from hub.plugin.context import Branch, GroupOutcome, TaskContext, TaskFiles
+from hub.plugin.file_store import FileStore
 
 if TYPE_CHECKING:
     from hub.engine.executor import Executor
@@ -59,6 +60,10 @@ class RunningTask(TaskContext):
     @property
     def process_token(self) -> str:  # type: ignore[override]
         return f"{self._executor.services.instance}:{self.task_run_id}"
+
+    @property
+    def files(self) -> TaskFiles:  # type: ignore[override]
+        return ExecutionFiles(self._executor.services.payloads.store, self.execution_id)
 
     def now(self) -> datetime:
         return self._executor.services.clock.now()
@@ -130,6 +135,28 @@ class RunningTask(TaskContext):
         return await self._executor.services.shared.get(key, open)
 
 
+class ExecutionFiles(TaskFiles):
+    """``TaskFiles`` over the hub's file store: what is put goes when its execution goes."""
+
+    def __init__(self, store: FileStore, owner: str) -> None:
+        self._store = store
+        self._owner = owner
+
+    async def put(self, name: str, content: bytes | Path | BinaryIO) -> str:
+        if isinstance(content, bytes):
+            return await self._store.put(self._owner, name, content)
+        if isinstance(content, Path):
+            with content.open("rb") as file:
+                return await self._store.put_file(self._owner, name, file)
+        return await self._store.put_file(self._owner, name, content)
+
+    async def get(self, uri: str) -> bytes:
+        return await self._store.get(uri)
+
+    async def path(self, uri: str) -> Path:
+        return await self._store.path(uri)
+
+
 @asynccontextmanager
 async def _fresh_folder(parent: Path) -> AsyncIterator[Path]:
     folder = Path(tempfile.mkdtemp(prefix="run-", dir=parent))
@@ -144,7 +171,10 @@ async def _fresh_folder(parent: Path) -> AsyncIterator[Path]:
 
 
 def _is_small(folder: Path) -> bool:
-    entries = list(folder.iterdir())
+    try:
+        entries = list(folder.iterdir())
+    except OSError:
+        return False  # its task removed it, or made it unreadable: whoever removes the rest finds out
     return len(entries) <= 8 and not any(entry.is_dir() and not entry.is_symlink() for entry in entries)
 
 

@@ -11,7 +11,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, BinaryIO, Protocol, TypeVar
 
 from hub.model.event import Occurrence, Receipt
 from hub.model.execution import Execution, ExecutionState
@@ -62,6 +62,22 @@ class GroupOutcome:
     """The first failure's reason."""
 
 
+class TaskFiles(ABC):
+    """The file store as one execution sees it. A file is named by the URI that ``put`` gave it."""
+
+    @abstractmethod
+    async def put(self, name: str, content: bytes | Path | BinaryIO) -> str:
+        """Store bytes, a file, or the rest of an open one; returns the URI once it is flushed."""
+
+    @abstractmethod
+    async def get(self, uri: str) -> bytes:
+        """The content of a small file. Raises ``NotFound``."""
+
+    @abstractmethod
+    async def path(self, uri: str) -> Path:
+        """A local file with the content, to be read and never changed. Raises ``NotFound``."""
+
+
 class TaskContext(ABC):
     """What ``Task.run`` is given."""
 
@@ -78,6 +94,7 @@ class TaskContext(ABC):
     process_token: str
     """What a started process carries as ``HUB_TASK_TOKEN``, so that its whole tree can be found again."""
     logger: TaskLogger
+    files: TaskFiles
 
     @abstractmethod
     def now(self) -> datetime:
