@@ -11,8 +11,8 @@ from typing import Any, ClassVar
 import pytest
 
 from hub.plugin import Task, hookimpl
+from hub.plugin.hookspecs import GROUP
 from hub.registry import PluginReport, Registry, load_plugins
-from hub.registry import loader as loading
 
 
 class _Dist:
@@ -45,15 +45,13 @@ def point(
             function.__name__ = hook
             setattr(made, hook, hookimpl(function))
         sys.modules[target] = made
-    found = EntryPoint(name, target, loading.hookspecs.GROUP)
+    found = EntryPoint(name, target, GROUP)
     vars(found).update(dist=_Dist(dist))
     return found
 
 
 def load(*points: EntryPoint) -> tuple[Registry, dict[str, PluginReport]]:
-    built_in = [
-        one for one in entry_points(group=loading.hookspecs.GROUP) if one.dist and one.dist.name == "asynchub"
-    ]
+    built_in = [one for one in entry_points(group=GROUP) if one.dist and one.dist.name == "asynchub"]
     registry = load_plugins({}, [*built_in, *points])
     return registry, {f"{one.name}/{one.distribution}": one for one in registry.plugins}
 
