@@ -255,7 +255,7 @@ class TriggerSupervisor:
         )
 
     def _emit(self, name: TriggerKey, trigger: Trigger) -> Emit:
-        return BusEmit(self._services.bus, name, trigger.event_type)
+        return BusEmit(self._services.bus, name, trigger.event_type or f"hub.{trigger.type}")
 
 
 def _is(key: str, wanted: bytes) -> bool:
