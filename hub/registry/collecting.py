@@ -16,9 +16,11 @@ from typing import Any
 
 import pluggy
 from pydantic import BaseModel
+from pydantic.alias_generators import to_camel
 
 from hub.errors import ExpressionError, PluginError, did_you_mean
 from hub.expressions import parse_template
+from hub.model.naming import PublicJsonSchema, unreadable_names
 from hub.plugin import hookspecs
 from hub.plugin.component import Component
 from hub.plugin.file_store import FileStore
@@ -183,6 +185,7 @@ class _Collector:
         if self._is_built_in:
             return  # its tests do, and a start need not wait for it
         _check_schema(one, "validation", one.__name__)
+        _check_names(one, one.__name__)
         for name in ("Output", "Data"):
             model = getattr(one, name, None)
             if model is None:
@@ -272,9 +275,17 @@ def _check_arguments(owner: type[Any], method: Callable[..., Any], *wanted: str)
 def _check_schema(model: type[BaseModel], mode: Any, name: str) -> None:
     """A model without a JSON Schema has no form, no docs and no completion, and takes those of all others along."""
     try:
-        model.model_json_schema(mode=mode)
+        model.model_json_schema(mode=mode, schema_generator=PublicJsonSchema)
     except Exception as error:
         raise PluginError(f"{name} has no JSON Schema: {error}".split("\n")[0]) from error
+
+
+def _check_names(model: type[BaseModel], owner: str) -> None:
+    for inner, name in unreadable_names(model):
+        raise PluginError(
+            f'{owner}: the model {inner.__name__} reads "{name}", users write "{to_camel(name)}"',
+            hint=f"derive {inner.__name__} from hub.plugin.Model",
+        )
 
 
 def _schemes_of(storage: type[Storage]) -> tuple[str, ...]:
