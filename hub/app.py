@@ -34,7 +34,7 @@ from hub.errors import InvalidSettings, PluginError, StorageLocked
 from hub.expressions import builtin_functions
 from hub.model.ids import new_id
 from hub.plugin.storage import Storage, StorageSettings
-from hub.registry import Registry, load_plugins
+from hub.registry import Registry, load_plugins, make_file_store, make_secret_sources, run_cleaners
 
 log = structlog.get_logger("hub")
 
@@ -113,8 +113,9 @@ async def open_node(
         # what a killed hub left behind belongs to attempts that are over
         shutil.rmtree(work_dir, ignore_errors=True)
         work_dir.mkdir(mode=0o700)
-        vault = SecretVault([source(place.environ, place.folder) for source in registry.secret_sources])
-        file_store = registry.file_stores["local"](place.data_dir)
+        sources, registry = make_secret_sources(registry, place.environ, place.folder)
+        vault = SecretVault(sources)
+        file_store = make_file_store(registry, "local", place.data_dir)
         functions = builtin_functions(clock.now).with_functions(registry.functions)
         services = Services(
             storage=storage,
@@ -134,7 +135,9 @@ async def open_node(
                 flow_folders=place.flow_folders,
             ),
         )
-        await _end_leftovers(registry, services.instance)
+        ended = await run_cleaners(registry, services.instance)
+        if ended:
+            log.warning("ended processes that a killed hub had left behind", count=ended)
         yield Node(
             services,
             folders=folders,
@@ -268,14 +271,6 @@ def _instance(data_dir: Path) -> str:
     if not path.exists():
         path.write_text(new_id(), encoding="utf-8")
     return path.read_text(encoding="utf-8").strip()
-
-
-async def _end_leftovers(registry: Registry, instance: str) -> None:
-    """End the process trees that a killed hub left behind, before anything new is started."""
-    for cleaner in registry.cleaners:
-        ended = await cleaner(instance)
-        if ended:
-            log.warning("ended processes that a killed hub had left behind", count=ended)
 
 
 __all__ = ["ADDRESS_FILE", "LOCK_FILE", "Place", "PluginError", "locked", "open_node", "serve"]

@@ -31,6 +31,7 @@ from hub.expressions import (
     shape_of_template,
 )
 from hub.model.flow import Flow, InputType, TaskDeclaration, TriggerDeclaration
+from hub.model.naming import PublicJsonSchema
 from hub.plugin.component import Component, field_roles
 from hub.plugin.fields import CASES, CHILDREN, DEFERRED, SCRIPT, STATIC
 
@@ -327,7 +328,9 @@ def _below(task: TaskDeclaration) -> list[TaskDeclaration]:
 @cache
 def model_shape(model: type[BaseModel], noun: str) -> Shape:
     """The shape of a component's ``Output`` or ``Data`` model."""
-    return shape_of_json_schema(model.model_json_schema(by_alias=True, mode="serialization"), noun)
+    return shape_of_json_schema(
+        model.model_json_schema(mode="serialization", schema_generator=PublicJsonSchema), noun
+    )
 
 
 @cache

@@ -10,6 +10,7 @@ from pydantic import BaseModel
 from hub.config.flows import Retry
 from hub.config.settings import Settings
 from hub.model.flow import InputType
+from hub.model.naming import PublicJsonSchema
 from hub.plugin.component import Component
 from hub.registry import Registry
 
@@ -157,7 +158,9 @@ def _choice(
 
 def _model(model: type[BaseModel], prefix: str) -> dict[str, Any]:
     """A model's schema with its own definitions inside it."""
-    schema = model.model_json_schema(by_alias=True, ref_template=f"#/$defs/{prefix}/$defs/{{model}}")
+    schema = model.model_json_schema(
+        ref_template=f"#/$defs/{prefix}/$defs/{{model}}", schema_generator=PublicJsonSchema
+    )
     schema.pop("title", None)
     found: dict[str, Any] = _shared(schema)
     return found

@@ -13,11 +13,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
+from pydantic import BaseModel
+
 from hub.engine.logs import TaskRunLogger
 from hub.model.event import Delivery, Occurrence, Origin, Receipt
 from hub.model.execution import Execution, Parent
 from hub.model.flow import TaskDeclaration
 from hub.model.ids import FlowKey, derived_id
+from hub.model.naming import spelled
 from hub.plugin.context import Branch, GroupOutcome, TaskContext, TaskFiles
 from hub.plugin.file_store import FileStore
 
@@ -178,14 +181,14 @@ def _is_small(folder: Path) -> bool:
     return len(entries) <= 8 and not any(entry.is_dir() and not entry.is_symlink() for entry in entries)
 
 
-def outputs_of(returned: Any) -> Mapping[str, Any]:
-    """What a task returned as its outputs: a model, a mapping, or nothing."""
+def outputs_of(returned: Any, model: type[BaseModel] | None = None) -> Mapping[str, Any]:
+    """What a task returned as its outputs: a model, a mapping that ``model`` describes, or nothing."""
     if returned is None:
         return {}
     if isinstance(returned, Mapping):
-        return returned
-    dump = getattr(returned, "model_dump", None)
-    if dump is not None:
-        found: Mapping[str, Any] = dump(by_alias=True)
+        described: Mapping[str, Any] = spelled(returned, model)
+        return described
+    if isinstance(returned, BaseModel):
+        found: Mapping[str, Any] = spelled(returned)
         return found
     return {"value": returned}

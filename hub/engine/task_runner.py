@@ -205,7 +205,9 @@ async def _attempts(live: LiveRun, scope: RunScope, *, record: bool) -> Ended:
             live.attempts > 1 and live.task.declaration.retry and live.task.declaration.retry.warning_on_retry
         ):
             state = TaskRunState.WARNING
-        return await _end(live, scope, state, outputs_of(returned), None, record=record)
+        return await _end(
+            live, scope, state, outputs_of(returned, live.task.component.Output), None, record=record
+        )
 
 
 async def _wait_where_stored(live: LiveRun) -> None:

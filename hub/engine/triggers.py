@@ -31,6 +31,7 @@ from hub.model.event import Occurrence, Origin, Receipt
 from hub.model.execution import Execution, ExecutionState
 from hub.model.flow import TriggerDeclaration
 from hub.model.ids import FlowKey, TriggerKey
+from hub.model.naming import spelled
 from hub.model.task_run import TaskRun, TaskRunState
 from hub.plugin.context import Emit, TriggerContext
 from hub.plugin.storage import Page
@@ -265,7 +266,7 @@ class TriggerSupervisor:
         )
 
     def _emit(self, name: TriggerKey, trigger: Trigger) -> Emit:
-        return BusEmit(self._services.bus, name, trigger.event_type)
+        return BusEmit(self._services.bus, name, trigger)
 
 
 def _is(key: str, wanted: bytes) -> bool:
@@ -275,15 +276,18 @@ def _is(key: str, wanted: bytes) -> bool:
 class BusEmit:
     """``Emit`` for one trigger."""
 
-    def __init__(self, bus: Bus, source: TriggerKey, event_type: str) -> None:
+    def __init__(self, bus: Bus, source: TriggerKey, trigger: Trigger) -> None:
         self._bus = bus
         self._origin = Origin.of_trigger(source)
-        self._event_type = event_type
+        self._event_type = trigger.event_type or f"hub.{trigger.type}"
+        self._model = trigger.Data
 
     async def __call__(
         self, occurrences: Sequence[Occurrence] | Occurrence, *, state: Mapping[str, Any] | None = None
     ) -> list[Receipt]:
         several = [occurrences] if isinstance(occurrences, Occurrence) else list(occurrences)
+        if self._model is not None:
+            several = [replace(one, data=spelled(one.data, self._model)) for one in several]
         return await self._bus.publish(self._origin, several, state, event_type=self._event_type)
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 from pydantic import BaseModel
 
@@ -25,7 +26,7 @@ class PluginReport:
     version: str | None
     types: tuple[str, ...] = ()
     state: str = "loaded"
-    """``loaded``, ``partly`` (some of its types are claimed by another), or ``failed``."""
+    """``loaded``, ``partly`` (something of it cannot be used), ``failed`` or ``off`` (by the settings)."""
     error: str | None = None
 
 
@@ -40,9 +41,12 @@ class Registry:
     file_stores: Mapping[str, type[FileStore]] = field(default_factory=dict)
     secret_sources: tuple[type[SecretSource], ...] = ()
     functions: Mapping[str, Callable[..., object]] = field(default_factory=dict)
-    cleaners: tuple[Cleaner, ...] = ()
+    cleaners: Mapping[str, tuple[Cleaner, ...]] = field(default_factory=dict)
+    """By the plugin that brings them."""
     settings: Mapping[str, type[BaseModel]] = field(default_factory=dict)
     """The plugins' settings models, by plugin name."""
+    owners: Mapping[type[Any], str] = field(default_factory=dict)
+    """Which plugin brings a class."""
     plugins: tuple[PluginReport, ...] = ()
 
     @classmethod
@@ -62,6 +66,26 @@ class Registry:
             storages=storages or {},
             file_stores=file_stores or {},
             secret_sources=tuple(secret_sources),
+        )
+
+    def owner_of(self, component: type[Any]) -> str:
+        """The plugin that brings a class; its type's prefix where nobody said."""
+        return self.owners.get(component) or str(getattr(component, "type", "?")).split(".", 1)[0]
+
+    def with_fault(self, plugin: str, error: str) -> Registry:
+        """The same, with something of a plugin that turned out to be unusable in its report."""
+        return replace(
+            self,
+            plugins=tuple(
+                replace(
+                    one,
+                    state="partly" if one.state == "loaded" else one.state,
+                    error="; ".join(filter(None, (one.error, error))),
+                )
+                if one.name == plugin
+                else one
+                for one in self.plugins
+            ),
         )
 
     def explain(self, kind: str, type_name: str) -> str | None:

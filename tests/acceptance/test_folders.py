@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -47,6 +48,10 @@ def test_what_cannot_be_read_is_shown_and_taken_once_it_can(tmp_path: Path) -> N
         (flows / "inner").chmod(0o700)
 
 
+def _has_flows(hub: HubProcess) -> bool:
+    return bool(hub.call("GET", "/api/v1/flows").json["items"])
+
+
 def test_a_folder_that_is_not_there_yet_is_said_served_and_watched(tmp_path: Path) -> None:
     flows = tmp_path / "later"
     (tmp_path / "hub.yaml").write_text("flows: [also]\n")
@@ -55,4 +60,4 @@ def test_a_folder_that_is_not_there_yet_is_said_served_and_watched(tmp_path: Pat
             assert "flow folder does not exist" in hub.log.read_text()
             (tmp_path / name).mkdir()
             (tmp_path / name / "a.hub.yaml").write_text(_FLOW.format(id=name))
-            until(lambda hub=hub: hub.call("GET", "/api/v1/flows").json["items"])
+            until(functools.partial(_has_flows, hub))

@@ -6,9 +6,9 @@ import asyncio
 from datetime import timedelta
 from pathlib import Path
 
-from hub.model.execution import ExecutionState
+from hub.model.execution import ExecutionState, NewExecution
 from hub.model.ids import FlowKey, new_id
-from hub.plugin.storage import Arrival, ExecutionFilter, NewExecution, Page
+from hub.plugin.storage import Arrival, ExecutionFilter, Page
 from hub.testing import Harness, VirtualClock, harness
 
 _COUNT = 20_000

@@ -41,14 +41,13 @@ def answer_before_commit() -> None:
 def completed_not_skipped() -> None:
     """Recovery runs completed tasks again."""
     from hub.engine import executor
-
-    run = executor.run_task
+    from hub.engine.task_runner import run_task as run
 
     async def run_task(self: Any, task: Any, scope: Any, stored: Any, **more: Any) -> Any:
         forgotten = stored is not None and stored.state.is_terminal
         return await run(self, task, scope, None if forgotten else stored, **more)
 
-    executor.run_task = run_task
+    executor.run_task = run_task  # type: ignore[attr-defined, assignment]
 
 
 def unique_key_dropped() -> None:

@@ -105,8 +105,7 @@ async def test_a_file_is_stored_and_described(hub: Harness, server: Server) -> N
 async def test_a_name_is_one_plain_part(
     hub: Harness, server: Server, path: str, disposition: str, name: str
 ) -> None:
-    more = {"Content_Disposition": disposition} if disposition else {}
-    server.handler = answering(b"x", **more)
+    server.handler = answering(b"x", **({"Content_Disposition": disposition} if disposition else {}))  # type: ignore[arg-type]
     _, outputs = await download(hub, server.url + path)
     assert outputs["name"] == name
 
