@@ -289,7 +289,11 @@ class Storage(ABC):
 
     @abstractmethod
     async def record(self, transition: Transition) -> Recorded:
-        """Store one step of an execution. Raises ``FenceRefused``, with nothing of it stored."""
+        """Store one step of an execution. Raises ``FenceRefused``, with nothing of it stored.
+
+        A task run that has ended stays as it ended, whatever a later step says of it; with the end of its
+        execution every other one ends KILLED.
+        """
 
     @abstractmethod
     def record_soon(self, transition: Transition) -> None:

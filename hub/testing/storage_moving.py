@@ -114,6 +114,48 @@ class MovingContract:
         assert (found.state, found.started_at, found.wake_at) == (_S.PAUSED, AT, AT + HOUR)
         assert await claimed_ids(storage) == []
 
+    # ends are final
+
+    async def test_an_ended_task_run_stays_as_it_ended(self, storage: Storage) -> None:
+        claim = await started(storage)
+        ended = a_run(outputs={"x": 1}, started_at=AT, ended_at=AT)
+        later = (
+            a_run(state=TaskRunState.CREATED),
+            a_run(state=TaskRunState.KILLED, error="killed", ended_at=AT + HOUR),
+        )
+        for run in (ended, *later):
+            storage.record_soon(step(claim, task_runs=(run,)))
+        await storage.record(step(claim, state=_S.RUNNING))
+        assert (await storage.task_runs(claim.execution.id, Page())).items == (ended,)
+        for run in later:
+            await storage.record(step(claim, task_runs=(run,)))
+        assert (await storage.task_runs(claim.execution.id, Page())).items == (ended,)
+
+    async def test_no_task_run_outlives_its_execution(self, storage: Storage) -> None:
+        claim, other = await started(storage), await started(storage)
+        await storage.record(
+            step(
+                claim,
+                task_runs=(
+                    a_run("a", ended_at=AT),
+                    a_run("each[3]/b", TaskRunState.PAUSED, wake_at=AT + HOUR),
+                    a_run("c", TaskRunState.RUNNING, outputs={"iterationCount": 3}),
+                ),
+            )
+        )
+        await storage.record(step(other, task_runs=(a_run("a", TaskRunState.RUNNING),)))
+        storage.record_soon(step(claim, task_runs=(a_run("d", TaskRunState.CREATED),)))
+        await storage.record(step(claim, state=_S.FAILED, at=AT + HOUR))
+        runs = (await storage.task_runs(claim.execution.id, Page())).items
+        assert [(run.path, run.state, run.ended_at, run.wake_at) for run in runs] == [
+            ("a", TaskRunState.SUCCESS, AT, None),
+            ("each[3]/b", TaskRunState.KILLED, AT + HOUR, None),
+            ("c", TaskRunState.KILLED, AT + HOUR, None),
+            ("d", TaskRunState.KILLED, AT + HOUR, None),
+        ]
+        [left] = (await storage.task_runs(other.execution.id, Page())).items
+        assert left.state is TaskRunState.RUNNING
+
     # claims in turn
 
     async def test_a_namespace_that_floods_leaves_the_others_their_share(self, storage: Storage) -> None:

@@ -18,6 +18,7 @@ from hub.plugin import (
     Queue,
     Recorded,
     TaskRun,
+    TaskRunState,
     Transition,
 )
 from plugins_core.memory.journal import Journal
@@ -47,6 +48,15 @@ class Kept:
         self.fence += 1
         fresh = self.fence == 1 and not self.task_runs
         return Claim(self.execution, self.fence, fresh, self.suspect, self.suspect_starts)
+
+    def end_task_runs(self, at: datetime) -> None:
+        """None of its task runs outlives it."""
+        self.task_runs = {
+            path: run
+            if run.ended_at is not None
+            else replace(run, state=TaskRunState.KILLED, ended_at=at, wake_at=None)
+            for path, run in self.task_runs.items()
+        }
 
     def ready_from(self, at: datetime) -> None:
         """Let it be claimed from then on, or from earlier where it already may."""
@@ -196,6 +206,7 @@ class Executions:
         if step.state is None or not step.state.is_terminal:
             return Recorded()
         del self._live[step.execution_id]
+        kept.end_task_runs(step.at)
         claims = self.admit_next(kept.queue, claim=True)
         woken, ready = self.wake_parent(kept, step.at)
         return Recorded(tuple(claims), ready, woken)
@@ -313,9 +324,11 @@ def _in_turn(ready: list[Kept]) -> list[Kept]:
 
 
 def _merged(earlier: TaskRun | None, later: TaskRun) -> TaskRun:
-    """The later row, keeping what it leaves open."""
+    """The later row, keeping what it leaves open; an end is final."""
     if earlier is None:
         return later
+    if earlier.ended_at is not None:
+        return earlier
     return replace(
         later,
         decisions=later.decisions if later.decisions is not None else earlier.decisions,

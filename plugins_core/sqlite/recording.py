@@ -27,7 +27,7 @@ from plugins_core.sqlite.rows import (
     log_lines_text,
     write_many,
 )
-from plugins_core.sqlite.task_runs import upsert_task_runs
+from plugins_core.sqlite.task_runs import end_task_runs, upsert_task_runs
 from plugins_core.sqlite.writer import Commit, Job
 
 
@@ -39,6 +39,7 @@ def run_records(commit: Commit, jobs: Sequence[Job[Recorded]]) -> None:
     # an UPDATE takes one of several values for a row, whichever it meets: each goes once in a round
     rounds: list[dict[str, tuple[Any, ...]]] = []
     ended: list[tuple[Job[Recorded], str | None, str | None]] = []
+    ends: list[tuple[str, int]] = []
     waiting: list[Transition] = []
     for job in jobs:
         step: Transition = job.work
@@ -58,6 +59,8 @@ def run_records(commit: Commit, jobs: Sequence[Job[Recorded]]) -> None:
         if step.state is not None:
             told = ExecutionState.KILLING if is_killing and not is_end else step.state
             commit.changes.append(("execution", step.execution_id, told.value, flow))
+        if is_end:
+            ends.append((step.execution_id, to_micros(step.at)))
         if is_end or step.release:
             # nothing may follow an end in the same commit either
             held[step.execution_id] = _NOT_HELD
@@ -66,6 +69,7 @@ def run_records(commit: Commit, jobs: Sequence[Job[Recorded]]) -> None:
         if (is_end and (queue is not None or parent is not None)) or step.arrivals:
             ended.append((job, queue if is_end else None, parent if is_end else None))
     upsert_task_runs(connection, [(execution, run) for (execution, _), run in task_runs.items()])
+    end_task_runs(connection, ends)
     for changes in rounds:
         write_many(connection, _update_executions, 11, list(changes.values()))
     # after every end of this commit: what is waited for may be among them
@@ -139,9 +143,11 @@ def wake_parent(connection: sqlite3.Connection, parent: str, at: datetime) -> tu
 
 
 def _merged(earlier: TaskRun | None, later: TaskRun) -> TaskRun:
-    """Two rows of one task run in one commit: the later one wins, keeping what it leaves open."""
+    """Two rows of one task run in one commit: the later one wins, keeping what it leaves open; an end is final."""
     if earlier is None:
         return later
+    if earlier.ended_at is not None:
+        return earlier
     return TaskRun(
         path=later.path,
         task=later.task,

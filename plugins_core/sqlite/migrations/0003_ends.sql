@@ -1,0 +1,3 @@
+-- What must not outlive its execution is found without reading all of its task runs.
+
+CREATE INDEX task_runs_live ON task_runs (execution_id) WHERE ended_at IS NULL;
