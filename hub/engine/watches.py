@@ -30,7 +30,7 @@ class Watches:
         self._watches: dict[str, list[Watch]] = {}
 
     def row(self, execution_id: str, row: TaskRun) -> None:
-        """A task run was, or is about to be, recorded."""
+        """A task run was recorded."""
         if self._watches and row.state.is_terminal:
             for watch in self._watches.get(execution_id, ()):
                 if watch.task_type == row.type:

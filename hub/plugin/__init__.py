@@ -26,7 +26,15 @@ from hub.model.flow import FlowRecord, TaskDeclaration
 from hub.model.ids import FlowKey, TriggerKey, derived_id, new_id
 from hub.model.task_run import TaskRun, TaskRunState, scope_of
 from hub.plugin.component import Component, Model
-from hub.plugin.context import Branch, Emit, GroupOutcome, TaskContext, TaskLogger, TriggerContext
+from hub.plugin.context import (
+    BlockingCalls,
+    Branch,
+    Emit,
+    GroupOutcome,
+    TaskContext,
+    TaskLogger,
+    TriggerContext,
+)
 from hub.plugin.fields import SCRIPT, Cases, Children, Decided, Deferred, Duration, Script, Static
 from hub.plugin.file_store import FileStore
 from hub.plugin.hookspecs import hookimpl
@@ -65,6 +73,7 @@ __all__ = [
     "SCRIPT",
     "Accepted",
     "Arrival",
+    "BlockingCalls",
     "Branch",
     "Cases",
     "Change",

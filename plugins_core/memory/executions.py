@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from typing import Any
 
 from hub.plugin import (
     Arrival,
@@ -38,16 +39,18 @@ class Kept:
     ready_at: datetime | None = None
     progress: bool = False
     suspect: bool = False
+    suspect_started: bool = False
     suspect_starts: int = 0
+    variables: Mapping[str, Any] | None = None
     task_runs: dict[str, TaskRun] = field(default_factory=dict)
     logs: list[LogLine] = field(default_factory=list)
 
     def claim(self) -> Claim:
         """Claim it."""
-        self.claimed, self.ready_at, self.progress = True, None, False
+        self.claimed, self.ready_at, self.progress, self.suspect_started = True, None, False, False
         self.fence += 1
         fresh = self.fence == 1 and not self.task_runs
-        return Claim(self.execution, self.fence, fresh, self.suspect, self.suspect_starts)
+        return Claim(self.execution, self.fence, fresh, self.suspect, self.suspect_starts, self.variables)
 
     def end_task_runs(self, at: datetime) -> None:
         """None of its task runs outlives it."""
@@ -144,6 +147,10 @@ class Executions:
         return kept, None
 
     def _admitted(self, new: NewExecution) -> tuple[ExecutionState, str | None]:
+        if new.parent is not None:
+            parent = self._live.get(new.parent.execution_id)
+            if parent is None or parent.execution.state is _S.KILLING:
+                return _S.CANCELLED, new.parent.is_over
         queue = new.queue
         if queue is None or self.has_room(queue):
             return _S.CREATED, None
@@ -181,6 +188,7 @@ class Executions:
         held = [kept for kept in self._live.values() if kept.claimed]
         for kept in held:
             kept.claimed, kept.ready_at, kept.suspect = False, at, not kept.progress
+            kept.suspect_starts += kept.suspect_started and not kept.progress
             kept.execution = replace(kept.execution, wake_at=None)
         return len(held)
 
@@ -193,11 +201,13 @@ class Executions:
             raise FenceRefused(f"execution {step.execution_id} is held by another incarnation now")
         for run in step.task_runs:
             kept.task_runs[run.path] = _merged(kept.task_runs.get(run.path), run)
-        self.append_logs(step.execution_id, step.logs)
+        self._append_logs(kept, step.logs)
+        if step.variables is not None:
+            kept.variables = step.variables
         if step.progress:
             kept.progress, kept.suspect, kept.suspect_starts = True, False, 0
         elif step.suspect_start:
-            kept.suspect_starts += 1
+            kept.suspect_started = True
         if step.state is None and not step.release:
             return Recorded()
         self._change(kept, step)
@@ -284,12 +294,8 @@ class Executions:
         kept.ready_from(at)
         return (), 1
 
-    def append_logs(self, execution_id: str, lines: Iterable[LogLine]) -> None:
-        kept = self._kept.get(execution_id)
-        if kept is not None:
-            kept.logs += [
-                replace(line, number=number) for number, line in enumerate(lines, len(kept.logs) + 1)
-            ]
+    def _append_logs(self, kept: Kept, lines: Iterable[LogLine]) -> None:
+        kept.logs += [replace(line, number=number) for number, line in enumerate(lines, len(kept.logs) + 1)]
 
     # -- going away
 

@@ -71,7 +71,7 @@ def run_records(commit: Commit, jobs: Sequence[Job[Recorded]]) -> None:
     upsert_task_runs(connection, [(execution, run) for (execution, _), run in task_runs.items()])
     end_task_runs(connection, ends)
     for changes in rounds:
-        write_many(connection, _update_executions, 11, list(changes.values()))
+        write_many(connection, _update_executions, 12, list(changes.values()))
     # after every end of this commit: what is waited for may be among them
     for step in waiting:
         _wake_if_over(connection, step)
@@ -163,8 +163,18 @@ def _merged(earlier: TaskRun | None, later: TaskRun) -> TaskRun:
     )
 
 
+_NOTHING_YET, _STARTED, _PROGRESS = range(3)
+"""How far an execution has come under its claim: a suspect that has only started took the node down with it."""
+
+
 def _changes_execution(step: Transition) -> bool:
-    return step.state is not None or step.release or step.progress or step.suspect_start
+    return (
+        step.state is not None
+        or step.release
+        or step.progress
+        or step.suspect_start
+        or step.variables is not None
+    )
 
 
 def _change(step: Transition) -> tuple[Any, ...]:
@@ -183,7 +193,8 @@ def _change(step: Transition) -> tuple[Any, ...]:
         1 if released else 0,
         _ready_at(step, at, wake_at) if released and not terminal else None,
         wake_at,
-        (1 if step.progress else 0) + (2 if step.suspect_start else 0),
+        _PROGRESS if step.progress else _STARTED if step.suspect_start else _NOTHING_YET,
+        jsontext.dumps(step.variables) if step.variables is not None else None,
     )
 
 
@@ -199,7 +210,7 @@ def _started(step: Transition, at: int) -> int | None:
 
 
 def _update_executions(values: str) -> str:
-    # v: id, fence, state, started, ended, outputs, error, released, ready, wake, marks
+    # v: id, fence, state, started, ended, outputs, error, released, ready, wake, progress, variables
     return (
         f"WITH v AS (VALUES {values}) UPDATE executions SET"
         " state = CASE WHEN state = 'KILLING' AND v.column5 IS NULL THEN state ELSE coalesce(v.column3, state) END,"
@@ -208,9 +219,10 @@ def _update_executions(values: str) -> str:
         " claimed = CASE WHEN v.column8 THEN 0 ELSE claimed END, wake_at = v.column10,"
         # asked to be killed while it was letting go: it must be claimed again at once, to be ended
         " ready_at = CASE WHEN state = 'KILLING' AND v.column5 IS NULL AND v.column8 THEN 0 ELSE v.column9 END,"
-        " progress = CASE WHEN v.column11 & 1 THEN 1 ELSE progress END,"
-        " suspect = CASE WHEN v.column11 & 1 THEN 0 ELSE suspect END,"
-        " suspect_starts = CASE WHEN v.column11 & 1 THEN 0 ELSE suspect_starts + (v.column11 >> 1) END"
+        " progress = max(progress, v.column11),"
+        " suspect = CASE WHEN v.column11 = 2 THEN 0 ELSE suspect END,"
+        " suspect_starts = CASE WHEN v.column11 = 2 THEN 0 ELSE suspect_starts END,"
+        " variables = coalesce(v.column12, variables)"
         " FROM v WHERE executions.id = v.column1 AND executions.fence = v.column2"
     )
 
@@ -229,7 +241,7 @@ def admit_next(commit: Commit, queue: str, *, claim: bool) -> list[Claim]:
             return claims
         connection.execute(
             "UPDATE executions SET state = 'CREATED', claimed = ?, fence = fence + ?,"
-            " ready_at = CASE WHEN ? THEN NULL ELSE created_at END WHERE seq = ?",
+            " ready_at = CASE WHEN ? THEN NULL ELSE created_at END, progress = 0 WHERE seq = ?",
             (int(claim), int(claim), int(claim), row[0]),
         )
         commit.changes.append(("execution", row[1], "CREATED", row[3]))
@@ -296,8 +308,8 @@ def _namespaces_with_ready(connection: sqlite3.Connection, suspect: int, at: int
 def take_over(connection: sqlite3.Connection, at: datetime) -> int:
     """Release every claim; who ended no task run under it is a suspect now."""
     connection.execute(
-        "UPDATE executions SET claimed = 0, ready_at = ?, wake_at = NULL,"
-        " suspect = CASE WHEN progress = 0 THEN 1 ELSE 0 END WHERE claimed = 1",
+        "UPDATE executions SET claimed = 0, ready_at = ?, wake_at = NULL, suspect = progress <> 2,"
+        " suspect_starts = suspect_starts + (progress = 1) WHERE claimed = 1",
         (to_micros(at),),
     )
     row = connection.execute("SELECT changes()").fetchone()

@@ -1,0 +1,34 @@
+"""What tasks give back, as plain JSON data: later tasks see the same, whether it was just given or read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from hub.errors import InvalidInput
+from hub.model import jsontext
+
+_HINT = "give text, numbers, true and false, null, lists, and mappings whose keys are text"
+
+
+def outputs_of(returned: Any) -> Mapping[str, Any]:
+    """The outputs that a task returned: a model, a mapping, any other value, or nothing.
+
+    Raises ``InvalidInput`` for what cannot be stored.
+    """
+    if returned is None:
+        return {}
+    dump = getattr(returned, "model_dump", None)
+    if dump is not None:
+        returned = dump(by_alias=True)
+    found: Mapping[str, Any] = plain(returned if isinstance(returned, Mapping) else {"value": returned})
+    return found
+
+
+def plain(value: Any) -> Any:
+    """The value as it comes back from the storage. Raises ``InvalidInput`` for what cannot be stored."""
+    try:
+        return jsontext.loads(jsontext.dump_bytes(value))
+    except (TypeError, ValueError, RecursionError, InvalidInput) as error:
+        reason = str(error).split("\n", 1)[0][:200]
+        raise InvalidInput(f"it gave what cannot be stored: {reason}", hint=_HINT) from error
