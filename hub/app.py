@@ -213,8 +213,7 @@ def _catch_signals(stop: asyncio.Event, node: Node) -> None:
         if stop.is_set():
             # the second signal: hand back at once
             node.drain_grace = 0.0
-            for execution in node.dispatcher.executors():
-                execution.hand_back()
+            node.dispatcher.hand_back()
         stop.set()
 
     for number in (signal.SIGTERM, signal.SIGINT):

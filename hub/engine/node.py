@@ -47,7 +47,7 @@ class Node:
             self.catalog,
             self.routes,
             dispatch=self.dispatcher.take,
-            has_room=self.dispatcher.has_room,
+            places=self.dispatcher.places,
         )
         self.dispatcher.serve(self.intake)
         self.triggers = TriggerSupervisor(services, self.catalog, self.intake, self.routes)
@@ -138,6 +138,7 @@ class Node:
 
     async def _stop(self, jobs: Sequence[asyncio.Task[None]]) -> None:
         await self.triggers.stop()
+        await self.intake.settled()
         await self.dispatcher.drain(self.drain_grace)
         for job in jobs:
             job.cancel()

@@ -120,6 +120,7 @@ class TriggerSupervisor:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        await self._intake.settled()
 
     def status(self, key: TriggerKey) -> TriggerStatus:
         """How a trigger does; one that only receives requests is running when its flow is in use."""
@@ -166,7 +167,9 @@ class TriggerSupervisor:
                 self._break(name, InvalidInput("another trigger of this flow has its key and a method of it"))
                 continue
             self._status.pop(name, None)
-            receiving.listening.append(Listening(trigger, self._context(name), self._emit(name, trigger)))
+            receiving.listening.append(
+                Listening(trigger, self._context(name, trigger), self._emit(name, trigger))
+            )
         if record is not None and self._catalog.get(key) is record:
             self._receiving[key] = receiving
         return receiving
@@ -188,6 +191,8 @@ class TriggerSupervisor:
         for task in stopping:
             task.cancel()
         await asyncio.gather(*stopping, return_exceptions=True)
+        # what an old one has just emitted is known before a new one asks where it stands
+        await self._intake.settled(key)
         for name in [name for name in self._status if name.flow_key == key]:
             del self._status[name]
         self._routes.drop(key)
@@ -234,17 +239,21 @@ class TriggerSupervisor:
         """Run one trigger for ever: what it raises is shown, then it is started again."""
         status = self._status[name]
         backoff = _FIRST_BACKOFF
+        loop = asyncio.get_running_loop()
         while True:
+            began = loop.time()
             try:
                 trigger = await self.build(name.flow_key, declaration)
                 status.state, status.error = "running", None
-                await trigger.run(self._context(name), self._emit(name, trigger))
+                await trigger.run(self._context(name, trigger), self._emit(name, trigger))
                 raise RuntimeError("the trigger stopped by itself")
             except Exception as error:
                 # a trigger's failure must not become the hub's
                 status.state, status.failures = "failing", status.failures + 1
                 status.error = self._services.vault.mask(str(error) or type(error).__name__)
                 log.warning("trigger failed; starting it again", trigger=str(name), error=status.error)
+            if loop.time() - began >= _LONGEST_BACKOFF:
+                backoff = _FIRST_BACKOFF  # it had been well for longer than it would have to wait
             await asyncio.sleep(backoff * random.uniform(0.5, 1.0))
             backoff = min(backoff * 2, _LONGEST_BACKOFF)
 
@@ -255,10 +264,11 @@ class TriggerSupervisor:
             log.warning("trigger cannot be used", trigger=str(name), error=reason)
         self._status[name] = TriggerStatus("broken", reason)
 
-    def _context(self, name: TriggerKey) -> RunningTrigger:
+    def _context(self, name: TriggerKey, trigger: Trigger) -> RunningTrigger:
         since = self._catalog.enabled_since(name.flow_key, name.trigger)
         return RunningTrigger(
             name,
+            trigger.type,
             self._intake.state(name),
             datetime.fromisoformat(since) if since else self._services.clock.now(),
             self._services,
@@ -297,12 +307,14 @@ class RunningTrigger(TriggerContext):
     def __init__(
         self,
         key: TriggerKey,
+        type_name: str,
         state: Mapping[str, Any],
         enabled_since: datetime,
         services: Services,
         catalog: FlowCatalog,
     ) -> None:
         self.key = key
+        self._type = type_name
         self.state = state
         self.enabled_since = enabled_since
         self._services = services
@@ -386,7 +398,7 @@ class RunningTrigger(TriggerContext):
         log.log(_LEVELS.get(level.upper(), 20), message, trigger=str(self.key), **fields)
 
     async def shared(self, key: str, open: Callable[[], AbstractAsyncContextManager[T]]) -> T:
-        return await self._services.shared.get(key, open)
+        return await self._services.shared.get(self._type, key, open)
 
 
 def _outcome(executions: Sequence[Execution]) -> ExecutionState | None:

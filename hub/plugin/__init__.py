@@ -26,7 +26,16 @@ from hub.model.flow import FlowRecord, TaskDeclaration
 from hub.model.ids import FlowKey, TriggerKey, derived_id, new_id
 from hub.model.task_run import TaskRun, TaskRunState, scope_of
 from hub.plugin.component import Component, Model
-from hub.plugin.context import Branch, Emit, GroupOutcome, TaskContext, TaskFiles, TaskLogger, TriggerContext
+from hub.plugin.context import (
+    BlockingCalls,
+    Branch,
+    Emit,
+    GroupOutcome,
+    TaskContext,
+    TaskFiles,
+    TaskLogger,
+    TriggerContext,
+)
 from hub.plugin.fields import DEFERRED, SCRIPT, Cases, Children, Decided, Deferred, Duration, Script, Static
 from hub.plugin.file_store import FileStore
 from hub.plugin.hookspecs import hookimpl
@@ -66,6 +75,7 @@ __all__ = [
     "SCRIPT",
     "Accepted",
     "Arrival",
+    "BlockingCalls",
     "Branch",
     "Cases",
     "Change",

@@ -5,9 +5,10 @@
 
 from __future__ import annotations
 
+import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -78,8 +79,51 @@ class TaskFiles(ABC):
         """A local file with the content, to be read and never changed. Raises ``NotFound``."""
 
 
+class BlockingCalls(ABC):
+    """What a task whose ``run`` is a plain ``def`` calls from its thread; each waits for its answer.
+
+    Raises ``Fail`` once the task run has to stop.
+    """
+
+    @abstractmethod
+    def secret(self, name: str) -> str:
+        """See ``TaskContext.secret``."""
+
+    @abstractmethod
+    def decide(self, name: str, make: Callable[[], T]) -> T:
+        """See ``TaskContext.decide``."""
+
+    @abstractmethod
+    def emit(self, occurrence: Occurrence) -> Receipt:
+        """See ``TaskContext.emit``."""
+
+    @abstractmethod
+    def start(
+        self,
+        flow: FlowKey,
+        *,
+        inputs: Mapping[str, Any],
+        labels: Mapping[str, str] | None = None,
+        revision: int | None = None,
+        together: bool = True,
+    ) -> str:
+        """See ``TaskContext.start``."""
+
+    @abstractmethod
+    def execution(self, execution_id: str) -> Execution:
+        """See ``TaskContext.execution``."""
+
+    @abstractmethod
+    def working_folder(self) -> AbstractContextManager[Path]:
+        """See ``TaskContext.working_folder``."""
+
+
 class TaskContext(ABC):
-    """What ``Task.run`` is given."""
+    """What ``Task.run`` is given.
+
+    Where ``run`` is a plain ``def``, in a thread, it uses ``logger``, ``now``, ``place``, ``killed`` and
+    ``blocking``; the coroutines are for ``async def``.
+    """
 
     execution_id: str
     task_run_id: str
@@ -94,7 +138,12 @@ class TaskContext(ABC):
     process_token: str
     """What a started process carries as ``HUB_TASK_TOKEN``, so that its whole tree can be found again."""
     logger: TaskLogger
+    """May be used from any thread."""
     files: TaskFiles
+    killed: threading.Event
+    """Set when the task run has to stop: killed, out of time, or handed back. A coroutine is cancelled anyway; a
+    thread has to look at it now and then, or wait on it, and has 5 seconds to return."""
+    blocking: BlockingCalls
 
     @abstractmethod
     def now(self) -> datetime:
@@ -113,7 +162,10 @@ class TaskContext(ABC):
 
     @abstractmethod
     async def run(self, tasks: Sequence[TaskDeclaration]) -> GroupOutcome:
-        """Run child tasks one after another; stops after the first that fails."""
+        """Run child tasks one after another; stops after the first that fails.
+
+        One group at a time: what is to run side by side is given to ``run_branches``.
+        """
 
     @abstractmethod
     async def run_branches(
@@ -138,7 +190,7 @@ class TaskContext(ABC):
         revision: int | None = None,
         together: bool = True,
     ) -> str:
-        """Start a flow, once per attempt of this task run; answers the execution's id.
+        """Start a flow, once per attempt of this task run (a crash begins none); answers the execution's id.
 
         ``together``: it is killed with this one, and its end ends ``Wait(execution=…)``. Raises ``NotFound``,
         ``InvalidInput``.

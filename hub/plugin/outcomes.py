@@ -35,12 +35,21 @@ class Skip(Outcome):
     default_reason = "nothing to do"
 
 
+MOST_ATTEMPTS = 10
+"""How often a task without a retry policy is tried that raises ``Retry``."""
+
+
 class Retry(Outcome):
-    """Try again ``after`` a while, whatever the policy says of delays; its attempts still count."""
+    """Try again ``after`` a while, whatever the policy says of delays; its attempts still count.
+
+    Without a policy a task is tried ``MOST_ATTEMPTS`` times.
+    """
 
     default_reason = "to be tried again"
 
     def __init__(self, reason: str | None = None, *, after: timedelta) -> None:
+        if not isinstance(after, timedelta):
+            raise TypeError(f"Retry needs after= as a timedelta, got {type(after).__name__}")
         super().__init__(reason)
         self.after = after
 
@@ -59,6 +68,8 @@ class Wait(Outcome):
     ) -> None:
         if until is None and execution is None:
             raise TypeError("Wait needs until= or execution=")
+        if until is not None and until.utcoffset() is None:
+            raise TypeError("Wait needs until= with a time zone, as ctx.now() gives it")
         super().__init__(reason)
         self.until = until
         self.execution = execution

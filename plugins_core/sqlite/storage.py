@@ -113,9 +113,9 @@ class SqliteStorage(Storage):
         *,
         at: datetime,
         move: TriggerMove | None = None,
-        claim: bool = True,
+        room: int | None = None,
     ) -> list[Accepted]:
-        return await self._writer.submit(self._accepts, accepting.AcceptWork(arrivals, at, move, claim))
+        return await self._writer.submit(self._accepts, accepting.AcceptWork(arrivals, at, move, room))
 
     async def record(self, transition: Transition) -> Recorded:
         return await self._writer.submit(self._records, transition)
@@ -206,9 +206,6 @@ class SqliteStorage(Storage):
         )
         return {run.path: run for run in map(task_run_of, rows)}
 
-    async def append_logs(self, execution_id: str, lines: Sequence[LogLine]) -> None:
-        await self._write(lambda commit: recording.insert_logs(commit.connection, execution_id, lines))
-
     async def logs(self, execution_id: str, *, after: int = 0, limit: int = 1000) -> list[LogLine]:
         found: list[LogLine] = []
         while len(found) < limit:
@@ -222,6 +219,13 @@ class SqliteStorage(Storage):
             if not rows:
                 break
         return found[:limit]
+
+    async def log_size(self, execution_id: str) -> tuple[int, int]:
+        row = await self._one(
+            "SELECT coalesce(max(last), 0), coalesce(sum(length(lines)), 0) FROM logs WHERE execution_id = ?",
+            (execution_id,),
+        )
+        return (row[0], row[1]) if row is not None else (0, 0)
 
     async def event(self, event_id: str) -> StoredEvent:
         row = await self._one(f"SELECT {EVENT_COLUMNS} FROM events WHERE id = ?", (event_id,))

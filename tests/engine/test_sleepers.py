@@ -63,5 +63,5 @@ async def _start(hub: Harness, key: FlowKey, count: int) -> None:
     arrivals = [
         Arrival((NewExecution(id=new_id(), flow=key, revision=1, created_at=now),)) for _ in range(count)
     ]
-    for accepted in await storage.accept(arrivals, at=now, claim=False):
+    for accepted in await storage.accept(arrivals, at=now, room=0):
         hub.node.dispatcher.take(accepted)

@@ -22,7 +22,7 @@ def answer_before_commit() -> None:
     async def accept(self: Any, arrivals: Any, **more: Any) -> Any:
         async def soon() -> None:
             await asyncio.sleep(0.15)
-            await store(self, arrivals, **{**more, "claim": False})
+            await store(self, arrivals, **{**more, "room": 0})
 
         job = asyncio.ensure_future(soon())
         later.add(job)
