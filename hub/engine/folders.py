@@ -13,6 +13,7 @@ from pathlib import Path
 import structlog
 from watchfiles import awatch
 
+from hub.config.lint import is_dangling
 from hub.engine.catalog import FlowCatalog
 from hub.errors import HubError, InvalidFlow, Position, Problem, StorageError
 from hub.model.ids import FlowKey
@@ -23,6 +24,7 @@ SUFFIX = ".hub.yaml"
 _LARGEST = 1024 * 1024
 _RESCAN_MS = 5_000
 _SETTLE_MS = 50
+_NOWHERE = (0, 0, 0)
 
 
 class FlowFolders:
@@ -42,6 +44,9 @@ class FlowFolders:
             try:
                 stat = path.stat()
             except OSError:
+                if is_dangling(path):
+                    # looked at once, so that the log says what is wrong; a flow it gave before stays
+                    found[str(path)] = _NOWHERE
                 continue
             found[str(path)] = (stat.st_mtime_ns, stat.st_size, stat.st_ino)
         gone = await self._gone(found)
@@ -67,7 +72,9 @@ class FlowFolders:
     def _files(self) -> Iterator[Path]:
         for folder in self._folders:
             if folder.is_dir():
-                yield from sorted(path for path in folder.rglob(f"*{SUFFIX}") if path.is_file())
+                yield from sorted(
+                    path for path in folder.rglob(f"*{SUFFIX}") if path.is_file() or is_dangling(path)
+                )
 
     async def _gone(self, found: dict[str, tuple[int, int, int]]) -> list[tuple[str, FlowKey]]:
         if not self._seen:

@@ -49,9 +49,15 @@ class Finding:
 
 
 def check_template(
-    tree: TemplateTree, names: Mapping[str, Shape], functions: FunctionTable, near: Near = did_you_mean
+    tree: TemplateTree,
+    names: Mapping[str, Shape],
+    functions: FunctionTable,
+    near: Near | None = did_you_mean,
 ) -> list[Finding]:
-    """Every finding in a template, in its order; ``near`` looks for what an unknown name was meant to be."""
+    """Every finding in a template, in its order.
+
+    ``near`` looks for what an unknown name was meant to be; without it unknown names have no hints.
+    """
     checker = _Checker(tree.source, names, functions, near)
     checker.block(tree.parts)
     return sorted(checker.found(), key=lambda finding: finding.start)
@@ -62,7 +68,7 @@ def shape_of_template(tree: TemplateTree, names: Mapping[str, Shape], functions:
     single = tree.single
     if single is None:
         return TEXT
-    return _Checker(tree.source, names, functions, lambda name, known: None).shape(single)
+    return _Checker(tree.source, names, functions, None).shape(single)
 
 
 # -- scripts
@@ -136,7 +142,9 @@ _REST = re.compile(r"(?:\.\w++|\[[^\[\]]*+\])*+")
 
 
 class _Checker:
-    def __init__(self, source: str, names: Mapping[str, Shape], functions: FunctionTable, near: Near) -> None:
+    def __init__(
+        self, source: str, names: Mapping[str, Shape], functions: FunctionTable, near: Near | None
+    ) -> None:
         self._source = source
         self._names = dict(names)
         self._functions = functions
@@ -164,7 +172,9 @@ class _Checker:
             self._findings.append(Finding(message, start, end, hint, severity))
 
     def _near(self, name: str, known: Iterable[str]) -> str | None:
-        return self._look_for(name, list(known)) if len(self._findings) < _MOST_FINDINGS else None
+        if self._look_for is None or len(self._findings) >= _MOST_FINDINGS:
+            return None
+        return self._look_for(name, list(known))
 
     # -- parts
 
@@ -294,8 +304,8 @@ class _Checker:
         self._find(f'unknown name "{node.name}"', node.start, node.end, hint or self._names_hint())
         return ANY
 
-    def _names_hint(self) -> str:
-        return "there are " + ", ".join(sorted(self._names))
+    def _names_hint(self) -> str | None:
+        return "there are " + ", ".join(sorted(self._names)) if self._look_for is not None else None
 
     def _member(self, node: nodes.Member) -> Shape:
         of = self.shape(node.of)
@@ -348,7 +358,7 @@ class _Checker:
 
     def _member_hint(self, of: ObjectShape, name: str) -> str | None:
         near = self._near(name, of.members) or self._near(name, [*of.absent, *of.reasons])
-        if near is not None or of.hint is not None:
+        if near is not None or of.hint is not None or self._look_for is None:
             return near or of.hint
         known = nsmallest(_SHOWN_NAMES + 1, of.members)
         if not known:
