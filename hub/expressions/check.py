@@ -397,8 +397,7 @@ class _Checker:
         if plain is not None:
             return None
         dashed = [one for one in (*of.members, *of.absent, *of.reasons) if "-" in one]
-        near = self._near(name, dashed)
-        return near.removeprefix('did you mean "').removesuffix('"?') if near else None
+        return _named_in(self._near(name, dashed))
 
     def _mapping(self, node: nodes.MappingOf) -> Shape:
         members: dict[str, Shape] = {}
@@ -498,8 +497,7 @@ class _Checker:
         """What to write where a filter is called like a function."""
         if name in self._functions.filters:
             return f"it is a filter: value | {name}"
-        near = self._near(name, self._functions.filters)
-        meant = near.removeprefix('did you mean "').removesuffix('"?') if near else None
+        meant = _named_in(self._near(name, self._functions.filters))
         return f"did you mean the filter: value | {meant}" if meant else None
 
     def _filter(self, node: nodes.Filter) -> Shape:
@@ -563,6 +561,11 @@ class _Checker:
 
 
 _DASH_MESSAGE = "a dash is a minus here"
+
+
+def _named_in(hint: str | None) -> str | None:
+    """The name that a hint puts in quotes."""
+    return hint.split('"')[1] if hint else None
 
 
 def _is(shape: Shape, kind: type[Shape] | Shape) -> bool:
