@@ -137,7 +137,8 @@ def parse(source: str, file: str | None = None) -> Document:
         source = source[1:]
     builder = _Builder(source, file)
     try:
-        root = builder.build(yaml.parse(source, Loader=yaml.CSafeLoader))
+        # what yaml.parse does, without asking for each event twice
+        root = builder.build(iter(yaml.CSafeLoader(source).get_event, None))
     except yaml.MarkedYAMLError as error:
         raise InvalidFlow([*builder.problems, _syntax_problem(error, source, file)]) from error
     except yaml.reader.ReaderError as error:
@@ -167,7 +168,8 @@ class _Builder:
         self._source = source
         self._file = file
         # the parser counts these as ends of a line, which no editor does
-        self._lines = Lines(source) if _OTHER_LINE_ENDS.search(source) else None
+        self._is_counted_again = _OTHER_LINE_ENDS.search(source) is not None
+        self._lines: Lines | None = None
         self._anchors: dict[str, Node] = {}
         self._aliases = 0
         self._total = 0
@@ -214,17 +216,14 @@ class _Builder:
                 ]
             )
 
-    def _node(self, kind: str, value: Any, event: Any) -> Node:
-        node = Node(kind, value, event.start_mark)
-        if self._lines is not None:
-            self._move(node, node.start)
-        return node
-
     def _move(self, node: Node, start: int) -> None:
         """Let a node begin at another character."""
-        self._lines = self._lines or Lines(self._source)
-        position = self._lines.position(start)
+        position = self._place(start)
         node.start, node.line, node.column = start, position.line, position.column
+
+    def _place(self, index: int) -> Position:
+        self._lines = self._lines or Lines(self._source)
+        return self._lines.position(index)
 
     def _add(self, top: tuple[Node, list[Node | None]], node: Node) -> None:
         parent, pending = top
@@ -259,7 +258,9 @@ class _Builder:
     def _opened(self, event: Any, kind: str) -> Node:
         if event.tag is not None and event.tag not in (_COLLECTION_TAGS[kind], "!"):
             self._refuse_tag(event)
-        node = self._node(kind, {} if kind == "mapping" else [], event)
+        node = Node(kind, {} if kind == "mapping" else [], event.start_mark)
+        if self._is_counted_again:
+            self._move(node, node.start)
         node.style = "flow" if event.flow_style else "block"
         self._count(event, 1)
         if event.anchor is not None:
@@ -267,7 +268,7 @@ class _Builder:
         return node
 
     def _scalar(self, event: Any) -> Node:
-        node = self._node("scalar", event.value, event)
+        node = Node("scalar", event.value, event.start_mark)
         node.end = event.end_mark.index
         node.style = event.style or None
         self._count(event, 1)
@@ -280,6 +281,8 @@ class _Builder:
         if event.anchor is not None or event.tag is not None:
             before = _PROPERTIES.match(self._source, node.start, node.end)
             self._move(node, before.end() if before else node.start)
+        elif self._is_counted_again:
+            self._move(node, node.start)
         return node
 
     def _tagged(self, node: Node, event: Any) -> None:
@@ -315,11 +318,10 @@ class _Builder:
         """A plain scalar's value by YAML 1.2's core schema."""
         text: str = event.value
         if text in _CONSTANTS:
-            node.value = _CONSTANTS[text]
+            node.value, node.text = _CONSTANTS[text], text
         elif text[0] in _NUMBER_START:
             node.value = self._number(text, event)
-        if node.value is not text:
-            node.text = text
+            node.text = text if node.value is not text else None
 
     def _number(self, text: str, event: Any) -> Any:
         if _INT.match(text):
@@ -349,8 +351,8 @@ class _Builder:
 
     def _position(self, event: Any) -> Position:
         mark = event.start_mark
-        if self._lines is not None:
-            return self._lines.position(mark.index)
+        if self._is_counted_again:
+            return self._place(mark.index)
         return Position(mark.line + 1, mark.column + 1)
 
 

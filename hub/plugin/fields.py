@@ -64,8 +64,11 @@ Cases = Annotated[
 def _to_duration(value: Any) -> Any:
     if isinstance(value, str):
         return parse_duration(value)
-    if isinstance(value, bool | int | float):
-        raise ValueError(f"a duration needs a unit: write {value}s or PT{value}S")
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        shown = value if abs(value) < 1e9 else 30
+        raise ValueError(f"a duration needs a unit: write {shown}s or PT{shown}S")
+    if isinstance(value, bool):
+        raise ValueError("expected a duration such as PT30S or 30s, got true or false")
     return value
 
 

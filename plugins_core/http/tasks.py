@@ -34,6 +34,13 @@ class Request(HttpTask):
         body: str = Field(description="The answer as text.")
         json_: Any = Field(None, alias="json", description="The answer as data; null where it is not JSON.")
 
+    @field_validator("uri")
+    @classmethod
+    def _is_http(cls, value: str) -> str:
+        if not value.lower().startswith(("http://", "https://")):
+            raise ValueError(f'"{value[:60]}" is not an http:// or https:// address')
+        return value
+
     @field_validator("method", mode="before")
     @classmethod
     def _upper(cls, value: Any) -> Any:
