@@ -148,7 +148,7 @@ class LiveRun:
 
     async def packed_decisions(self) -> Mapping[str, Any]:
         """The deciding values as a row holds them."""
-        return await self._packed(self.decisions)
+        return await self._packed(dict(self.decisions))
 
     async def _packed(self, decisions: Mapping[str, Any]) -> Mapping[str, Any]:
         executor, task = self.executor, self.task.declaration.id
