@@ -148,7 +148,7 @@ class LiveRun:
 
     async def packed_decisions(self) -> Mapping[str, Any]:
         """The deciding values as a row holds them."""
-        return await self._packed(self.decisions)
+        return await self._packed(dict(self.decisions))
 
     async def _packed(self, decisions: Mapping[str, Any]) -> Mapping[str, Any]:
         executor, task = self.executor, self.task.declaration.id
@@ -179,9 +179,13 @@ class LiveRun:
         self.attempts += self.is_new_attempt
         self.started_at = self.started_at or self.executor.services.clock.now()
         self.stored = None
-        self.is_recorded = self.is_late = False
-        self.killed = None
+        self.is_recorded = False
         self.has_begun = True
+
+    def end_attempt(self) -> None:
+        """It came to an outcome that is not the end: what follows has its own time."""
+        self.has_begun = self.is_late = False
+        self.killed = None
 
 
 async def run_task(
@@ -260,7 +264,7 @@ async def _attempts(live: LiveRun, scope: RunScope, *, record: bool) -> Ended:
         try:
             outputs = await attempt(live, scope)
         except Wait as wait:
-            live.has_begun = False
+            live.end_attempt()
             live.stored = live.row(TaskRunState.PAUSED, wake_at=wait.until, decisions=await _settled(live))
             live.child = wait.execution
             continue
@@ -326,7 +330,7 @@ def _retry_at(live: LiveRun, problem: Problem) -> datetime | None:
 async def _plan_retry(live: LiveRun, problem: Problem, retry_at: datetime) -> None:
     reason = live.executor.services.vault.mask(problem.reason)
     live.say("WARN", f"attempt {live.attempts} failed: {reason}; next at {retry_at.isoformat()}")
-    live.has_begun = False
+    live.end_attempt()
     if live.has_started_others:
         live.decisions[_FAILED] = live.attempts
     decisions = await _settled(live, changed=live.has_started_others)

@@ -51,6 +51,9 @@ class TaskThreads:
                     raise RunsOn from None
                 raise
             outcome = ended.result()
+        if isinstance(outcome.error, KeyboardInterrupt):
+            # in a thread nobody's keys were pressed
+            raise RuntimeError("KeyboardInterrupt") from outcome.error
         if outcome.error is not None:
             raise outcome.error
         return outcome.value

@@ -89,6 +89,7 @@ class TriggerSupervisor:
         self._receiving: dict[FlowKey, Receiving] = {}
         self._status: dict[TriggerKey, TriggerStatus] = {}
         self._changed: set[FlowKey] = set()
+        self._settling = asyncio.Lock()
         self._poke = asyncio.Event()
 
     async def run(self) -> None:
@@ -103,9 +104,11 @@ class TriggerSupervisor:
 
     async def settle(self) -> None:
         """Bring the running triggers in line with the flows that changed."""
-        while self._changed:
-            key = self._changed.pop()
-            await self._replace(key)
+        # one at a time: two that replaced the same flow would both start its triggers
+        async with self._settling:
+            while self._changed:
+                key = self._changed.pop()
+                await self._replace(key)
 
     def refresh(self, key: FlowKey) -> None:
         """A flow was put or retired."""

@@ -11,9 +11,9 @@ import pytest
 from hub.model.execution import Execution, ExecutionState
 from hub.model.task_run import TaskRunState
 from hub.plugin import Fail, Failed, TaskContext, Wait
-from hub.plugin.storage import ExecutionFilter, Page, Transition
+from hub.plugin.storage import Transition
 from hub.testing import Harness, VirtualClock
-from tests.support.stage import Stage
+from tests.support.stage import GroupBody, Stage
 
 _S, _T = ExecutionState, TaskRunState
 
@@ -381,6 +381,7 @@ async def test_a_drain_keeps_the_moment_of_a_retry_and_of_a_sleep(tmp_path: Path
     stage.event("running").clear()
     async with stage.hub(tmp_path, "staged:x", clock=clock) as hub:
         await stage.reached("running")
+        await asyncio.sleep(0.1)
         after = await hub.task_runs(started.id)
         for path in ("p/r", "p/s"):
             assert after[path] == before[path]
@@ -497,9 +498,9 @@ async def test_a_group_of_a_plugin_hears_of_the_kill_of_its_children(tmp_path: P
     said: list[str] = []
 
     @stage.on("g")
-    async def g(group: object) -> None:
+    async def g(group: GroupBody) -> None:
         try:
-            await group.ctx.run(group.tasks)  # type: ignore[attr-defined]
+            await group.ctx.run(group.tasks)
         finally:
             said.append("over")
 
@@ -559,9 +560,3 @@ async def test_a_failure_beside_a_waiting_branch_does_not_abandon_it(tmp_path: P
         assert ended.state is _S.FAILED
         assert stage.calls == ["bad", "begun", "good"]
         assert {run.state for path, run in runs.items() if path.endswith("t")} == {_T.SUCCESS}
-
-
-async def live_ids(hub: Harness) -> list[str]:
-    live = tuple(state for state in ExecutionState if not state.is_terminal)
-    found = await hub.node.services.storage.executions(ExecutionFilter(states=live), Page(100))
-    return [one.id for one in found.items]

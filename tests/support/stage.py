@@ -8,13 +8,14 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 from hub.plugin import (
     Accepted,
     Arrival,
     Children,
     Emit,
+    FenceRefused,
     Recorded,
     Storage,
     StorageSettings,
@@ -28,7 +29,7 @@ from hub.registry import Registry, load_plugins
 from hub.testing import Harness, harness
 from plugins_core.memory.storage import MemoryStorage
 
-Body = Callable[[TaskContext], Any]
+Body = Callable[[Any], Any]
 
 
 class Stage:
@@ -38,7 +39,8 @@ class Stage:
         self.bodies: dict[str, Body] = {}
         self.sources: dict[str, Callable[[TriggerContext, Emit], Awaitable[None]]] = {}
         self.calls: list[str] = []
-        self.kept: dict[str, StagedStorage] = {}
+        self.kept: dict[str, MemoryStorage] = {}
+        self.lines: list[Line] = []
         self._events: dict[str, asyncio.Event] = {}
 
         async def nothing(step: Any) -> None:
@@ -88,6 +90,10 @@ class Stage:
         """A hub with this stage's tasks; the same ``staged:NAME`` is the same storage each time."""
         return harness(folder, storage=storage, registry=self.registry, **given)
 
+    def crash(self) -> None:
+        """From here on nothing of what the hub does is stored: leave its block, and open it again."""
+        self.lines[-1].cut()
+
     def _registry(self) -> Registry:
         stage = self
 
@@ -118,7 +124,7 @@ class Stage:
             tasks: Children
 
             async def run(self, ctx: TaskContext) -> Any:
-                return await stage.bodies[self.name](_WithTasks(ctx, self.tasks))  # type: ignore[arg-type]
+                return await stage.bodies[self.name](GroupBody(ctx, self.tasks))
 
         class Source(Trigger):
             """Emit what the test says."""
@@ -139,41 +145,84 @@ class Stage:
         )
 
 
-class _WithTasks:
-    """The context of a group, and its child tasks."""
+class GroupBody:
+    """What the body of a ``test.group`` is given."""
 
     def __init__(self, ctx: TaskContext, tasks: Any) -> None:
         self.ctx = ctx
         self.tasks = tasks
 
 
-class StagedStorage(MemoryStorage):
-    """A memory storage that outlives its hub."""
+class Line:
+    """One hub's line to a storage that outlives it. Once it is cut nothing goes through, as after a crash."""
 
-    type: ClassVar[str] = "staged"
-    schemes: ClassVar[tuple[str, ...]] = ("staged",)
-    stage: Stage
+    def __init__(self, stage: Stage, kept: MemoryStorage) -> None:
+        self._stage = stage
+        self._kept = kept
+        self._soon: list[Transition] = []
+        self.is_cut = False
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._kept, name)
+
+    def cut(self) -> None:
+        """The hub is gone, and with it what nobody had waited for."""
+        self.is_cut = True
+        self._soon.clear()
+
+    def record_soon(self, transition: Transition) -> None:
+        # kept back for as long as the contract allows it
+        if not self.is_cut:
+            self._soon.append(transition)
+            asyncio.get_running_loop().call_later(0.02, self._send)
+
+    def _send(self) -> None:
+        if not self.is_cut:
+            for step in self._soon:
+                self._kept.record_soon(step)
+        self._soon.clear()
 
     async def record(self, transition: Transition) -> Recorded:
-        await self.stage.before_record(transition)
-        recorded = await super().record(transition)
-        await self.stage.after_record(transition)
+        await self._stage.before_record(transition)
+        self._refuse_when_cut(transition.execution_id)
+        self._send()
+        recorded = await self._kept.record(transition)
+        await self._stage.after_record(transition)
+        self._refuse_when_cut(transition.execution_id)
         return recorded
 
     async def accept(self, arrivals: Sequence[Arrival], **given: Any) -> list[Accepted]:
-        await self.stage.before_accept(arrivals)
-        accepted = await super().accept(arrivals, **given)
-        await self.stage.after_accept(arrivals)
+        await self._stage.before_accept(arrivals)
+        self._refuse_when_cut("")
+        accepted = await self._kept.accept(arrivals, **given)
+        await self._stage.after_accept(arrivals)
+        self._refuse_when_cut("")
         return accepted
+
+    async def claim(self, **given: Any) -> list[Any]:
+        return [] if self.is_cut else await self._kept.claim(**given)
+
+    async def request_kill(self, *given: Any, **more: Any) -> Any:
+        self._refuse_when_cut("")
+        self._send()
+        return await self._kept.request_kill(*given, **more)
+
+    def _refuse_when_cut(self, what: str) -> None:
+        if self.is_cut:
+            raise FenceRefused(f"the hub that moved {what} is gone")
 
 
 def _of(stage: Stage) -> type[Storage]:
-    class OfThisStage(StagedStorage):
+    class Staged(MemoryStorage):
+        type: ClassVar[str] = "staged"
+        schemes: ClassVar[tuple[str, ...]] = ("staged",)
+
         @classmethod
         @asynccontextmanager
         async def open(cls, settings: StorageSettings) -> AsyncIterator[Storage]:
-            kept = stage.kept.setdefault(settings.url, cls(settings.clock))
-            kept.stage = stage
-            yield kept
+            kept = stage.kept.setdefault(settings.url, MemoryStorage(settings.clock))
+            line = Line(stage, kept)
+            stage.lines.append(line)
+            yield cast("Storage", line)
 
-    return OfThisStage
+    return Staged
