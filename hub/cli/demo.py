@@ -48,7 +48,7 @@ def demo(port: int, data: Path) -> None:
 
 
 def _say(line: str) -> None:
-    print(line, flush=True)
+    click.echo(line)
 
 
 async def _show(url: str, data: Path, blueprints: Path) -> None:

@@ -6,6 +6,7 @@ import os
 import sys
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -74,11 +75,17 @@ def serve(
     run_loop(
         serve_place(
             place,
-            say=lambda line: print(line, flush=True),
+            say=_say,
             on_ended=_say_end if sys.stdout.isatty() else None,
             started_at=began,
         )
     )
+
+
+def _say(line: str) -> None:
+    """A line for whoever watches; that nobody can read it is no reason to end the hub."""
+    with suppress(OSError):
+        click.echo(line)
 
 
 def _process_age() -> float:
@@ -97,7 +104,7 @@ def _say_end(ended: Mapping[str, Any]) -> None:
     colour = {"SUCCESS": "green", "WARNING": "yellow"}.get(ended["state"], "red")
     seconds = float(ended["seconds"])
     took = f"{seconds * 1000:.0f} ms" if seconds < 10 else f"{seconds:.1f} s"
-    click.echo(f"{ended.get('flow', '')} {click.style(ended['state'], fg=colour)} in {took}  {ended['id']}")
+    _say(f"{ended.get('flow', '')} {click.style(ended['state'], fg=colour)} in {took}  {ended['id']}")
 
 
 def run_loop(main: Any) -> None:
