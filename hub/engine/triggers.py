@@ -166,7 +166,9 @@ class TriggerSupervisor:
                 self._break(name, InvalidInput("another trigger of this flow has its key and a method of it"))
                 continue
             self._status.pop(name, None)
-            receiving.listening.append(Listening(trigger, self._context(name), self._emit(name, trigger)))
+            receiving.listening.append(
+                Listening(trigger, self._context(name, trigger), self._emit(name, trigger))
+            )
         if record is not None and self._catalog.get(key) is record:
             self._receiving[key] = receiving
         return receiving
@@ -228,7 +230,7 @@ class TriggerSupervisor:
             try:
                 trigger = await self.build(name.flow_key, declaration)
                 status.state, status.error = "running", None
-                await trigger.run(self._context(name), self._emit(name, trigger))
+                await trigger.run(self._context(name, trigger), self._emit(name, trigger))
                 raise RuntimeError("the trigger stopped by itself")
             except Exception as error:
                 # a trigger's failure must not become the hub's
@@ -245,12 +247,13 @@ class TriggerSupervisor:
             log.warning("trigger cannot be used", trigger=str(name), error=reason)
         self._status[name] = TriggerStatus("broken", reason)
 
-    def _context(self, name: TriggerKey) -> RunningTrigger:
+    def _context(self, name: TriggerKey, trigger: Trigger) -> RunningTrigger:
         since = self._catalog.enabled_since(name.flow_key, name.trigger)
         return RunningTrigger(
             name,
             self._intake.state(name),
             datetime.fromisoformat(since) if since else self._services.clock.now(),
+            self._services.registry.settings_of(type(trigger)),
             self._services,
             self._catalog,
         )
@@ -289,12 +292,14 @@ class RunningTrigger(TriggerContext):
         key: TriggerKey,
         state: Mapping[str, Any],
         enabled_since: datetime,
+        settings: Any,
         services: Services,
         catalog: FlowCatalog,
     ) -> None:
         self.key = key
         self.state = state
         self.enabled_since = enabled_since
+        self.settings = settings
         self._services = services
         self._catalog = catalog
         self._fields: dict[str, Field] = {}

@@ -20,7 +20,7 @@ _TALKING = """
     class Source(SecretSource):
         type = "talking"
 
-        def __init__(self, environ, folder):
+        def __init__(self, environ, folder, settings):
             print("made")
             raise RuntimeError("no vault")
 
@@ -69,3 +69,26 @@ def test_a_plugin_that_is_switched_off_is_neither_imported_nor_in_the_way(tmp_pa
     report = listed(tmp_path, env)[0]["ending"]
     assert (report["state"], report["version"]) == ("off", "1.0")
     assert "plugins.ending.enabled is false" in report["error"]
+
+
+_WITH_SETTINGS = """
+    from pydantic import BaseModel
+    from hub.plugin import hookimpl
+
+    class Settings(BaseModel):
+        api_url: str = "https://example.test"
+
+    @hookimpl
+    def settings_model():
+        return Settings
+"""
+
+
+def test_a_mistake_in_a_plugins_settings_stops_the_start_by_its_place(tmp_path: Path) -> None:
+    env = install(tmp_path / "site", "acme", _WITH_SETTINGS)
+    (tmp_path / "hub.yaml").write_text("plugins:\n  acme: {apiUrk: x}\n")
+    done = hub_command("serve", "--port", "0", cwd=tmp_path, env=env)
+    assert done.returncode == 3
+    assert "hub.yaml:2:10  error: plugins.acme.apiUrk: unknown setting" in done.stderr
+    assert 'did you mean "apiUrl"?' in done.stderr
+    assert listed(tmp_path, env)[0]["acme"]["state"] == "loaded"

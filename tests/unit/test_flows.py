@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, ClassVar
@@ -178,8 +179,7 @@ class Broken(Task):
 @pytest.fixture
 def broken() -> Registry:
     found = load_plugins({})
-    found.tasks["broken"] = Broken
-    return found
+    return replace(found, tasks={**found.tasks, "broken": Broken})
 
 
 BROKEN = flow("", "tasks: [{id: t, type: broken, value: 1}]")
