@@ -45,9 +45,13 @@ def _given(
     """What is set for a plugin, without what is the hub's own."""
     path = ("plugins", name)
     value = settings.plugins[name]
-    if name not in reports:
-        hint = did_you_mean(name, list(reports)) or "hub plugins list shows what is installed"
-        raise settings.mistake(path, "no plugin of this name is installed", hint, at_key=True)
+    installed = [one.name for one in reports.values() if one.distribution is not None or one.state != "off"]
+    if name not in installed:
+        near = did_you_mean(name, installed)
+        # one that is not there may be switched off, as long as no other was meant
+        if near or name not in reports:
+            hint = near or "hub plugins list shows what is installed"
+            raise settings.mistake(path, "no plugin of this name is installed", hint, at_key=True)
     given = {} if value is None else value
     if not isinstance(given, Mapping):
         raise settings.mistake(path, "expected a mapping of the plugin's settings")

@@ -117,6 +117,11 @@ class Registry:
             ),
         )
 
+    def is_switched_off(self, type_name: str) -> bool:
+        """Whether the settings have switched off the plugin that a type is of."""
+        plugin = type_name.split(".", 1)[0]
+        return any(report.name == plugin and report.state == "off" for report in self.plugins)
+
     def explain(self, kind: str, type_name: str) -> str | None:
         """Why a type is not there although its plugin is known, or None."""
         plugin = type_name.split(".", 1)[0]

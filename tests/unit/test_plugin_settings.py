@@ -123,6 +123,13 @@ def test_a_plugin_that_is_switched_off_has_no_settings_to_check(tmp_path: Path, 
     assert name not in registry.values
 
 
+def test_a_plugin_that_is_not_there_may_be_switched_off() -> None:
+    given = {"kafka": {"enabled": False}}
+    registry = with_plugin_settings(registry_with(AcmeSettings, given), Settings(plugins=given))
+    assert registry.is_switched_off("kafka.publish")
+    assert "switched off" in (registry.explain("task", "kafka.publish") or "")
+
+
 def test_a_model_inside_the_settings_must_take_what_users_write() -> None:
     class Inner(BaseModel):
         api_url: str = ""
