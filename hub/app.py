@@ -22,6 +22,7 @@ import structlog
 from hub import __version__
 from hub.bus import Bus
 from hub.clock import Clock, SystemClock
+from hub.config.plugins import with_plugin_settings
 from hub.config.settings import Settings
 from hub.engine.node import Node
 from hub.engine.payloads import Payloads
@@ -30,7 +31,7 @@ from hub.engine.retention import RetentionRule
 from hub.engine.secrets import SecretVault
 from hub.engine.services import Services
 from hub.engine.timer import WallTimer
-from hub.errors import InvalidSettings, PluginError, StorageLocked
+from hub.errors import PluginError, StorageLocked
 from hub.expressions import builtin_functions
 from hub.model.ids import new_id
 from hub.plugin.storage import Storage, StorageSettings
@@ -101,13 +102,15 @@ async def open_node(
 ) -> AsyncIterator[Node]:
     """A node over its storage, not yet running. Raises ``StorageLocked``, ``InvalidSettings``, ``PluginError``."""
     clock = clock or SystemClock()
-    registry = registry or load_plugins(place.settings.plugins)
+    registry = with_plugin_settings(registry or load_plugins(place.settings.plugins), place.settings)
     async with AsyncExitStack() as stack:
         url = place.storage_url
-        storage_class = _storage_class(registry, url)
+        storage_class = _storage_class(registry, place.settings, url)
+        file_store_type = _file_store_type(registry, place.settings)
+        own = registry.settings_of(storage_class)
         stack.enter_context(locked(place.data_dir))
         storage = await stack.enter_async_context(
-            storage_class.open(StorageSettings(url, place.data_dir, clock))
+            storage_class.open(StorageSettings(url, place.data_dir, clock, settings=own))
         )
         work_dir = place.data_dir / "work"
         # what a killed hub left behind belongs to attempts that are over
@@ -115,7 +118,7 @@ async def open_node(
         work_dir.mkdir(mode=0o700)
         sources, registry = make_secret_sources(registry, place.environ, place.folder)
         vault = SecretVault(sources)
-        file_store = make_file_store(registry, "local", place.data_dir)
+        file_store = make_file_store(registry, file_store_type, place.data_dir)
         functions = builtin_functions(clock.now).with_functions(registry.functions)
         services = Services(
             storage=storage,
@@ -255,13 +258,32 @@ def _retention(settings: Settings) -> list[RetentionRule]:
     ]
 
 
-def _storage_class(registry: Registry, url: str) -> type[Storage]:
+def _storage_class(registry: Registry, settings: Settings, url: str) -> type[Storage]:
     scheme = url.split(":", 1)[0]
     found = registry.storages.get(scheme)
     if found is None:
         known = ", ".join(sorted(registry.storages))
-        raise InvalidSettings(f'no storage answers to "{scheme}:"; there are {known}')
+        raise settings.mistake(
+            ("storage",), f'no storage answers to "{scheme}:"; there are {known}', _not_loaded(registry)
+        )
     return found
+
+
+def _file_store_type(registry: Registry, settings: Settings) -> str:
+    wanted = settings.files.store
+    if wanted not in registry.file_stores:
+        known = ", ".join(sorted(registry.file_stores)) or "none"
+        raise settings.mistake(
+            ("files", "store"),
+            f'no file store is called "{wanted}"; there are {known}',
+            _not_loaded(registry),
+        )
+    return wanted
+
+
+def _not_loaded(registry: Registry) -> str | None:
+    """Why some plugins are not there, for a message about something that is missing."""
+    return "; ".join(one.error for one in registry.plugins if one.error and one.state != "partly") or None
 
 
 def _instance(data_dir: Path) -> str:

@@ -20,13 +20,21 @@ def plugins() -> None:
 @output_option
 def list_(format: str) -> None:
     """List the plugins of this very Python, as the settings of this folder have them; needs no hub."""
+    from hub.cli.failures import report as report_error
     from hub.cli.logs import configure_logs
+    from hub.config.plugins import with_plugin_settings
     from hub.config.settings import load_settings
+    from hub.errors import InvalidSettings
     from hub.registry import load_plugins, make_secret_sources
 
     configure_logs("critical")  # what went wrong is in the list
     folder = Path.cwd()
-    registry = load_plugins(load_settings(os.environ, folder=folder).settings.plugins)
+    settings = load_settings(os.environ, folder=folder).settings
+    registry = load_plugins(settings.plugins)
+    try:
+        registry = with_plugin_settings(registry, settings)
+    except InvalidSettings as error:
+        report_error(error)  # what is installed is worth a look all the same
     _, registry = make_secret_sources(registry, os.environ, folder)
     reports = [asdict(report) for report in registry.plugins]
     for report in reports:

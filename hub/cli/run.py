@@ -174,7 +174,7 @@ async def _run_file(
     from hub.api.executions import step_view, view_of
     from hub.app import Place, open_node
     from hub.cli.logs import configure_logs
-    from hub.config.settings import Settings, load_settings
+    from hub.config.settings import load_settings
     from hub.engine.follow import follow
 
     configure_logs("WARNING")
@@ -186,9 +186,7 @@ async def _run_file(
         raise InvalidInput(f"{path} cannot be read: {error}") from error
     settings = load_settings(os.environ, folder=Path.cwd()).settings
     with tempfile.TemporaryDirectory(prefix="hub-run-") as folder:
-        place = Place(
-            Settings(storage="memory:", plugins=settings.plugins), Path.cwd(), Path(folder), os.environ
-        )
+        place = Place(settings.of_one_run(), Path.cwd(), Path(folder), os.environ)
         async with open_node(place) as node, node.running(with_triggers=False):
             try:
                 record, loaded, _ = await node.catalog.put(source, file=str(path))

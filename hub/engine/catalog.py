@@ -11,17 +11,32 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import structlog
+
 from hub.clock import iso
 from hub.config.flows import LoadedFlow, load_flow
-from hub.config.summary import flow_summary, triggers_of
+from hub.config.summary import flow_summary, triggers_of, types_of
 from hub.engine.compiled import CompiledFlow
 from hub.engine.services import Services
-from hub.errors import InvalidFlow, NotFound, Problem
+from hub.errors import InvalidFlow, NotFound, PluginError, Position, Problem
 from hub.model.flow import FlowRecord, TriggerDeclaration
 from hub.model.ids import FlowKey
+from hub.registry import Registry
+
+log = structlog.get_logger("hub.flows")
 
 _MOST_COMPILED = 500
 _ENABLED_SINCE = "enabledSince"
+_MOST_NAMED = 5
+_MISSING_HINT = (
+    "install or mend the plugin, or take the file away; plugins: {NAME: {enabled: false}} in hub.yaml starts"
+    " the hub with these flows broken"
+)
+
+
+def _missing(registry: Registry, kind: str, name: str) -> str:
+    reason = registry.explain(kind, name) or f'no plugin "{name.split(".", 1)[0]}" is installed'
+    return f'the {kind} type "{name}": {reason}'
 
 
 class FlowCatalog:
@@ -33,12 +48,45 @@ class FlowCatalog:
         self._compiled: OrderedDict[tuple[FlowKey, int], CompiledFlow] = OrderedDict()
         self._changed: list[Callable[[FlowKey], None]] = []
         self.broken: dict[str, tuple[Problem, ...]] = {}
-        """Files whose newest text cannot be used, with what is wrong; the last good revision stays in use."""
+        """Files whose newest text cannot be used, with what is wrong; the last good revision stays in use. Flows
+        too whose plugins are gone, by their files or their names."""
 
     async def open(self) -> None:
         """Learn what the storage knows."""
         for record in await self._services.storage.flows():
             self._records[record.key] = record
+
+    def check_types(self) -> None:
+        """Show flows as broken that need a type which no plugin brings.
+
+        Raises ``PluginError`` naming them: a hub that runs without would refuse what their senders were
+        promised. It goes on where the settings themselves have switched the plugin off.
+        """
+        registry = self._services.registry
+        stopping: list[str] = []
+        for record in self.records():
+            missing = (
+                []
+                if record.disabled
+                else [
+                    (kind, name)
+                    for kind, name in types_of(record.summary)
+                    if name not in (registry.tasks if kind == "task" else registry.triggers)
+                ]
+            )
+            if not missing:
+                continue
+            reasons = [_missing(registry, kind, name) for kind, name in missing]
+            file = record.origin or str(record.key)
+            self.broken[file] = tuple(Problem(reason, Position(1, 1), file=file) for reason in reasons)
+            log.error(
+                "flow needs a plugin that is not there", flow=str(record.key), problem="; ".join(reasons)
+            )
+            if not all(registry.is_switched_off(name) for _, name in missing):
+                stopping.append(f"flow {record.key} needs {'; '.join(reasons)}")
+        if stopping:
+            more = f" (and {len(stopping) - _MOST_NAMED} more flows)" if len(stopping) > _MOST_NAMED else ""
+            raise PluginError("; ".join(stopping[:_MOST_NAMED]) + more, hint=_MISSING_HINT)
 
     def on_change(self, callback: Callable[[FlowKey], None]) -> None:
         """Be called after a flow was put or retired."""
@@ -114,6 +162,7 @@ class FlowCatalog:
             at=self._services.clock.now(),
         )
         self._records[key] = record
+        self.broken.pop(str(key), None)
         if changed:
             self._compiled[key, record.revision] = self._make(loaded, record.revision)
             self._trim()
@@ -126,6 +175,7 @@ class FlowCatalog:
             raise NotFound(f"no flow {key}")
         await self._services.storage.retire_flow(key, at=self._services.clock.now())
         del self._records[key]
+        self.broken.pop(str(key), None)
         self._tell(key)
 
     async def compiled(self, key: FlowKey, revision: int | None = None) -> CompiledFlow:

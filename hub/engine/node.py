@@ -69,6 +69,7 @@ class Node:
         await self.catalog.open()
         await self.intake.open()
         await self.folders.scan()
+        self.catalog.check_types()
         await self.dispatcher.recover()
         jobs = [asyncio.create_task(self.dispatcher.run(), name="dispatcher")]
         if with_triggers:

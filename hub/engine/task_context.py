@@ -60,6 +60,10 @@ class RunningTask(TaskContext):
         return self.task_run_id
 
     @property
+    def settings(self) -> Any:
+        return self._executor.services.registry.settings_of(self._live.task.component)
+
+    @property
     def process_token(self) -> str:  # type: ignore[override]
         return f"{self._executor.services.instance}:{self.task_run_id}"
 

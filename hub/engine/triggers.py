@@ -274,6 +274,7 @@ class TriggerSupervisor:
             trigger.type,
             self._intake.state(name),
             datetime.fromisoformat(since) if since else self._services.clock.now(),
+            self._services.registry.settings_of(type(trigger)),
             self._services,
             self._catalog,
         )
@@ -313,6 +314,7 @@ class RunningTrigger(TriggerContext):
         type_name: str,
         state: Mapping[str, Any],
         enabled_since: datetime,
+        settings: Any,
         services: Services,
         catalog: FlowCatalog,
     ) -> None:
@@ -320,6 +322,7 @@ class RunningTrigger(TriggerContext):
         self._type = type_name
         self.state = state
         self.enabled_since = enabled_since
+        self.settings = settings
         self._services = services
         self._catalog = catalog
         self._fields: dict[str, Field] = {}

@@ -135,6 +135,8 @@ class TaskContext(ABC):
     path: str
     attempt: int
     """Counts from 1."""
+    settings: Any
+    """This plugin's settings: an instance of its ``settings_model``, None where it has none."""
     process_token: str
     """What a started process carries as ``HUB_TASK_TOKEN``, so that its whole tree can be found again."""
     logger: TaskLogger
@@ -232,6 +234,8 @@ class TriggerContext(ABC):
     key: TriggerKey
     state: Mapping[str, Any]
     """What the last ``emit(…, state=…)`` stored, empty at first."""
+    settings: Any
+    """This plugin's settings: an instance of its ``settings_model``, None where it has none."""
     enabled_since: datetime
     """Since when this trigger has been enabled, without a gap."""
 

@@ -11,7 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 
 class FileStore(ABC):
@@ -23,8 +23,10 @@ class FileStore(ABC):
     type: str
     """The plugin's name."""
 
-    def __init__(self, data_dir: Path) -> None:
+    def __init__(self, data_dir: Path, settings: Any = None) -> None:
+        """``settings`` are its plugin's: an instance of the ``settings_model``, None where it has none."""
         self.data_dir = data_dir
+        self.settings = settings
 
     @abstractmethod
     async def put(self, owner: str, name: str, content: bytes) -> str:

@@ -248,6 +248,8 @@ class StorageSettings:
     clock: Clock
     queue_limit: int = 10_000
     """How many writes may wait before ``StorageOverloaded`` is raised."""
+    settings: Any = None
+    """Its plugin's: an instance of the ``settings_model``, None where it has none."""
 
 
 class Storage(ABC):

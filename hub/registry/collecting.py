@@ -218,8 +218,11 @@ class _Collector:
             return None
         if not (isinstance(model, type) and issubclass(model, BaseModel)):
             raise PluginError(f"settings_model gives a pydantic model, got {_shown(model)}")
-        found: type[BaseModel] = model
-        return found
+        _check_schema(model, "validation", "settings_model")
+        _check_names(model, "settings_model")
+        if "enabled" in model.model_fields:
+            raise PluginError('settings_model: "enabled" is the hub\'s own setting of every plugin')
+        return _as_users_write(model)
 
 
 # -- what they bring
@@ -286,6 +289,16 @@ def _check_names(model: type[BaseModel], owner: str) -> None:
             f'{owner}: the model {inner.__name__} reads "{name}", users write "{to_camel(name)}"',
             hint=f"derive {inner.__name__} from hub.plugin.Model",
         )
+
+
+def _as_users_write(model: type[BaseModel]) -> type[BaseModel]:
+    """A settings model that takes camelCase names and no others, where it does not say otherwise itself."""
+    missing = {"alias_generator": to_camel, "extra": "forbid"}
+    config = {name: value for name, value in missing.items() if name not in model.model_config}
+    if not config:
+        return model
+    members = {"model_config": config, "__module__": model.__module__, "__doc__": model.__doc__}
+    return type(model.__name__, (model,), members)
 
 
 def _schemes_of(storage: type[Storage]) -> tuple[str, ...]:

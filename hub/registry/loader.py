@@ -59,6 +59,13 @@ class _Plugin:
         self.failed = True
         self.brought = Brought()
 
+    def switch_off(self) -> None:
+        """Leave it out, as the settings have it."""
+        self.off = True
+        self.errors.append(
+            f'plugin "{self.name}" is switched off: plugins.{self.name}.enabled is false in the settings'
+        )
+
     def report(self) -> PluginReport:
         state = "off" if self.off else "failed" if self.failed else "partly" if self.errors else "loaded"
         return PluginReport(
@@ -87,10 +94,7 @@ def load_plugins(
         plugin = _named(point)
         loaded.append(plugin)
         if _is_switched_off(raw_settings or {}, point.name):
-            plugin.off = True
-            plugin.errors.append(
-                f'plugin "{point.name}" is switched off: plugins.{point.name}.enabled is false in the settings'
-            )
+            plugin.switch_off()
             continue
         _load(point, plugin)
         first = names.setdefault(point.name, plugin)
@@ -99,6 +103,12 @@ def load_plugins(
             plugin.failed, plugin.brought = True, Brought()
             if not first.is_built_in:
                 first.failed, first.brought = True, Brought()
+    installed = {point.name for point in points}
+    for name in raw_settings or {}:
+        if name not in installed and _is_switched_off(raw_settings or {}, name):
+            absent = _Plugin(name, None, None, False)
+            absent.switch_off()
+            loaded.append(absent)
     _settle(loaded)
     return _registry(loaded)
 

@@ -35,7 +35,7 @@ def make_secret_sources(
     for kind in registry.secret_sources:
         try:
             with stdout_kept_free(registry.owner_of(kind)):
-                source = kind(environ, folder)
+                source = kind(environ, folder, registry.settings_of(kind))
                 # asked for here, where whose fault it is can be said
                 if not all(isinstance(value, str) for value in source.known_values()):
                     raise TypeError("known_values gives something else than text")
@@ -56,7 +56,7 @@ def make_file_store(registry: Registry, type_name: str, data_dir: Path) -> FileS
     kind = registry.file_stores[type_name]
     try:
         with stdout_kept_free(registry.owner_of(kind)):
-            return kind(data_dir)
+            return kind(data_dir, registry.settings_of(kind))
     except HubError:
         raise
     except Exception as error:

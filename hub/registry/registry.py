@@ -45,6 +45,8 @@ class Registry:
     """By the plugin that brings them."""
     settings: Mapping[str, type[BaseModel]] = field(default_factory=dict)
     """The plugins' settings models, by plugin name."""
+    values: Mapping[str, BaseModel] = field(default_factory=dict)
+    """The settings themselves, once they are checked."""
     owners: Mapping[type[Any], str] = field(default_factory=dict)
     """Which plugin brings a class."""
     plugins: tuple[PluginReport, ...] = ()
@@ -72,6 +74,33 @@ class Registry:
         """The plugin that brings a class; its type's prefix where nobody said."""
         return self.owners.get(component) or str(getattr(component, "type", "?")).split(".", 1)[0]
 
+    def settings_of(self, component: type[Any]) -> Any:
+        """The settings of the plugin that brings a class; None where it has none."""
+        return self.values.get(self.owner_of(component))
+
+    def with_values(self, values: Mapping[str, BaseModel]) -> Registry:
+        """The same with the plugins' settings."""
+        return replace(self, values=values)
+
+    def without(self, plugin: str, error: str) -> Registry:
+        """The same without the classes of a plugin, which says why in its report."""
+
+        def others(kind: Mapping[str, type[Any]]) -> dict[str, Any]:
+            return {name: one for name, one in kind.items() if self.owner_of(one) != plugin}
+
+        return replace(
+            self,
+            tasks=others(self.tasks),
+            triggers=others(self.triggers),
+            storages=others(self.storages),
+            file_stores=others(self.file_stores),
+            secret_sources=tuple(one for one in self.secret_sources if self.owner_of(one) != plugin),
+            plugins=tuple(
+                replace(one, state="failed", types=(), error=error) if one.name == plugin else one
+                for one in self.plugins
+            ),
+        )
+
     def with_fault(self, plugin: str, error: str) -> Registry:
         """The same, with something of a plugin that turned out to be unusable in its report."""
         return replace(
@@ -87,6 +116,11 @@ class Registry:
                 for one in self.plugins
             ),
         )
+
+    def is_switched_off(self, type_name: str) -> bool:
+        """Whether the settings have switched off the plugin that a type is of."""
+        plugin = type_name.split(".", 1)[0]
+        return any(report.name == plugin and report.state == "off" for report in self.plugins)
 
     def explain(self, kind: str, type_name: str) -> str | None:
         """Why a type is not there although its plugin is known, or None."""

@@ -20,7 +20,7 @@ _TALKING = """
     class Source(SecretSource):
         type = "talking"
 
-        def __init__(self, environ, folder):
+        def __init__(self, environ, folder, settings):
             print("made")
             raise RuntimeError("no vault")
 
@@ -69,3 +69,56 @@ def test_a_plugin_that_is_switched_off_is_neither_imported_nor_in_the_way(tmp_pa
     report = listed(tmp_path, env)[0]["ending"]
     assert (report["state"], report["version"]) == ("off", "1.0")
     assert "plugins.ending.enabled is false" in report["error"]
+
+
+_WITH_SETTINGS = """
+    from pydantic import BaseModel
+    from hub.plugin import hookimpl
+
+    class Settings(BaseModel):
+        api_url: str = "https://example.test"
+
+    @hookimpl
+    def settings_model():
+        return Settings
+"""
+
+
+def test_a_mistake_in_a_plugins_settings_stops_the_start_by_its_place(tmp_path: Path) -> None:
+    env = install(tmp_path / "site", "acme", _WITH_SETTINGS)
+    (tmp_path / "hub.yaml").write_text("plugins:\n  acme: {apiUrk: x}\n")
+    done = hub_command("serve", "--port", "0", cwd=tmp_path, env=env)
+    assert done.returncode == 3
+    assert "hub.yaml:2:10  error: plugins.acme.apiUrk: unknown setting" in done.stderr
+    assert 'did you mean "apiUrl"?' in done.stderr
+    assert listed(tmp_path, env)[0]["acme"]["state"] == "loaded"
+
+
+_WITH_A_TASK = """
+    from hub.plugin import Task, hookimpl
+
+    class Do(Task):
+        type = "acme.do"
+
+        async def run(self, ctx):
+            return {}
+
+    @hookimpl
+    def register_tasks():
+        return [Do]
+"""
+
+
+def test_a_flow_whose_plugin_is_gone_stops_the_start_until_it_is_meant(tmp_path: Path) -> None:
+    env = install(tmp_path / "site", "acme", _WITH_A_TASK)
+    with HubProcess(tmp_path, env=env) as hub:
+        put = hub.call("PUT", "/api/v1/flows/t/f", b"id: f\nnamespace: t\ntasks: [{id: a, type: acme.do}]\n")
+        assert put.status == 201
+    done = hub_command("serve", "--port", "0", cwd=tmp_path)
+    assert done.returncode == 3
+    assert 'flow t/f needs the task type "acme.do": no plugin "acme" is installed' in done.stderr
+    (tmp_path / "hub.yaml").write_text("plugins: {acme: {enabled: false}}\n")
+    with HubProcess(tmp_path) as hub:
+        [broken] = hub.call("GET", "/api/v1/flows").json["broken"]
+        assert broken["file"] == "t/f"
+        assert 'plugin "acme" is switched off' in broken["problems"][0]["message"]

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping
-from importlib.metadata import EntryPoint, entry_points
-from inspect import isfunction
+from collections.abc import Callable
+from importlib.metadata import entry_points
 from pathlib import Path
-from types import ModuleType
 from typing import Any, ClassVar
 
 import pytest
@@ -22,23 +20,10 @@ from hub.plugin import (
     TaskContext,
     Trigger,
     TriggerContext,
-    hookimpl,
 )
 from hub.plugin.hookspecs import GROUP
-from hub.registry import PluginReport, Registry, load_plugins
-
-
-class _Dist:
-    """A distribution as entry points carry it."""
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self.version = "1.0"
-        self.requires = ['aiothing>=1; extra == "thing"']
-        self.metadata = self
-
-    def get_all(self, name: str) -> list[str]:
-        return ["thing"] if name == "Provides-Extra" else []
+from hub.registry import load_plugins
+from tests.support.plugins import giving, load, module_of, point
 
 
 def a_task(name: str) -> type[Task]:
@@ -52,40 +37,11 @@ def a_task(name: str) -> type[Task]:
     return Made
 
 
-def module_of(name: str, **members: Any) -> str:
-    """A module with these members, to be imported by its name; functions are marked as hooks."""
-    made = ModuleType(f"made_{name}".replace("-", "_"))
-    for key, value in members.items():
-        setattr(made, key, hookimpl(value) if isfunction(value) else value)
-    sys.modules[made.__name__] = made
-    return made.__name__
-
-
-def giving(answer: Any) -> Callable[[], Any]:
-    """A hook that gives this."""
-    return lambda: answer
-
-
-def point(
-    name: str, dist: str, hooks: Mapping[str, Any] | None = None, *, module: str | None = None
-) -> EntryPoint:
-    answers = {hook: giving(answer) for hook, answer in (hooks or {}).items()}
-    found = EntryPoint(name, module or module_of(f"{name}_{dist}", **answers), GROUP)
-    vars(found).update(dist=_Dist(dist))
-    return found
-
-
 def error_of(**members: Any) -> str:
     """What is said about a plugin ``acme`` whose module has these members."""
     registry, reports = load(point("acme", "asynchub-acme", module=module_of("acme", **members)))
     assert "log" in registry.tasks
     return reports["acme/asynchub-acme"].error or ""
-
-
-def load(*points: EntryPoint) -> tuple[Registry, dict[str, PluginReport]]:
-    built_in = [one for one in entry_points(group=GROUP) if one.dist and one.dist.name == "asynchub"]
-    registry = load_plugins({}, [*built_in, *points])
-    return registry, {f"{one.name}/{one.distribution}": one for one in registry.plugins}
 
 
 def test_a_plugin_brings_its_types() -> None:

@@ -28,7 +28,7 @@ class Fine(SecretSource):
 class RaisesAtOnce(Fine):
     type = "acme.first"
 
-    def __init__(self, environ: Mapping[str, str], folder: Path) -> None:
+    def __init__(self, environ: Mapping[str, str], folder: Path, settings: Any = None) -> None:
         raise RuntimeError("no vault")
 
 
@@ -93,7 +93,7 @@ async def test_a_secret_source_that_fails_when_it_is_asked_is_named(tmp_path: Pa
 
 def test_a_file_store_that_cannot_be_used_names_its_plugin(tmp_path: Path) -> None:
     class Broken(LocalFileStore):
-        def __init__(self, data_dir: Path) -> None:
+        def __init__(self, data_dir: Path, settings: Any = None) -> None:
             raise RuntimeError("no bucket")
 
     registry = a_registry(file_stores={"acme": Broken}, owners={Broken: "acme"})
