@@ -251,6 +251,7 @@ ROUTES = (
             _LIMIT,
             Query("follow", "Stream lines as they are written.", "boolean"),
         ),
+        lines_answer="application/jsonl",
     ),
     Route(
         "GET",

@@ -172,6 +172,7 @@ ROUTES = (
         FlowPut,
         body=FlowSourceBody,
         text_body=_YAML,
+        also=(201,),
     ),
     Route("DELETE", _ONE, delete_flow, "Take a flow out of use; its history is kept.", status=204),
     Route("GET", _ONE + "/revisions", list_revisions, "List a flow's revisions.", RevisionList),
