@@ -141,7 +141,7 @@ async def _run_file(
         )
         async with open_node(place) as node, node.running(with_triggers=False):
             try:
-                record, loaded, _ = await node.catalog.put(source, file=str(path))
+                record, loaded, *_ = await node.catalog.put(source, file=str(path))
             except InvalidFlow as error:
                 _say_problems(error, source)
                 raise click.exceptions.Exit(3) from None
