@@ -73,7 +73,7 @@ class Place:
 def locked(data_dir: Path) -> Any:
     """Hold the data folder for this process. Raises ``StorageLocked`` naming who holds it."""
     data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-    handle: IO[str] = open(data_dir / LOCK_FILE, "a+", encoding="utf-8")
+    handle: IO[str] = open(data_dir / LOCK_FILE, "a+", encoding="utf-8", opener=_private)
     try:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -245,7 +245,7 @@ def _ready_line(node: Node, url: str, seconds: float) -> str:
 def _write_address(place: Place, url: str) -> Path:
     path = place.data_dir / ADDRESS_FILE
     temporary = path.with_suffix(".new")
-    temporary.write_text(json.dumps({"url": url, "pid": os.getpid()}) + "\n", encoding="utf-8")
+    _write_private(temporary, json.dumps({"url": url, "pid": os.getpid()}) + "\n")
     temporary.replace(path)
     return path
 
@@ -256,6 +256,19 @@ def _retention(settings: Settings) -> list[RetentionRule]:
         RetentionRule(given.executions, given.events),
         *(RetentionRule(one.executions, one.events, one.namespace, one.flow) for one in given.rules),
     ]
+
+
+def _private(path: str, flags: int) -> int:
+    """Open a file that nobody else may read, an older one included."""
+    handle = os.open(path, flags | os.O_CLOEXEC, 0o600)
+    with contextlib.suppress(PermissionError):
+        os.fchmod(handle, 0o600)
+    return handle
+
+
+def _write_private(path: Path, text: str) -> None:
+    with open(path, "w", encoding="utf-8", opener=_private) as file:
+        file.write(text)
 
 
 def _storage_class(registry: Registry, settings: Settings, url: str) -> type[Storage]:
@@ -290,8 +303,9 @@ def _instance(data_dir: Path) -> str:
     """This installation's own name, the same over restarts."""
     path = data_dir / _INSTANCE_FILE
     if not path.exists():
-        path.write_text(new_id(), encoding="utf-8")
-    return path.read_text(encoding="utf-8").strip()
+        _write_private(path, new_id())
+    with open(path, encoding="utf-8", opener=_private) as file:
+        return file.read().strip()
 
 
 __all__ = ["ADDRESS_FILE", "LOCK_FILE", "Place", "PluginError", "locked", "open_node", "serve"]

@@ -250,6 +250,7 @@ ROUTES = (
             _LIMIT,
             Query("follow", "Stream lines as they are written.", "boolean"),
         ),
+        lines_answer="application/jsonl",
     ),
     Route(
         "GET",

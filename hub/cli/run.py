@@ -189,7 +189,7 @@ async def _run_file(
         place = Place(settings.of_one_run(), Path.cwd(), Path(folder), os.environ)
         async with open_node(place) as node, node.running(with_triggers=False):
             try:
-                record, loaded, _ = await node.catalog.put(source, file=str(path))
+                record, loaded, *_ = await node.catalog.put(source, file=str(path))
             except InvalidFlow as error:
                 _say_problems(error, source)
                 raise click.exceptions.Exit(3) from None

@@ -51,7 +51,6 @@ _SCALAR_TAGS: dict[str, tuple[type, ...]] = {
 }
 _COLLECTION_TAGS = {"mapping": f"{_CORE}map", "list": f"{_CORE}seq"}
 _LINE_END = re.compile(r"\r\n|\n|\r")
-_OTHER_LINE_ENDS = re.compile("[\x85\u2028\u2029]")
 _PROPERTIES = re.compile(r"(?:(?:!<[^>\s]*>|[&!][^\s,\[\]{}]*)(?:\s|#[^\r\n]*)*){1,2}")
 """An anchor, a tag or both, and what may stand between them and their value."""
 _NUMBER_START = frozenset("+-.0123456789")
@@ -135,10 +134,12 @@ def parse(source: str, file: str | None = None) -> Document:
         raise _refused("the file is larger than 1 MiB", Position(1, 1), file)
     if source.startswith("\ufeff"):
         source = source[1:]
-    builder = _Builder(source, file)
+    source = _TABS_ALONE.sub("", source) if "\t" in source else source
+    text, restored = _without_old_breaks(source)
+    builder = _Builder(text, file, restored)
     try:
         # what yaml.parse does, without asking for each event twice
-        root = builder.build(iter(yaml.CSafeLoader(source).get_event, None))
+        root = builder.build(iter(yaml.CSafeLoader(text).get_event, None))
     except yaml.MarkedYAMLError as error:
         raise InvalidFlow([*builder.problems, _syntax_problem(error, source, file)]) from error
     except yaml.reader.ReaderError as error:
@@ -156,6 +157,26 @@ def parse(source: str, file: str | None = None) -> Document:
     return Document(source, root, builder.problems, file)
 
 
+_TABS_ALONE = re.compile(r"^\t[ \t]*(?=\r?$)", re.MULTILINE)
+"""Lines of blanks that begin with a tab: empty ones to YAML 1.2, an error to the parser."""
+_OLD_BREAKS = "\x85\u2028\u2029"
+
+
+def _without_old_breaks(source: str) -> tuple[str, dict[int, str]]:
+    """The source without what only YAML 1.1, which the parser reads, takes for ends of lines.
+
+    Characters that the source does not use stand for them, one for one, so that places stay right; the
+    second answer puts them back into values.
+    """
+    found = [character for character in _OLD_BREAKS if character in source]
+    if not found:
+        return source, {}
+    unused = (chr(code) for code in range(0xE000, 0xF8FF) if chr(code) not in source)
+    stand_ins = [next(unused) for _ in found]
+    text = source.translate(str.maketrans("".join(found), "".join(stand_ins)))
+    return text, {ord(new): old for new, old in zip(stand_ins, found, strict=True)}
+
+
 def _refused(message: str, position: Position, file: str | None, hint: str | None = None) -> InvalidFlow:
     return InvalidFlow([Problem(message, position, hint, file=file)])
 
@@ -163,12 +184,11 @@ def _refused(message: str, position: Position, file: str | None, hint: str | Non
 class _Builder:
     """Events to nodes, counting on the way."""
 
-    def __init__(self, source: str, file: str | None) -> None:
+    def __init__(self, source: str, file: str | None, restored: dict[int, str]) -> None:
         self.problems: list[Problem] = []
         self._source = source
+        self._restored = restored
         self._file = file
-        # the parser counts these as ends of a line, which no editor does
-        self._is_counted_again = _OTHER_LINE_ENDS.search(source) is not None
         self._lines: Lines | None = None
         self._anchors: dict[str, Node] = {}
         self._aliases = 0
@@ -259,8 +279,6 @@ class _Builder:
         if event.tag is not None and event.tag not in (_COLLECTION_TAGS[kind], "!"):
             self._refuse_tag(event)
         node = Node(kind, {} if kind == "mapping" else [], event.start_mark)
-        if self._is_counted_again:
-            self._move(node, node.start)
         node.style = "flow" if event.flow_style else "block"
         self._count(event, 1)
         if event.anchor is not None:
@@ -268,6 +286,8 @@ class _Builder:
         return node
 
     def _scalar(self, event: Any) -> Node:
+        if self._restored:
+            event.value = event.value.translate(self._restored)
         node = Node("scalar", event.value, event.start_mark)
         node.end = event.end_mark.index
         node.style = event.style or None
@@ -281,8 +301,6 @@ class _Builder:
         if event.anchor is not None or event.tag is not None:
             before = _PROPERTIES.match(self._source, node.start, node.end)
             self._move(node, before.end() if before else node.start)
-        elif self._is_counted_again:
-            self._move(node, node.start)
         return node
 
     def _tagged(self, node: Node, event: Any) -> None:
@@ -351,8 +369,6 @@ class _Builder:
 
     def _position(self, event: Any) -> Position:
         mark = event.start_mark
-        if self._is_counted_again:
-            return self._place(mark.index)
         return Position(mark.line + 1, mark.column + 1)
 
 

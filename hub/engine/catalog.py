@@ -6,10 +6,11 @@ thousand known flows cost little more than their names.
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import structlog
 
@@ -39,6 +40,17 @@ def _missing(registry: Registry, kind: str, name: str) -> str:
     return f'the {kind} type "{name}": {reason}'
 
 
+class Stored(NamedTuple):
+    """What a put did."""
+
+    record: FlowRecord
+    loaded: LoadedFlow
+    changed: bool = False
+    """Whether it made a new revision."""
+    created: bool = False
+    """Whether the flow was not in use before."""
+
+
 class FlowCatalog:
     """Every flow in use."""
 
@@ -47,6 +59,7 @@ class FlowCatalog:
         self._records: dict[FlowKey, FlowRecord] = {}
         self._compiled: OrderedDict[tuple[FlowKey, int], CompiledFlow] = OrderedDict()
         self._changed: list[Callable[[FlowKey], None]] = []
+        self._changing = asyncio.Lock()
         self.broken: dict[str, tuple[Problem, ...]] = {}
         """Files whose newest text cannot be used, with what is wrong; the last good revision stays in use. Flows
         too whose plugins are gone, by their files or their names."""
@@ -131,8 +144,8 @@ class FlowCatalog:
         file: str | None = None,
         expect: FlowKey | None = None,
         instead_of: str | None = None,
-    ) -> tuple[FlowRecord, LoadedFlow, bool]:
-        """Check and store a flow; the last answer says whether anything changed.
+    ) -> Stored:
+        """Check and store a flow. One after another, so that of several only the first creates it.
 
         With ``instead_of`` it is taken over from that origin, without having been out of use. Raises
         ``InvalidFlow``, and ``Conflict`` when the flow belongs to another origin.
@@ -143,10 +156,16 @@ class FlowCatalog:
             raise InvalidFlow(
                 [Problem(f"this is the flow {key}, not {expect}", loaded.id_position, file=file)]
             )
-        digest = self.digest(source)
+        async with self._changing:
+            return await self._put(loaded, source, origin, instead_of)
+
+    async def _put(
+        self, loaded: LoadedFlow, source: str, origin: str | None, instead_of: str | None
+    ) -> Stored:
+        key, digest = loaded.flow.key, self.digest(source)
         known = self._records.get(key)
         if known is not None and known.source_hash == digest and known.origin == origin:
-            return known, loaded, False
+            return Stored(known, loaded)
         summary = {**flow_summary(loaded.flow)}
         summary[_ENABLED_SINCE] = self._carry_enabled(known, loaded)
         if known is not None and instead_of is not None and known.origin == instead_of:
@@ -167,16 +186,17 @@ class FlowCatalog:
             self._compiled[key, record.revision] = self._make(loaded, record.revision)
             self._trim()
             self._tell(key)
-        return record, loaded, changed
+        return Stored(record, loaded, changed, created=known is None)
 
     async def retire(self, key: FlowKey) -> None:
         """Take a flow out of use and keep its history. Raises ``NotFound``."""
-        if key not in self._records:
-            raise NotFound(f"no flow {key}")
-        await self._services.storage.retire_flow(key, at=self._services.clock.now())
-        del self._records[key]
-        self.broken.pop(str(key), None)
-        self._tell(key)
+        async with self._changing:
+            if key not in self._records:
+                raise NotFound(f"no flow {key}")
+            await self._services.storage.retire_flow(key, at=self._services.clock.now())
+            del self._records[key]
+            self.broken.pop(str(key), None)
+            self._tell(key)
 
     async def compiled(self, key: FlowKey, revision: int | None = None) -> CompiledFlow:
         """A revision ready to run, the newest by default. Raises ``NotFound``, ``InvalidFlow``, ``PluginError``."""

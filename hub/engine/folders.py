@@ -18,7 +18,7 @@ from pathlib import Path
 import structlog
 from watchfiles import awatch
 
-from hub.engine.catalog import FlowCatalog
+from hub.engine.catalog import FlowCatalog, Stored
 from hub.errors import (
     Conflict,
     HubError,
@@ -29,7 +29,6 @@ from hub.errors import (
     StorageOverloaded,
     StorageUnavailable,
 )
-from hub.model.flow import FlowRecord
 from hub.model.ids import FlowKey
 
 log = structlog.get_logger("hub.flows")
@@ -187,7 +186,7 @@ class FlowFolders:
             source = raw.decode("utf-8")
             if self._is_known(path, source):
                 return True
-            record, changed = await self._put(path, source)
+            stored = await self._put(path, source)
         except FileNotFoundError:
             return False  # gone since the look; the next one says so
         except OSError as error:
@@ -214,24 +213,22 @@ class FlowFolders:
             self._break(path, (Problem(reason, Position(1, 1), file=path),))
             return True
         self._catalog.broken.pop(path, None)
+        record = stored.record
         self._flow_of[path] = record.key
-        if changed:
+        if stored.changed:
             log.info("flow loaded", flow=str(record.key), revision=record.revision, file=path)
         return True
 
-    async def _put(self, path: str, source: str) -> tuple[FlowRecord, bool]:
+    async def _put(self, path: str, source: str) -> Stored:
         """Store a file's flow, taking it over from another file that has it no more. Raises ``Conflict``."""
         try:
-            record, _, changed = await self._catalog.put(source, origin=path, file=path)
+            return await self._catalog.put(source, origin=path, file=path)
         except Conflict:
             key = self._catalog.check(source, path).flow.key
             known = self._catalog.get(key)
             if known is None or known.origin is None or self._holds(known.origin, key):
                 raise
-            record, _, changed = await self._catalog.put(
-                source, origin=path, file=path, instead_of=known.origin
-            )
-        return record, changed
+            return await self._catalog.put(source, origin=path, file=path, instead_of=known.origin)
 
     def _holds(self, path: str, key: FlowKey) -> bool:
         """Whether a file still gives a flow; one that cannot be used keeps what it gave last."""

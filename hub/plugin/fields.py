@@ -72,6 +72,14 @@ def _to_duration(value: Any) -> Any:
     return value
 
 
+_PART = r"\d+(?:\.\d+)?"
+DURATION_PATTERN = (
+    rf"^\s*(?:[Pp](?=.*\d)(?:{_PART}[Ww])?(?:{_PART}[Dd])?"
+    rf"(?:[Tt](?:{_PART}[Hh])?(?:{_PART}[Mm])?(?:{_PART}[Ss])?)?"
+    rf"|(?:{_PART}(?:[Mm][Ss]|[SsMmHhDdWw]))+)\s*$"
+)
+"""What ``parse_duration`` reads, for schemas."""
+
 Duration = Annotated[
     timedelta,
     BeforeValidator(_to_duration),
@@ -79,6 +87,7 @@ Duration = Annotated[
     WithJsonSchema(
         {
             "type": "string",
+            "pattern": DURATION_PATTERN,
             "examples": ["PT30S", "5m"],
             "description": "ISO 8601 (`PT30S`) or short (`30s`, `5m`, `1h`).",
         }

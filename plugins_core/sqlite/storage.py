@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import os
 import sqlite3
 import threading
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
@@ -497,9 +498,22 @@ def _connect(path: Path) -> sqlite3.Connection:
     return connection
 
 
+def _make_private(path: Path) -> None:
+    """Let nobody else read the database; SQLite gives its log and index the rights that the file has."""
+    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+    for suffix in ("", "-wal", "-shm"):
+        # another's file that we may use is left as it is
+        with suppress(FileNotFoundError, PermissionError):
+            os.chmod(f"{path}{suffix}", 0o600)
+
+
 def _connect_for_writing(path: Path) -> sqlite3.Connection:
     fresh = not path.exists()
-    connection = _connect(path)
+    try:
+        _make_private(path)
+        connection = _connect(path)
+    except (OSError, sqlite3.DatabaseError) as error:
+        raise StorageError(f"{path} cannot be used as a database: {error}") from error
     try:
         if fresh:
             # must be said before the first table is made

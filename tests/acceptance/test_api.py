@@ -205,3 +205,26 @@ def test_a_reader_that_leaves_a_stream_is_no_failure(tmp_path: Path) -> None:
         assert hub.ended(execution)["state"] == "SUCCESS"
         assert "request failed" not in hub.log.read_text()
         assert "Traceback" not in hub.log.read_text()
+
+
+def test_nobody_else_reads_what_the_hub_keeps(tmp_path: Path) -> None:
+    data, flows = tmp_path / "data", tmp_path / "flows"
+    data.mkdir(mode=0o755)
+    flows.mkdir()
+    (flows / "w.hub.yaml").write_text(
+        "id: w\nnamespace: api\ntriggers: [{id: h, type: webhook, key: k}]\n"
+        "tasks: [{id: t, type: script.shell, script: 'echo x > made; umask'}]\n"
+    )
+    for old in ("hub.db", "hub.instance"):
+        (data / old).touch(mode=0o644)
+    (data / "hub.instance").write_text("0199-old")
+    with HubProcess(data, flows=flows) as hub:
+        text = {"Content-Type": "text/plain"}
+        answer = hub.call("POST", "/api/v1/webhooks/api/w/k", b"x" * 100_000, text)
+        hub.ended(answer.json["executionIds"][0])
+        kept = [path for path in data.rglob("*") if path != hub.log]
+        names = {path.name for path in kept}
+        assert {"hub.db", "hub.db-wal", "hub.db-shm", "hub.address", "hub.instance", "hub.lock"} <= names
+        assert any(path.name.endswith("-event.json") for path in kept), names
+        open_to_others = {str(path): oct(path.stat().st_mode) for path in kept if path.stat().st_mode & 0o077}
+        assert open_to_others == {}

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from hub.errors import StorageUnavailable
 from hub.model.execution import Execution, ExecutionState
 from hub.model.task_run import TaskRunState
 from hub.plugin import Fail, Failed, NotFound, Retry, TaskContext, Wait
@@ -238,14 +239,14 @@ async def test_outputs_wait_for_a_disk_that_is_full(tmp_path: Path, stage: Stage
     stage.on("a")(big)
     async with stage.hub(tmp_path) as hub:
         await hub.put(SOURCE + 'outputs: [{id: n, type: STRING, value: "{{ outputs.a.x }}"}]\n')
-        store = hub.node.services.payloads._store
+        store = hub.node.services.payloads.store
         put = store.put
 
         async def full(*given: Any, **more: Any) -> str:
             nonlocal refused
             refused += 1
             if refused % 2:
-                raise OSError(28, "No space left on device")
+                raise StorageUnavailable("No space left on device")
             return await put(*given, **more)
 
         store.put = full  # type: ignore[method-assign]
@@ -254,7 +255,6 @@ async def test_outputs_wait_for_a_disk_that_is_full(tmp_path: Path, stage: Stage
 
 
 async def test_a_read_waits_for_a_storage_that_is_away(tmp_path: Path, stage: Stage) -> None:
-    from hub.errors import StorageUnavailable
 
     refused: list[str] = []
 
@@ -304,7 +304,6 @@ async def _start(hub: Harness) -> Execution:
 
 
 async def test_an_emitted_event_waits_for_a_storage_that_is_away(tmp_path: Path, stage: Stage) -> None:
-    from hub.errors import StorageUnavailable
 
     tries: list[int] = []
 
