@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import heapq
 from collections.abc import Callable
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from hub.clock import Clock
 
+_SET_BACK = timedelta(minutes=1)
+"""A clock put back by less is one that is being kept in step."""
 _LOOK_EVERY = 1.0
 """Seconds between looks at the wall clock."""
 _FEW = 64
@@ -22,6 +24,9 @@ class WallTimer:
         self._waiting: list[tuple[datetime, int, Alarm]] = []
         self._count = 0
         self._cancelled = 0
+        self._sleepers: set[asyncio.Future[None]] = set()
+        # the latest moment that was seen: one that lies before it by much means a clock that was put back
+        self._seen: datetime | None = None
         self._handle: asyncio.TimerHandle | None = None
 
     def __len__(self) -> int:
@@ -29,14 +34,18 @@ class WallTimer:
         return len(self._waiting)
 
     async def wait_until(self, moment: datetime) -> None:
-        """Return once the wall clock shows ``moment`` or later."""
-        if self._clock.now() >= moment:
+        """Return once the wall clock shows ``moment`` or later, or when it was put back."""
+        now = self._clock.now()
+        if now >= moment:
             return
+        self._seen = now if self._seen is None else max(self._seen, now)
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._sleepers.add(future)
         alarm = self.call_at(moment, lambda: None if future.done() else future.set_result(None))
         try:
             await future
         finally:
+            self._sleepers.discard(future)
             alarm.cancel()
 
     def call_at(self, moment: datetime, callback: Callable[[], object]) -> Alarm:
@@ -68,6 +77,12 @@ class WallTimer:
     def _look(self) -> None:
         self._handle = None
         now = self._clock.now()
+        if self._seen is not None and now < self._seen - _SET_BACK:
+            for future in self._sleepers:
+                if not future.done():
+                    future.set_result(None)
+            self._seen = now
+        self._seen = now if self._seen is None else max(self._seen, now)
         while self._waiting and (self._waiting[0][0] <= now or self._waiting[0][2].callback is None):
             alarm = heapq.heappop(self._waiting)[2]
             if alarm.callback is None:

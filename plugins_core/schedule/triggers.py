@@ -104,7 +104,7 @@ class _Schedule(Trigger):
 
     async def _wait(self, ctx: TriggerContext, last: datetime) -> None:
         planned = self.next_after(last)
-        while ctx.now() < planned:
+        while last - _SET_BACK <= ctx.now() < planned:
             await ctx.sleep_until(planned)
 
     async def _emit(self, planned: datetime, previous: datetime | None, emit: Emit) -> None:

@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 
 from plugins_core.schedule.cron import Cron
 from plugins_core.schedule.planned import due
-from plugins_core.schedule.planned import due
 
 ZONES = (
     "UTC", "Europe/Paris", "Europe/London", "Europe/Dublin", "Europe/Lisbon", "Europe/Moscow", "Europe/Istanbul",
