@@ -11,6 +11,7 @@ from hub.api.answers import json_answer
 from hub.api.routing import Call, Query, Route
 from hub.api.views import TriggerList, TriggerView
 from hub.clock import iso
+from hub.engine.triggers import KEY_TAKEN
 from hub.errors import HubError
 from hub.model.flow import TriggerDeclaration
 from hub.model.ids import FlowKey, TriggerKey
@@ -53,6 +54,8 @@ async def _view(call: Call, key: FlowKey, declaration: TriggerDeclaration) -> Tr
         return view.model_copy(update={"state": "broken", "error": message})
     if isinstance(trigger, HttpTrigger):
         url = f"{call.public_url}/api/v1/webhooks/{key.namespace}/{key.id}/{quote(trigger.key, safe='')}"
+        if status.error == KEY_TAKEN:
+            return view
         # it can be built, whatever it lacked before
         found = {"url": url, "curl": _curl(trigger, url), "state": "running", "error": None}
         return view.model_copy(update=found)

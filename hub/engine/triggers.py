@@ -41,6 +41,8 @@ log = structlog.get_logger("hub.triggers")
 
 T = TypeVar("T")
 
+KEY_TAKEN = "another trigger of this flow has its key and a method of it"
+"""Why a webhook is broken that no secret heals."""
 _FIRST_BACKOFF = 0.5
 _LONGEST_BACKOFF = 60.0
 _BUILT_AGAIN_AFTER = 1.0
@@ -167,7 +169,7 @@ class TriggerSupervisor:
                 continue
             assert isinstance(trigger, HttpTrigger)
             if any(collide(one.trigger, trigger) for one in receiving.listening):
-                self._break(name, InvalidInput("another trigger of this flow has its key and a method of it"))
+                self._break(name, InvalidInput(KEY_TAKEN))
                 continue
             self._status.pop(name, None)
             receiving.listening.append(
