@@ -266,6 +266,8 @@ def from_environment(environ: Mapping[str, str], name: str) -> tuple[str, str] |
 def _put(data: dict[str, Any], path: tuple[str, ...], value: Any) -> None:
     for step in path[:-1]:
         inner = data.get(step)
+        if inner is not None and not isinstance(inner, Mapping):
+            return  # left as it is, to be found wrong with its place
         data[step] = dict(inner) if isinstance(inner, Mapping) else {}
         data = data[step]
     data[path[-1]] = value

@@ -484,9 +484,19 @@ def _cursor_value(cursor: str) -> int:
 
 def _path_of(url: str) -> Path:
     parts = urlsplit(url)
-    path = unquote(parts.netloc + parts.path)
+    path = unquote(parts.path)
     # sqlite:///relative and sqlite:////absolute, as SQLAlchemy and many others spell it
-    return Path(path[1:] if path.startswith("/") else path)
+    if (
+        not url.startswith("sqlite:///")
+        or not path[1:]
+        or path.endswith("/")
+        or parts.query
+        or parts.fragment
+    ):
+        raise InvalidInput(
+            f'the storage "{url}" names no file', hint="write sqlite:///PATH, as sqlite:///hub.db"
+        )
+    return Path(path[1:])
 
 
 def _connect(path: Path) -> sqlite3.Connection:
