@@ -20,6 +20,7 @@ from hub.api.views import (
     FlowView,
     NewExecutionBody,
     ProblemView,
+    ReplayBody,
     RevisionList,
     RevisionView,
 )
@@ -145,7 +146,45 @@ async def start_flow(call: Call) -> web.Response:
     return await masked_answer(view, call.node.services.vault, status=201)
 
 
+_EXECUTION = "/api/v1/executions/{id}"
+
+
+async def restart_execution(call: Call) -> web.Response:
+    execution = await call.node.again.restart(call.path["id"])
+    call.node.dispatcher.poke()
+    return await masked_answer(await view_of(call.node.services, execution), call.node.services.vault)
+
+
+async def replay_execution(call: Call) -> web.Response:
+    body = _read(ReplayBody, await call.body())
+    replayed = await call.node.again.replay(
+        call.path["id"],
+        inputs=body.inputs,
+        labels=body.labels,
+        revision=body.revision,
+        from_task=body.from_task,
+    )
+    view = await view_of(call.node.services, replayed.execution)
+    return await masked_answer(view, call.node.services.vault, status=201)
+
+
 ROUTES = (
+    Route(
+        "POST",
+        _EXECUTION + "/restart",
+        restart_execution,
+        "Go on with a failed, killed or cancelled execution; what has completed is not run again.",
+        ExecutionView,
+    ),
+    Route(
+        "POST",
+        _EXECUTION + "/replay",
+        replay_execution,
+        "Start a new execution like another one, with other inputs or another revision where wanted.",
+        ExecutionView,
+        status=201,
+        body=ReplayBody,
+    ),
     Route(
         "GET",
         _BASE,

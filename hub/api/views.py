@@ -393,6 +393,17 @@ class RevisionList(View):
     items: list[RevisionView]
 
 
+class ReplayBody(View):
+    """What a replay has other than its original."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    inputs: dict[str, Any] = Field({}, description="These inputs in place of the original's.")
+    labels: dict[str, Label] = Field({}, max_length=64, description="Beside the original's own.")
+    revision: int | None = Field(None, ge=1, le=2**31, description="Another revision of the flow.")
+    from_task: str | None = Field(None, description="Take over what completed before this task.")
+
+
 class NewExecutionBody(View):
     """What to start a flow with."""
 

@@ -96,6 +96,18 @@ def test_a_click_shows_task_runs_and_log(opened: Opened, hub: HubProcess) -> Non
     expect(detail).to_be_hidden()
 
 
+def test_a_click_replays_and_restarts(opened: Opened, hub: HubProcess) -> None:
+    id = _deliver(hub, fail=True)["executionIds"][0]
+    opened.page.get_by_role("button", name=f"Execution {id}").click()
+    opened.page.get_by_role("button", name="Restart from the failure").click()
+    expect(opened.page.locator("#detail")).to_contain_text("FAILED")
+    opened.page.get_by_role("button", name="Replay").click()
+    expect(opened.page.locator("#list")).to_contain_text("FAILED")
+    assert hub.ended(id)["restarts"] == 1
+    lists = hub.call("GET", "/api/v1/executions?limit=5").json["items"]
+    assert id in {one["replayOf"] for one in lists}
+
+
 def test_an_event_says_why_it_started_nothing(opened: Opened, hub: HubProcess) -> None:
     opened.page.get_by_role("link", name="Events").click()
     event = _deliver(hub, go=False)["eventId"]
