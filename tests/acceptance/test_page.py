@@ -99,10 +99,15 @@ def test_a_click_shows_task_runs_and_log(opened: Opened, hub: HubProcess) -> Non
 def test_a_click_replays_and_restarts(opened: Opened, hub: HubProcess) -> None:
     id = _deliver(hub, fail=True)["executionIds"][0]
     opened.page.get_by_role("button", name=f"Execution {id}").click()
-    opened.page.get_by_role("button", name="Restart from the failure").click()
+    with opened.page.expect_response(f"**/executions/{id}/restart") as restarted:
+        opened.page.get_by_role("button", name="Restart from the failure").click()
+    assert restarted.value.status == 200
+    hub.ended(id)
+    expect(opened.page.locator("#detail").get_by_role("button", name="Replay")).to_be_visible()
+    with opened.page.expect_response(f"**/executions/{id}/replay") as replayed:
+        opened.page.get_by_role("button", name="Replay").click()
+    assert replayed.value.status == 201
     expect(opened.page.locator("#detail")).to_contain_text("FAILED")
-    opened.page.get_by_role("button", name="Replay").click()
-    expect(opened.page.locator("#list")).to_contain_text("FAILED")
     assert hub.ended(id)["restarts"] == 1
     lists = hub.call("GET", "/api/v1/executions?limit=5").json["items"]
     assert id in {one["replayOf"] for one in lists}
