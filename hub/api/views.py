@@ -393,17 +393,6 @@ class RevisionList(View):
     items: list[RevisionView]
 
 
-class ReplayBody(View):
-    """What a replay has other than its original."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    inputs: dict[str, Any] = Field({}, description="These inputs in place of the original's.")
-    labels: dict[str, Label] = Field({}, max_length=64, description="Beside the original's own.")
-    revision: int | None = Field(None, ge=1, le=2**31, description="Another revision of the flow.")
-    from_task: str | None = Field(None, description="Take over what completed before this task.")
-
-
 class NewExecutionBody(View):
     """What to start a flow with."""
 
@@ -415,6 +404,54 @@ class NewExecutionBody(View):
     data: Any = Field(
         None, description="What expressions then see as `trigger`; for a webhook its body alone will do."
     )
+
+
+class ReplayBody(View):
+    """What a replay does otherwise than the original."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    inputs: dict[str, Any] = Field({}, description="In place of the original's, by name.")
+    labels: dict[str, Label] = Field({}, max_length=64, description="Beside the original's.")
+    revision: int | None = Field(
+        None, ge=1, le=2**63 - 1, description="Another revision of the flow; the original's by default."
+    )
+    from_task: str | None = Field(
+        None, description="Take over what completed before this task; without inputs of its own."
+    )
+
+
+class ReplayView(ExecutionView):
+    """The execution that a replay is."""
+
+    gone: list[str] = Field(
+        [],
+        description="Tasks of the original that this revision does not have; their outputs are not taken over.",
+    )
+
+
+class PurgeBody(View):
+    """Which ended executions to remove; `before` or `olderThan` says which are old enough."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    before: str | None = Field(None, description="Ended before this moment, ISO 8601.")
+    older_than: str | None = Field(None, description="Ended longer ago than this, `30d` or `P30D`.")
+    namespace: str | None = Field(None, description="Only of this namespace.")
+    flow: str | None = Field(None, description="Only of flows of this id.")
+    states: list[str] = Field([], max_length=20, description="Only those that ended in one of these states.")
+    dry_run: bool = Field(False, description="Only count.")
+    limit: int = Field(
+        10_000, ge=1, le=100_000, description="How many at most; ask again while there are more."
+    )
+
+
+class PurgeAnswer(View):
+    """What a purge did, or would do."""
+
+    executions: int = Field(description="How many were removed, with task runs, logs and files.")
+    more: bool = Field(description="Whether there are more.")
+    dry_run: bool = Field(description="Whether they were only counted.")
 
 
 class TriggerView(View):

@@ -25,7 +25,10 @@ _COMMANDS = {
     "blueprints": ("hub.cli.blueprints:blueprints", "List, show and use ready flows."),
     "validate": ("hub.cli.validate:validate", "Check flow files; needs no hub."),
     "flows": ("hub.cli.flows:flows", "List, get, push, pull and compare the flows of a hub."),
-    "executions": ("hub.cli.executions:executions", "List, get, follow and kill executions."),
+    "executions": (
+        "hub.cli.executions:executions",
+        "List, get, follow, kill, restart, replay and purge executions.",
+    ),
     "events": ("hub.cli.events:events", "List and follow events."),
     "triggers": ("hub.cli.triggers:triggers", "List triggers: webhook URLs, next planned times."),
     "reference": ("hub.cli.reference:reference", "Write the reference pages."),
