@@ -10,7 +10,7 @@ from pydantic.alias_generators import to_camel
 
 from hub.api.lists import Fitting
 from hub.clock import iso
-from hub.model.event import StoredEvent
+from hub.model.event import Receipt, StoredEvent
 from hub.model.execution import Execution
 from hub.model.flow import FlowRecord
 from hub.model.task_run import TaskRun
@@ -297,6 +297,41 @@ class EventList(View):
 
     items: list[EventView]
     next_cursor: str | None = None
+
+
+class EventReceipt(View):
+    """What became of one event that was sent or replayed."""
+
+    event_id: str = Field(description="Of a known delivery, the first one's.")
+    execution_ids: list[str] = Field(description="What it started.")
+    duplicate: bool | None = Field(None, description="True for a repeat of a known delivery.")
+    conflict: bool | None = Field(
+        None, description="True where its source and id are known with other data; nothing was stored then."
+    )
+    reason: str | None = Field(None, description="Why nothing was started.")
+    ignored: list[str] = Field([], description="Attributes that are not kept.")
+
+    @classmethod
+    def of(cls, receipt: Receipt, ignored: Sequence[str] = ()) -> EventReceipt:
+        reason = None
+        if receipt.conflict:
+            reason = f"its source and id are known with other data, as event {receipt.event_id}"
+        elif not receipt.execution_ids and not receipt.duplicate:
+            reason = receipt.reason or "no trigger wants it"
+        return cls(
+            event_id=receipt.event_id,
+            execution_ids=[] if receipt.conflict else list(receipt.execution_ids),
+            duplicate=receipt.duplicate or None,
+            conflict=receipt.conflict or None,
+            reason=reason,
+            ignored=list(ignored),
+        )
+
+
+class EventReceipts(View):
+    """What became of each event, in the order they were sent."""
+
+    items: list[EventReceipt]
 
 
 class FlowView(View):

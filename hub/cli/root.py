@@ -29,7 +29,7 @@ _COMMANDS = {
         "hub.cli.executions:executions",
         "List, get, follow, kill, restart, replay and purge executions.",
     ),
-    "events": ("hub.cli.events:events", "List and follow events."),
+    "events": ("hub.cli.events:events", "List, follow, show, send and replay events; dead letters."),
     "triggers": ("hub.cli.triggers:triggers", "List triggers: webhook URLs, next planned times."),
     "reference": ("hub.cli.reference:reference", "Write the reference pages."),
     "plugins": ("hub.cli.plugins:plugins", "List the installed plugins."),
