@@ -504,6 +504,33 @@ class TriggerView(View):
     next_times: list[str] = Field([], description="A schedule's next planned times.")
 
 
+class TriggerTestBody(View):
+    """What a test lets happen."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    data: Any = Field(
+        None, description="A webhook's body, else what expressions see as `trigger`; a sample by default."
+    )
+
+
+class SentRequest(View):
+    """The request that a test sent to a webhook."""
+
+    method: str
+    headers: dict[str, str]
+    body: str
+
+
+class TriggerTest(View):
+    """What a test did; what it started is real."""
+
+    sent: SentRequest | None = Field(None, description="The request, signed as its sender would sign it.")
+    status: int | None = Field(None, description="What the webhook answered.")
+    answer: Any = None
+    events: list[EventReceipt] = Field([], description="The events that were stored, none if it was refused.")
+
+
 class TriggerList(View):
     """Triggers of the flows in use."""
 

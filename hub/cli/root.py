@@ -30,7 +30,10 @@ _COMMANDS = {
         "List, get, follow, kill, restart, replay and purge executions.",
     ),
     "events": ("hub.cli.events:events", "List, follow, show, send and replay events; dead letters."),
-    "triggers": ("hub.cli.triggers:triggers", "List triggers: webhook URLs, next planned times."),
+    "triggers": (
+        "hub.cli.triggers:triggers",
+        "List triggers (webhook URLs, next planned times) and test them.",
+    ),
     "reference": ("hub.cli.reference:reference", "Write the reference pages."),
     "plugins": ("hub.cli.plugins:plugins", "List the installed plugins."),
     "config": ("hub.cli.config:config", "Show the settings in force, and where each comes from."),
