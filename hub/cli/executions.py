@@ -178,8 +178,9 @@ def replay(
         id = await newest_execution(client, name)
         started = await client.post(f"/executions/{id}/replay", body)
         if started["gone"]:
-            tasks = ", ".join(started["gone"])
-            click.echo(f"{started['id']}: its revision has no longer the task(s) {tasks}", err=True)
+            click.echo(
+                f"{started['id']}: not in its revision any more: {', '.join(started['gone'])}", err=True
+            )
         return started
 
     _do(names, one, follow, format, server, data, empty="nothing was replayed")
@@ -262,7 +263,8 @@ def purge(
         return await client.post("/executions/purge", {**body, "dryRun": True, "limit": _MOST_COUNTED})
 
     found = with_hub(server, data, count)
-    counted = f"{'more than ' if found['more'] else ''}{found['executions']} executions"
+    plural = "" if found["executions"] == 1 else "s"
+    counted = f"{'more than ' if found['more'] else ''}{found['executions']} execution{plural}"
     if dry_run:
         click.echo(f"{counted} would be removed", err=True)
         click.echo(found["executions"])
