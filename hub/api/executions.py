@@ -1,4 +1,4 @@
-"""/api/v1/executions: list, get, task runs, logs, stream, kill."""
+"""/api/v1/executions: list, get, task runs, logs, stream, kill, restart, replay, purge."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 from aiohttp import web
 
-from hub.api.answers import SECURITY_HEADERS, masked_answer, masked_text
+from hub.api.answers import SECURITY_HEADERS, masked_answer, masked_text, model_answer
 from hub.api.lists import LIST_BYTES, TASK_RUN_BYTES, Fitting, listed
 from hub.api.routing import Call, Query, Route
 from hub.api.views import (
@@ -17,6 +17,10 @@ from hub.api.views import (
     ExecutionView,
     LogLineView,
     LogList,
+    PurgeAnswer,
+    PurgeBody,
+    ReplayBody,
+    ReplayView,
     TaskRunList,
     TaskRunView,
     View,
@@ -24,6 +28,7 @@ from hub.api.views import (
 from hub.engine.follow import Step, follow
 from hub.engine.services import Services
 from hub.errors import InvalidInput, did_you_mean
+from hub.model.durations import parse_duration
 from hub.model.execution import Execution, ExecutionState
 from hub.model.task_run import TaskRun
 from hub.plugin.storage import ExecutionFilter, LogLine, Page, Slice
@@ -100,8 +105,11 @@ def _state(text: str) -> ExecutionState:
 
 def _moment(call: Call, name: str) -> datetime | None:
     text = call.text(name)
-    if text is None:
-        return None
+    return moment_of(text, name) if text is not None else None
+
+
+def moment_of(text: str, name: str) -> datetime:
+    """The moment that a text spells. Raises ``InvalidInput``."""
     try:
         # a plus sign in a query is a space; nobody means one inside a moment
         found = datetime.fromisoformat(text.replace(" ", "+") if "T" in text else text)
@@ -216,6 +224,66 @@ async def kill_execution(call: Call) -> web.Response:
     return await masked_answer(await view_of(call.node.services, execution), call.node.services.vault)
 
 
+async def restart_execution(call: Call) -> web.Response:
+    execution = await call.node.restart(call.path["id"])
+    return await masked_answer(await view_of(call.node.services, execution), call.node.services.vault)
+
+
+async def replay_execution(call: Call) -> web.Response:
+    services = call.node.services
+    body = await call.parsed(ReplayBody)
+    replayed = await call.node.again.replay(
+        call.path["id"],
+        inputs=body.inputs,
+        labels=body.labels,
+        revision=body.revision,
+        from_task=body.from_task,
+    )
+    execution = await view_of(services, replayed.execution)
+    fields = {name: getattr(execution, name) for name in type(execution).model_fields}
+    view = ReplayView(**fields, gone=list(replayed.gone))
+    return await masked_answer(view, services.vault, status=201)
+
+
+async def purge_executions(call: Call) -> web.Response:
+    body = await call.parsed(PurgeBody)
+    retention = call.node.retention
+    filter = ExecutionFilter(
+        body.namespace,
+        body.flow,
+        states=tuple(_end_state(text) for text in body.states),
+        until=_ended_before(body, call.node.services.clock.now()),
+    )
+    if body.dry_run:
+        count, more = await retention.count(filter, most=body.limit)
+    else:
+        purged = await retention.purge_some(filter, most=body.limit)
+        count, more = len(purged.ids), purged.more
+    return model_answer(PurgeAnswer(executions=count, more=more, dry_run=body.dry_run))
+
+
+def _end_state(text: str) -> ExecutionState:
+    state = _state(text)
+    if not state.is_terminal:
+        raise InvalidInput(f"{state.value} is no end: only ended executions are removed")
+    return state
+
+
+def _ended_before(body: PurgeBody, now: datetime) -> datetime:
+    if (body.before is None) == (body.older_than is None):
+        raise InvalidInput(
+            "say which are old enough by before or olderThan, one of the two", hint='{"olderThan": "30d"}'
+        )
+    if body.before is not None:
+        return moment_of(body.before, "before")
+    try:
+        return now - parse_duration(body.older_than or "")
+    except OverflowError:
+        raise InvalidInput(f"olderThan goes back before the year 1: {body.older_than}") from None
+    except ValueError as error:
+        raise InvalidInput(f"olderThan: {error}") from error
+
+
 _LIMIT = Query("limit", f"How many, at most {_MOST}.", "integer", least=1, most=_MOST)
 PAGE = (_LIMIT, Query("cursor", "Where the last page said the next one starts."))
 
@@ -260,4 +328,28 @@ ROUTES = (
         media_type="application/jsonl",
     ),
     Route("POST", _ONE + "/kill", kill_execution, "Kill an execution.", ExecutionView),
+    Route(
+        "POST",
+        _ONE + "/restart",
+        restart_execution,
+        "Go on with a failed, killed or cancelled execution; what has completed is not run again.",
+        ExecutionView,
+    ),
+    Route(
+        "POST",
+        _ONE + "/replay",
+        replay_execution,
+        "Start a new execution as the original was started, with other inputs or another revision if given.",
+        ReplayView,
+        status=201,
+        body=ReplayBody,
+    ),
+    Route(
+        "POST",
+        _BASE + "/purge",
+        purge_executions,
+        "Remove ended executions with their task runs, logs and files.",
+        PurgeAnswer,
+        body=PurgeBody,
+    ),
 )

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TypeVar
-
 from aiohttp import web
-from pydantic import BaseModel, ValidationError
 
 from hub.api.answers import masked_answer, model_answer, prefers_json, problem_view
 from hub.api.executions import view_of
-from hub.api.routing import Call, Query, Route
+from hub.api.routing import Call, Query, Route, parsed
 from hub.api.views import (
     BrokenFile,
     ExecutionView,
@@ -20,17 +17,12 @@ from hub.api.views import (
     FlowView,
     NewExecutionBody,
     ProblemView,
-    ReplayBody,
     RevisionList,
     RevisionView,
 )
 from hub.clock import iso
-from hub.config.components import field_names, message_of
-from hub.errors import Conflict, InvalidInput, NotFound, did_you_mean
-from hub.model import jsontext
+from hub.errors import Conflict, InvalidInput, NotFound
 from hub.model.ids import FlowKey
-
-B = TypeVar("B", bound=BaseModel)
 
 _BASE = "/api/v1/flows"
 _ONE = _BASE + "/{namespace}/{id}"
@@ -93,29 +85,11 @@ def _text(raw: bytes) -> str:
 
 
 def _source_in_json(raw: bytes, key: FlowKey) -> str:
-    body = _read(FlowSourceBody, raw, hint=_PUT_HINT)
+    body = parsed(FlowSourceBody, raw, hint=_PUT_HINT)
     named = FlowKey(body.namespace or key.namespace, body.id or key.id)
     if named != key:
         raise InvalidInput(f"the body is for the flow {named}, the address for {key}")
     return body.source
-
-
-def _read(model: type[B], raw: bytes, *, hint: str | None = None) -> B:
-    """A JSON body; an empty one is an empty object. Raises ``InvalidInput``."""
-    try:
-        return model.model_validate(jsontext.loads_bounded(raw) if raw.strip() else {})
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        where = ".".join(str(part) for part in first["loc"])[:60] or "the body"
-        if first["type"] == "extra_forbidden":
-            known = field_names(model)
-            near = did_you_mean(where, known) or f"there are {', '.join(known)}"
-            raise InvalidInput(f'unknown property "{where}"', hint=near) from error
-        if first["type"] == "missing":
-            raise InvalidInput(f"{where} is required", hint=hint) from error
-        raise InvalidInput(f"{where}: {message_of(first)}", hint=hint) from error
-    except ValueError as error:
-        raise InvalidInput(f"the body is not JSON: {error}", hint=hint) from error
 
 
 async def delete_flow(call: Call) -> web.Response:
@@ -138,7 +112,7 @@ async def list_revisions(call: Call) -> web.Response:
 
 
 async def start_flow(call: Call) -> web.Response:
-    body = _read(NewExecutionBody, await call.body())
+    body = parsed(NewExecutionBody, await call.body())
     execution = await call.node.intake.start(
         key_of(call), inputs=body.inputs, labels=body.labels, trigger=body.trigger, data=body.data
     )
@@ -146,45 +120,7 @@ async def start_flow(call: Call) -> web.Response:
     return await masked_answer(view, call.node.services.vault, status=201)
 
 
-_EXECUTION = "/api/v1/executions/{id}"
-
-
-async def restart_execution(call: Call) -> web.Response:
-    execution = await call.node.again.restart(call.path["id"])
-    call.node.dispatcher.poke()
-    return await masked_answer(await view_of(call.node.services, execution), call.node.services.vault)
-
-
-async def replay_execution(call: Call) -> web.Response:
-    body = _read(ReplayBody, await call.body())
-    replayed = await call.node.again.replay(
-        call.path["id"],
-        inputs=body.inputs,
-        labels=body.labels,
-        revision=body.revision,
-        from_task=body.from_task,
-    )
-    view = await view_of(call.node.services, replayed.execution)
-    return await masked_answer(view, call.node.services.vault, status=201)
-
-
 ROUTES = (
-    Route(
-        "POST",
-        _EXECUTION + "/restart",
-        restart_execution,
-        "Go on with a failed, killed or cancelled execution; what has completed is not run again.",
-        ExecutionView,
-    ),
-    Route(
-        "POST",
-        _EXECUTION + "/replay",
-        replay_execution,
-        "Start a new execution like another one, with other inputs or another revision where wanted.",
-        ExecutionView,
-        status=201,
-        body=ReplayBody,
-    ),
     Route(
         "GET",
         _BASE,

@@ -5,17 +5,19 @@ from __future__ import annotations
 import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from aiohttp import web
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
 from hub.api.bodies import read_body
+from hub.config.components import field_names, message_of
 from hub.engine.node import Node
 from hub.errors import InvalidInput, did_you_mean
+from hub.model import jsontext
 
+B = TypeVar("B", bound=BaseModel)
 Handler = Callable[["Call"], Awaitable[web.StreamResponse]]
-
 
 _WHOLE = re.compile(r"[0-9]{1,19}", re.ASCII)
 _FLAGS = {"true": True, "false": False}
@@ -111,6 +113,28 @@ class Call:
         """The request's body out of its content coding."""
         return await read_body(self.request)
 
+    async def parsed(self, model: type[B]) -> B:
+        """The request's JSON body. Raises ``InvalidInput``."""
+        return parsed(model, await self.body())
+
     @property
     def path(self) -> Any:
         return self.request.match_info
+
+
+def parsed(model: type[B], raw: bytes, *, hint: str | None = None) -> B:
+    """A JSON body; an empty one is an empty object. Raises ``InvalidInput``."""
+    try:
+        return model.model_validate(jsontext.loads_bounded(raw) if raw.strip() else {})
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(str(part) for part in first["loc"])[:60] or "the body"
+        if first["type"] == "extra_forbidden":
+            known = field_names(model)
+            near = did_you_mean(where, known) or f"there are {', '.join(known)}"
+            raise InvalidInput(f'unknown property "{where}"', hint=near) from error
+        if first["type"] == "missing":
+            raise InvalidInput(f"{where} is required", hint=hint) from error
+        raise InvalidInput(f"{where}: {message_of(first)}", hint=hint) from error
+    except ValueError as error:
+        raise InvalidInput(f"the body is not JSON: {error}", hint=hint) from error

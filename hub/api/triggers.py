@@ -1,4 +1,4 @@
-"""/api/v1/triggers: how each does, how a webhook is called, when a schedule is due."""
+"""/api/v1/triggers: how each does, how a webhook is called, when a schedule is due; and a test of one."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from urllib.parse import quote
 
 from aiohttp import web
 
-from hub.api.answers import json_answer
+from hub.api.answers import error_answer, json_answer, masked_answer
 from hub.api.routing import Call, Query, Route
-from hub.api.views import TriggerList, TriggerView
+from hub.api.views import EventReceipt, SentRequest, TriggerList, TriggerTest, TriggerTestBody, TriggerView
 from hub.clock import iso
+from hub.engine.rehearsal import rehearse
 from hub.engine.triggers import KEY_TAKEN
 from hub.errors import HubError
 from hub.model.flow import TriggerDeclaration
@@ -31,6 +32,26 @@ async def list_triggers(call: Call) -> web.Response:
     ]
     # not masked: a webhook's key is part of the URL that this list is for
     return json_answer(TriggerList(items=items).model_dump(by_alias=True))
+
+
+async def test_trigger(call: Call) -> web.Response:
+    path = call.path
+    if not call.node.is_ready:
+        return error_answer(503, "not_ready", "the hub is starting or stopping", headers={"Retry-After": "1"})
+    body = await call.parsed(TriggerTestBody)
+    name = TriggerKey(path["namespace"], path["flow"], path["id"])
+    done = await rehearse(call.node.triggers, name, body.data, given="data" in body.model_fields_set)
+    sent = None
+    if done.sent is not None:
+        shown = done.sent.body.decode("utf-8", "replace")
+        sent = SentRequest(method=done.sent.method, headers=dict(done.sent.headers), body=shown)
+    view = TriggerTest(
+        sent=sent,
+        status=done.answer.status if done.answer is not None else None,
+        answer=done.answer.body if done.answer is not None else None,
+        events=[EventReceipt.of(receipt) for receipt in done.receipts],
+    )
+    return await masked_answer(view, call.node.services.vault)
 
 
 async def _view(call: Call, key: FlowKey, declaration: TriggerDeclaration) -> TriggerView:
@@ -77,5 +98,13 @@ ROUTES = (
         "List triggers: state, webhook URLs, next planned times.",
         TriggerList,
         query=(Query("namespace", "Only this namespace."), Query("flow", "Only flows of this id.")),
+    ),
+    Route(
+        "POST",
+        "/api/v1/triggers/{namespace}/{flow}/{id}/test",
+        test_trigger,
+        "Let a trigger happen: a webhook gets a signed request, others an event; what it starts is real.",
+        TriggerTest,
+        body=TriggerTestBody,
     ),
 )

@@ -10,7 +10,7 @@ from pydantic.alias_generators import to_camel
 
 from hub.api.lists import Fitting
 from hub.clock import iso
-from hub.model.event import StoredEvent
+from hub.model.event import Receipt, StoredEvent
 from hub.model.execution import Execution
 from hub.model.flow import FlowRecord
 from hub.model.task_run import TaskRun
@@ -299,6 +299,41 @@ class EventList(View):
     next_cursor: str | None = None
 
 
+class EventReceipt(View):
+    """What became of one event that was sent or replayed."""
+
+    event_id: str = Field(description="Of a known delivery, the first one's.")
+    execution_ids: list[str] = Field(description="What it started.")
+    duplicate: bool | None = Field(None, description="True for a repeat of a known delivery.")
+    conflict: bool | None = Field(
+        None, description="True where its source and id are known with other data; nothing was stored then."
+    )
+    reason: str | None = Field(None, description="Why nothing was started.")
+    ignored: list[str] = Field([], description="Attributes that are not kept.")
+
+    @classmethod
+    def of(cls, receipt: Receipt, ignored: Sequence[str] = ()) -> EventReceipt:
+        reason = None
+        if receipt.conflict:
+            reason = f"its source and id are known with other data, as event {receipt.event_id}"
+        elif not receipt.execution_ids and not receipt.duplicate:
+            reason = receipt.reason or "no trigger wants it"
+        return cls(
+            event_id=receipt.event_id,
+            execution_ids=[] if receipt.conflict else list(receipt.execution_ids),
+            duplicate=receipt.duplicate or None,
+            conflict=receipt.conflict or None,
+            reason=reason,
+            ignored=list(ignored),
+        )
+
+
+class EventReceipts(View):
+    """What became of each event, in the order they were sent."""
+
+    items: list[EventReceipt]
+
+
 class FlowView(View):
     """A flow in use."""
 
@@ -393,17 +428,6 @@ class RevisionList(View):
     items: list[RevisionView]
 
 
-class ReplayBody(View):
-    """What a replay has other than its original."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    inputs: dict[str, Any] = Field({}, description="These inputs in place of the original's.")
-    labels: dict[str, Label] = Field({}, max_length=64, description="Beside the original's own.")
-    revision: int | None = Field(None, ge=1, le=2**31, description="Another revision of the flow.")
-    from_task: str | None = Field(None, description="Take over what completed before this task.")
-
-
 class NewExecutionBody(View):
     """What to start a flow with."""
 
@@ -415,6 +439,54 @@ class NewExecutionBody(View):
     data: Any = Field(
         None, description="What expressions then see as `trigger`; for a webhook its body alone will do."
     )
+
+
+class ReplayBody(View):
+    """What a replay does otherwise than the original."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    inputs: dict[str, Any] = Field({}, description="In place of the original's, by name.")
+    labels: dict[str, Label] = Field({}, max_length=64, description="Beside the original's.")
+    revision: int | None = Field(
+        None, ge=1, le=2**63 - 1, description="Another revision of the flow; the original's by default."
+    )
+    from_task: str | None = Field(
+        None, description="Take over what completed before this task; without inputs of its own."
+    )
+
+
+class ReplayView(ExecutionView):
+    """The execution that a replay is."""
+
+    gone: list[str] = Field(
+        [],
+        description="Tasks of the original that this revision does not have; their outputs are not taken over.",
+    )
+
+
+class PurgeBody(View):
+    """Which ended executions to remove; `before` or `olderThan` says which are old enough."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    before: str | None = Field(None, description="Ended before this moment, ISO 8601.")
+    older_than: str | None = Field(None, description="Ended longer ago than this, `30d` or `P30D`.")
+    namespace: str | None = Field(None, description="Only of this namespace.")
+    flow: str | None = Field(None, description="Only of flows of this id.")
+    states: list[str] = Field([], max_length=20, description="Only those that ended in one of these states.")
+    dry_run: bool = Field(False, description="Only count.")
+    limit: int = Field(
+        10_000, ge=1, le=100_000, description="How many at most; ask again while there are more."
+    )
+
+
+class PurgeAnswer(View):
+    """What a purge did, or would do."""
+
+    executions: int = Field(description="How many were removed, with task runs, logs and files.")
+    more: bool = Field(description="Whether there are more.")
+    dry_run: bool = Field(description="Whether they were only counted.")
 
 
 class TriggerView(View):
@@ -430,6 +502,33 @@ class TriggerView(View):
     url: str | None = Field(None, description="Where a webhook is reached.")
     curl: str | None = Field(None, description="A line that calls it.")
     next_times: list[str] = Field([], description="A schedule's next planned times.")
+
+
+class TriggerTestBody(View):
+    """What a test lets happen."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    data: Any = Field(
+        None, description="A webhook's body, else what expressions see as `trigger`; a sample by default."
+    )
+
+
+class SentRequest(View):
+    """The request that a test sent to a webhook."""
+
+    method: str
+    headers: dict[str, str]
+    body: str
+
+
+class TriggerTest(View):
+    """What a test did; what it started is real."""
+
+    sent: SentRequest | None = Field(None, description="The request, signed as its sender would sign it.")
+    status: int | None = Field(None, description="What the webhook answered.")
+    answer: Any = None
+    events: list[EventReceipt] = Field([], description="The events that were stored, none if it was refused.")
 
 
 class TriggerList(View):

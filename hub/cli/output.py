@@ -41,7 +41,7 @@ def show(
         for item in items:
             click.echo(json.dumps(item, ensure_ascii=False))
     elif format == "yaml":
-        click.echo(_yaml(list(items)), nl=False)
+        click.echo(as_yaml(list(items)), nl=False)
     elif format == "name":
         for item in items:
             click.echo(name(item))
@@ -58,10 +58,11 @@ def show_one(item: Mapping[str, Any], *, format: str, name: str) -> None:
     elif format == "name":
         click.echo(name)
     else:
-        click.echo(_yaml(item), nl=False)
+        click.echo(as_yaml(item), nl=False)
 
 
-def _yaml(value: Any) -> str:
+def as_yaml(value: Any) -> str:
+    """Data as YAML."""
     import yaml
 
     text: str = yaml.safe_dump(value, sort_keys=False, allow_unicode=True, width=110)

@@ -40,6 +40,19 @@ def server_options(function: F) -> F:
     )(function)
 
 
+def hub_options(function: F) -> F:
+    """``server_options`` for commands whose ``--data`` is something else: ``--server`` and ``--data-folder``."""
+    function = click.option(
+        "--data-folder",
+        type=click.Path(file_okay=False, path_type=Path),
+        envvar="HUB_DATA",
+        help="The data folder; by default the current one.",
+    )(function)
+    return click.option(
+        "--server", envvar="HUB_SERVER", help="The hub's URL; by default the one that serves the data folder."
+    )(function)
+
+
 def with_hub(server: str | None, data: Path | None, work: Callable[[HubClient], Coroutine[Any, Any, T]]) -> T:
     """Do ``work`` with a client of the hub. Raises ``Unreachable`` when there is none."""
     from hub.client import HubClient

@@ -25,9 +25,15 @@ _COMMANDS = {
     "blueprints": ("hub.cli.blueprints:blueprints", "List, show and use ready flows."),
     "validate": ("hub.cli.validate:validate", "Check flow files; needs no hub."),
     "flows": ("hub.cli.flows:flows", "List, get, push, pull and compare the flows of a hub."),
-    "executions": ("hub.cli.executions:executions", "List, get, follow and kill executions."),
-    "events": ("hub.cli.events:events", "List and follow events."),
-    "triggers": ("hub.cli.triggers:triggers", "List triggers: webhook URLs, next planned times."),
+    "executions": (
+        "hub.cli.executions:executions",
+        "List, get, follow, kill, restart, replay and purge executions.",
+    ),
+    "events": ("hub.cli.events:events", "List, follow, show, send and replay events; dead letters."),
+    "triggers": (
+        "hub.cli.triggers:triggers",
+        "List triggers (webhook URLs, next planned times) and test them.",
+    ),
     "reference": ("hub.cli.reference:reference", "Write the reference pages."),
     "plugins": ("hub.cli.plugins:plugins", "List the installed plugins."),
     "config": ("hub.cli.config:config", "Show the settings in force, and where each comes from."),

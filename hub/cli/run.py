@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from hub.cli.given import pairs, read_inputs, read_json
 from hub.cli.places import with_hub
 from hub.cli.steps import StepPrinter
 from hub.errors import InvalidFlow, InvalidInput, NotFound, Unreachable
@@ -72,9 +73,9 @@ def run(
     A FILE runs here, without a server; NAMESPACE/FLOW runs on the hub that knows it. Exit code 0 for SUCCESS
     and WARNING, 1 for FAILED and KILLED.
     """
-    given = {name: _text(value, "-i") for name, value in _pairs(inputs, "-i").items()}
-    more = _pairs(labels, "--label")
-    data = _data(data_text)
+    given = read_inputs(inputs)
+    more = pairs(labels, "--label")
+    data = read_json(data_text)
     printer = StepPrinter(to_stderr=format == "json")
     path = Path(flow)
     if path.is_file() or flow.endswith((".yaml", ".yml")):
@@ -99,31 +100,6 @@ def run(
         raise click.exceptions.Exit(1)
 
 
-def _pairs(texts: tuple[str, ...], option: str) -> dict[str, str]:
-    pairs: dict[str, str] = {}
-    for text in texts:
-        name, equals, value = text.partition("=")
-        if not equals or not name:
-            raise click.BadParameter(f'expected KEY=VALUE, got "{text}"', param_hint=option)
-        pairs[name] = value
-    return pairs
-
-
-def _text(value: str, option: str) -> str:
-    """A value as given, or what the file holds that ``@FILE`` names."""
-    if value.startswith("@@"):
-        return value[1:]
-    if not value.startswith("@"):
-        return value
-    try:
-        return Path(value[1:]).read_text(encoding="utf-8")
-    except (OSError, ValueError) as error:
-        reason = "it is not UTF-8 text"
-        if not isinstance(error, UnicodeDecodeError):
-            reason = getattr(error, "strerror", None) or str(error)
-        raise click.BadParameter(f"{value[1:]} cannot be read: {reason}", param_hint=option) from error
-
-
 def _key(flow: str) -> FlowKey:
     """A flow's name. Raises ``NotFound`` for what can be none."""
     namespace, _, id = flow.partition("/")
@@ -133,17 +109,6 @@ def _key(flow: str) -> FlowKey:
             hint="give the path of a file, or NAMESPACE/FLOW for a flow that a hub knows",
         )
     return FlowKey(namespace, id)
-
-
-def _data(text: str | None) -> Any:
-    """The JSON that ``--data`` gives."""
-    if text is None:
-        return None
-    text = _text(text, "--data")
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise click.BadParameter(f"not JSON: {error}", param_hint="--data") from error
 
 
 def _until_signalled(work: Coroutine[Any, Any, T]) -> T:

@@ -64,6 +64,20 @@ class HubClient:
         """Post JSON and answer JSON."""
         return await self._call("POST", path, body=body)
 
+    async def delete(self, path: str) -> None:
+        """Delete what is behind a path."""
+        await self._raw("DELETE", path)
+
+    async def emit(self, event: Mapping[str, Any]) -> Any:
+        """Send one CloudEvent; answers what became of it. Raises ``Conflict``, ``InvalidInput``."""
+        raw = await self._raw(
+            "POST",
+            "/events",
+            data=jsontext.dump_bytes(event),
+            content_type="application/cloudevents+json",
+        )
+        return jsontext.loads(raw)["items"][0]
+
     async def flow(self, key: FlowKey, revision: int | None = None) -> Any:
         """A flow's source with its revision, of the newest one by default."""
         query = [("revision", str(revision))] if revision is not None else []

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import timedelta
 from enum import Enum
 from typing import Any, TypeVar
 
@@ -55,6 +56,7 @@ FLOW_KEYS = (
     "inputs",
     "variables",
     "concurrency",
+    "timeout",
     "tasks",
     "triggers",
     "errors",
@@ -232,6 +234,7 @@ class _FlowReader:
             inputs=self._list(root, "inputs", self._input),
             variables=self._variables(root.get("variables")),
             concurrency=self._concurrency(root.get("concurrency")),
+            timeout=self._flow_timeout(root.get("timeout")),
             triggers=self._distinct(self._list(root, "triggers", self._trigger)),
             errors=errors,
             finally_=finally_,
@@ -413,6 +416,18 @@ class _FlowReader:
         return node.value if node.kind == "scalar" else None
 
     # -- the rest of the flow
+
+    def _flow_timeout(self, node: Node | None) -> timedelta | None:
+        if node is None:
+            return None
+        if isinstance(node.value, str) and "{{" in node.value:
+            self._reading.at(node, "a flow's timeout is no expression", "write a length such as PT1H")
+            return None
+        found = self._components.model(_Timeout, node, "timeout", wrap="timeout")
+        if found is not None and found.timeout <= timedelta():
+            self._reading.at(node, "a timeout is longer than nothing", "leave it out to have none")
+            return None
+        return found.timeout if found is not None else None
 
     def _input(self, node: Node, ids: dict[str, Node]) -> InputDeclaration | None:
         self._only(node, _INPUT_KEYS, "input")

@@ -91,6 +91,7 @@ def flow_schema(registry: Registry) -> dict[str, Any]:
                     "behavior": _word(QueueBehavior),
                 },
             },
+            "timeout": {**_DURATION, "description": "How long its tasks may take together, `PT1H`."},
             "tasks": {**tasks, "minItems": 1},
             "triggers": {"type": "array", "items": {"$ref": "#/$defs/Trigger"}},
             "errors": {**tasks, "description": "Run when a task has failed."},

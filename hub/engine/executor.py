@@ -16,6 +16,7 @@ from typing import Any, Protocol
 import structlog
 
 from hub.engine.compiled import CompiledFlow, build_trigger
+from hub.engine.flow_time import in_time
 from hub.engine.groups import MOST_BRANCHES, Group
 from hub.engine.logs import ExecutionLog
 from hub.engine.outputs import plain
@@ -45,6 +46,8 @@ class SequenceEnd:
     failed_task: str | None = None
     error: str | None = None
     warned: bool = False
+    is_late: bool = False
+    """Whether the time of the flow itself was over; it takes the place of the task then."""
 
 
 class Host(Protocol):
@@ -100,7 +103,7 @@ class Executor:
         self.waits = Waits(services.clock, services.timer, self.stops)
         self.owned: OwnedWork[str] = OwnedWork()
         """What its tasks have asked of the hub."""
-        self._started_at = claim.execution.started_at or services.clock.now()
+        self.started_at = claim.execution.started_at or services.clock.now()
         self._killed = "killed"
         self._warned: set[str] = set()
 
@@ -176,7 +179,7 @@ class Executor:
             self.claim,
             flow=self.flow.names,
             trigger=await recorder.persist(lambda: services.payloads.unpack(trigger)),
-            started_at=self._started_at,
+            started_at=self.started_at,
             stored=stored,
             shows_execution=self.flow.shows_execution,
         )
@@ -186,7 +189,11 @@ class Executor:
             return
         flow = self.flow.flow
         more = bool(flow.errors or flow.finally_)
-        main = await self.sequence(flow.tasks, scope, leave_last=not more)
+        main = await in_time(
+            self,
+            stored,
+            lambda whole: self.sequence(flow.tasks, scope, group=whole, leave_last=not more),
+        )
         end = main
         if main.failed_task is not None and flow.errors:
             scope.names["error"] = {"task": main.failed_task, "message": main.error}
@@ -199,6 +206,7 @@ class Executor:
                 main.failed_task or after.failed_task,
                 main.error or after.error,
                 main.warned or after.warned,
+                main.is_late,
             )
         await self._conclude(end, scope)
 
@@ -251,7 +259,8 @@ class Executor:
         """Render the flow's outputs and end the execution."""
         if end.failed_task is not None:
             self.stops.check(None)
-            await self._finish(ExecutionState.FAILED, f'task "{end.failed_task}" failed: {end.error}')
+            failed = end.error if end.is_late else f'task "{end.failed_task}" failed: {end.error}'
+            await self._finish(ExecutionState.FAILED, failed)
             return
         outputs: dict[str, Any] = {}
         for declaration, field in self.flow.outputs:
@@ -292,6 +301,10 @@ class Executor:
                 return SequenceEnd(declaration.id, ended.error, warned)
             warned = warned or ended.state is TaskRunState.WARNING
         return SequenceEnd(None, None, warned)
+
+    def timed_out(self, reason: str) -> SequenceEnd:
+        """The end of a flow's tasks whose time is over."""
+        return SequenceEnd(self.flow.flow.id, reason, is_late=True)
 
     # groups
 
@@ -361,7 +374,7 @@ class Executor:
         children = self.waits.children if wakes else ()
         await self.recorder.step(
             state=state,
-            started_at=self._started_at,
+            started_at=self.started_at,
             wake_at=wake_at,
             release=True,
             progress=bool(wakes),
@@ -389,7 +402,7 @@ class Executor:
             state=state,
             error=error,
             outputs=packed,
-            started_at=self._started_at,
+            started_at=self.started_at,
             progress=True,
             arrivals=(event,) if event is not None else (),
         )

@@ -111,6 +111,13 @@ class Node:
         services.bus.tell("execution", execution_id, state=killed.execution.state.value)
         return killed.execution
 
+    async def restart(self, execution_id: str) -> Execution:
+        """Go on with an ended execution; see ``Again.restart``."""
+        execution = await self.again.restart(execution_id)
+        self.dispatcher.poke()
+        self.services.bus.tell("execution", execution_id, state=execution.state.value)
+        return execution
+
     async def _ends_of_family(self, execution_id: str, reason: str) -> dict[str, Ends]:
         """What an execution and its live children bring by being killed."""
         storage = self.services.storage

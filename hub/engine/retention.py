@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 
 import structlog
 
 from hub.engine.services import Services
-from hub.errors import StorageError
-from hub.plugin.storage import EventFilter, ExecutionFilter, Purged
+from hub.errors import NotFound, StorageError
+from hub.model.execution import TERMINAL, Execution
+from hub.plugin.storage import EventFilter, ExecutionFilter, Page, Purged
 
 log = structlog.get_logger("hub.retention")
 
@@ -83,6 +84,44 @@ class Retention:
             if not found.more:
                 return removed
             await asyncio.sleep(_REST)
+
+    async def purge_some(self, filter: ExecutionFilter, *, most: int) -> Purged:
+        """Remove up to ``most`` of the ended executions that ``filter`` matches, a few at a time."""
+        ids: list[str] = []
+        while True:
+            found = await self._services.storage.purge_executions(filter, limit=min(_BATCH, most - len(ids)))
+            await self._forget(found)
+            ids += found.ids
+            if not found.more or len(ids) >= most:
+                return Purged(tuple(ids), found.more)
+            await asyncio.sleep(_REST)
+
+    async def count(self, filter: ExecutionFilter, *, most: int) -> tuple[int, bool]:
+        """How many ``purge_some`` would remove, and whether there are more."""
+        storage = self._services.storage
+        until = filter.until or self._services.clock.now()
+        states = filter.states or tuple(TERMINAL)
+        count, cursor = 0, None
+        while True:
+            # it has ended after it was created, so none is missed
+            page = await storage.executions(replace(filter, states=states), Page(_BATCH, cursor))
+            for one in page.items:
+                if one.ended_at is not None and one.ended_at < until and not await self._is_waited_for(one):
+                    if count >= most:
+                        return count, True
+                    count += 1
+            cursor = page.next_cursor
+            if cursor is None:
+                return count, False
+
+    async def _is_waited_for(self, execution: Execution) -> bool:
+        if execution.parent is None:
+            return False
+        try:
+            parent = await self._services.storage.execution(execution.parent.execution_id)
+        except NotFound:
+            return False
+        return not parent.state.is_terminal
 
     async def _executions(self, rule: RetentionRule, closer: Sequence[RetentionRule]) -> int:
         if rule.executions is None:

@@ -25,7 +25,7 @@ from hub.engine.intake import Intake
 from hub.engine.rendering import Field
 from hub.engine.routes import Routes
 from hub.engine.services import Services
-from hub.errors import HubError, InvalidInput, TriggerUnusable
+from hub.errors import Conflict, HubError, InvalidInput, NotFound, TriggerUnusable
 from hub.model import jsontext
 from hub.model.event import Occurrence, Origin, Receipt
 from hub.model.execution import Execution, ExecutionState
@@ -189,6 +189,16 @@ class TriggerSupervisor:
         return await build_trigger(
             declaration, component, self._services.functions, self._services.vault, scope
         )
+
+    async def ready(self, name: TriggerKey) -> tuple[Trigger, TriggerContext, Emit]:
+        """A trigger of its own, with what it needs to run: for a test. Raises ``NotFound``, ``Conflict``, ``HubError``."""
+        for declaration in self._catalog.triggers(name.flow_key):
+            if declaration.id == name.trigger:
+                if declaration.disabled:
+                    raise Conflict(f"trigger {name} is disabled", hint="set disabled: false in its flow")
+                trigger = await self.build(name.flow_key, declaration)
+                return trigger, self._context(name, trigger), self._emit(name, trigger)
+        raise NotFound(f"no trigger {name} in use", hint="hub triggers list names them")
 
     async def _replace(self, key: FlowKey) -> None:
         old = [name for name in self._tasks if name.flow_key == key]

@@ -172,6 +172,8 @@ class Flow:
     inputs: tuple[InputDeclaration, ...] = ()
     variables: Mapping[str, Any] = field(default_factory=dict)
     concurrency: Concurrency | None = None
+    timeout: timedelta | None = None
+    """How long its tasks may take; ``errors`` and ``finally`` are not among them."""
     triggers: tuple[TriggerDeclaration, ...] = ()
     errors: tuple[TaskDeclaration, ...] = ()
     finally_: tuple[TaskDeclaration, ...] = ()

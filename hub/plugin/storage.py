@@ -142,7 +142,7 @@ class Killed:
 
 @dataclass(frozen=True, slots=True)
 class Restart:
-    """How an ended execution is brought back: everything else of it stays as it is."""
+    """How an ended execution is brought back: it has not started, not ended and gave nothing; all else stays."""
 
     execution_id: str
     at: datetime

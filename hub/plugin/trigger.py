@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 
 from pydantic import BaseModel
 
+from hub.model import jsontext
 from hub.model.event import Event
 from hub.plugin.component import Component
 from hub.plugin.context import Emit, TriggerContext
@@ -38,6 +39,10 @@ class Trigger(Component):
         may be called again. ``place`` is ``TriggerContext.place``. Raises ``HubError`` when it cannot be made
         true: the execution fails with that.
         """
+
+    def sample_data(self, now: datetime) -> Mapping[str, Any] | None:
+        """Data as it may bring it, for a test without any; None where only its user can say."""
+        return None
 
     def next_times(self, after: datetime, count: int) -> list[datetime]:
         """The next planned times, for those who have some."""
@@ -99,6 +104,10 @@ class HttpTrigger(Trigger):
     def takes(self, method: str) -> bool:
         """Whether a request of this method is for it; several of one key are told apart by this."""
         return True
+
+    def sample(self, data: Any, now: datetime) -> tuple[bytes, dict[str, str]]:
+        """A request's body and headers as its sender would send ``data``, signed where it is signed."""
+        return jsontext.dump_bytes(data), {"Content-Type": "application/json"}
 
     async def receive(self, request: HttpRequest, ctx: TriggerContext, emit: Emit) -> HttpAnswer:
         """Answer one request; 202 only after ``emit`` returned."""

@@ -216,6 +216,7 @@ class SteeringContract:
         assert restarted == found
         assert (found.state, found.ended_at, found.error, found.outputs) == (_S.CREATED, None, None, None)
         assert (found.restarts, found.labels, found.inputs) == (1, {"team": "a"}, {"n": 1})
+        assert found.started_at is None  # its time begins anew
         assert await paths_of(storage, claim.execution.id) == ["a"]
         assert await storage.claim(limit=5, at=AT + HOUR) == []
         [again] = await storage.claim(limit=5, at=AT + 2 * HOUR)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from hub.plugin import Task, Trigger, hookimpl
-from plugins_core.core import chains, control, tasks, triggers
+from plugins_core.core import chains, control, tasks, telling, triggers
 
 
 @hookimpl
@@ -22,6 +22,8 @@ def register_tasks() -> Iterable[type[Task]]:
         control.Switch,
         chains.Emit,
         chains.Subflow,
+        telling.Validate,
+        telling.Notify,
     ]
 
 

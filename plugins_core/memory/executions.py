@@ -258,7 +258,14 @@ class Executions:
         """Bring one back that has ended."""
         now = kept.execution
         kept.execution = replace(
-            now, state=state, ended_at=None, outputs=None, error=None, wake_at=None, restarts=now.restarts + 1
+            now,
+            state=state,
+            started_at=None,
+            ended_at=None,
+            outputs=None,
+            error=None,
+            wake_at=None,
+            restarts=now.restarts + 1,
         )
         kept.suspect, kept.suspect_starts = False, 0
         self._live[now.id] = kept

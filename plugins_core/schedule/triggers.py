@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from datetime import datetime, timedelta
 from functools import cached_property
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
@@ -107,15 +107,21 @@ class _Schedule(Trigger):
         while last - _SET_BACK <= ctx.now() < planned:
             await ctx.sleep_until(planned)
 
-    async def _emit(self, planned: datetime, previous: datetime | None, emit: Emit) -> None:
+    def sample_data(self, now: datetime) -> dict[str, Any]:
+        return self._data(self.next_after(now), None)
+
+    def _data(self, planned: datetime, previous: datetime | None) -> dict[str, Any]:
         local = planned.astimezone(ZoneInfo(self.zone_name))
-        data = {
+        return {
             "date": iso(planned),
             "localDate": local.isoformat(timespec="seconds"),
             "next": iso(self.next_after(planned)),
             "previous": iso(previous) if previous is not None else None,
             "timezone": self.zone_name,
         }
+
+    async def _emit(self, planned: datetime, previous: datetime | None, emit: Emit) -> None:
+        data = self._data(planned, previous)
         delivery = Delivery(iso(planned), window=max(_REMEMBERED, 2 * self.missed_window))
         await emit(Occurrence(data, time=planned, delivery=delivery), state={_LAST: iso(planned)})
 

@@ -102,7 +102,7 @@ def restart(commit: Commit, wanted: Restart) -> Execution:
             state = ExecutionState.QUEUED
     ready_at = to_micros(wanted.at) if state is ExecutionState.CREATED else None
     connection.execute(
-        "UPDATE executions SET state = ?, ended_at = NULL, outputs = NULL, error = NULL, ready_at = ?,"
+        "UPDATE executions SET state = ?, started_at = NULL, ended_at = NULL, outputs = NULL, error = NULL, ready_at = ?,"
         " wake_at = NULL, suspect = 0, suspect_starts = 0, restarts = restarts + 1 WHERE id = ?",
         (state.value, ready_at, before.id),
     )
