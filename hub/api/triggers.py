@@ -12,7 +12,6 @@ from hub.api.routing import Call, Query, Route
 from hub.api.views import EventReceipt, SentRequest, TriggerList, TriggerTest, TriggerTestBody, TriggerView
 from hub.clock import iso
 from hub.engine.rehearsal import rehearse
-from hub.engine.triggers import KEY_TAKEN
 from hub.errors import HubError
 from hub.model.flow import TriggerDeclaration
 from hub.model.ids import FlowKey, TriggerKey
@@ -24,12 +23,11 @@ _NEXT_TIMES = 3
 async def list_triggers(call: Call) -> web.Response:
     """Those of a namespace or a flow, where one is named."""
     namespace, flow = call.text("namespace"), call.text("flow")
-    items = [
-        await _view(call, record.key, declaration)
-        for record in call.node.catalog.records()
-        if namespace in (None, record.key.namespace) and flow in (None, record.key.id)
-        for declaration in call.node.catalog.triggers(record.key)
-    ]
+    items: list[TriggerView] = []
+    for key in [record.key for record in call.node.catalog.records()]:
+        if namespace in (None, key.namespace) and flow in (None, key.id):
+            await call.node.triggers.look_again(key)
+            items += [await _view(call, key, one) for one in call.node.catalog.triggers(key)]
     # not masked: a webhook's key is part of the URL that this list is for
     return json_answer(TriggerList(items=items).model_dump(by_alias=True))
 
@@ -75,11 +73,9 @@ async def _view(call: Call, key: FlowKey, declaration: TriggerDeclaration) -> Tr
         return view.model_copy(update={"state": "broken", "error": message})
     if isinstance(trigger, HttpTrigger):
         url = f"{call.public_url}/api/v1/webhooks/{key.namespace}/{key.id}/{quote(trigger.key, safe='')}"
-        if status.error == KEY_TAKEN:
-            return view
-        # it can be built, whatever it lacked before
-        found = {"url": url, "curl": _curl(trigger, url), "state": "running", "error": None}
-        return view.model_copy(update=found)
+        if view.state == "broken":
+            return view  # another trigger has its address
+        return view.model_copy(update={"url": url, "curl": _curl(trigger, url)})
     times = trigger.next_times(call.node.services.clock.now(), _NEXT_TIMES)
     return view.model_copy(update={"next_times": [iso(time) for time in times]})
 

@@ -152,6 +152,12 @@ class TriggerSupervisor:
                 )
         return None
 
+    async def look_again(self, key: FlowKey) -> None:
+        """Build what could not be built before, so that its status is of now."""
+        receiving = self._receiving.get(key)
+        if receiving is None or receiving.broken:
+            await self._receive(key)
+
     async def _receive(self, key: FlowKey) -> Receiving:
         """Build the triggers of a flow that receive requests; remembered unless the flow changes meanwhile."""
         record = self._catalog.get(key)
@@ -226,19 +232,13 @@ class TriggerSupervisor:
                 "broken", f'no installed plugin brings the type "{declaration.type}"'
             )
         elif issubclass(component, HttpTrigger):
-            await self._try(name, declaration)
+            if key not in self._receiving and "{{" in str(declaration.properties):
+                # what it lacks, a secret as a rule, is said before somebody calls it
+                await self._receive(key)
         else:
             self._status[name] = TriggerStatus("starting")
             task = asyncio.get_running_loop().create_task(self._supervise(name, declaration))
             self._tasks[name] = task
-
-    async def _try(self, name: TriggerKey, declaration: TriggerDeclaration) -> None:
-        """Say what a webhook lacks, a secret as a rule, before somebody calls it."""
-        if "{{" in str(declaration.properties):
-            try:
-                await self.build(name.flow_key, declaration)
-            except HubError as error:
-                self._break(name, error)
 
     async def _open_route(self, name: TriggerKey, declaration: TriggerDeclaration) -> None:
         try:
