@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from bisect import bisect_right
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
@@ -10,11 +11,13 @@ import pytest
 from cronsim import CronSim
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from hub.clock import iso
 from hub.expressions import builtin_functions, compile_template
 from plugins_core.schedule.cron import LAST_DAY, NTH_WEEKDAY, Cron
 from plugins_core.schedule.planned import due
+from plugins_core.schedule.triggers import CronSchedule, Every
 
 ZONES = (
     "UTC", "Europe/Paris", "Europe/London", "Europe/Dublin", "Europe/Lisbon", "Europe/Moscow", "Europe/Istanbul",
@@ -120,10 +123,12 @@ def numbers_of(text: str, low: int, high: int) -> set[int]:
 def instants_minute_by_minute(expression: str, zone: ZoneInfo, start: datetime, hours: int) -> list[datetime]:
     """When an expression fires after ``start``, found by looking at the clock on the wall each minute."""
     texts = expression.split()
-    minutes, hour, days, months, weekdays = (
+    minutes, hour, days, months = (
         numbers_of(text, *bounds)
-        for text, bounds in zip(texts, ((0, 59), (0, 23), (1, 31), (1, 12), (0, 6)), strict=True)
+        for text, bounds in zip(texts[:4], ((0, 59), (0, 23), (1, 31), (1, 12)), strict=True)
     )
+    # Sunday is 0 and 7; a star ends with Saturday
+    weekdays = {day % 7 for day in numbers_of(texts[4], 0, 6 if texts[4].startswith("*") else 7)}
     both, follows_real_time = "*" in (texts[2][0], texts[4][0]), "*" in (texts[0][0], texts[1][0])
 
     def names(wall: datetime) -> bool:
@@ -391,3 +396,83 @@ def test_a_long_window_is_not_walked_second_by_second() -> None:
         found = due(every_second, last=start, now=now, missed=missed, window=month, cap=100)
         assert (len(found), found[-1]) == (count, now)
     assert asked < 2_000
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    st.sets(st.integers(0, 4_000), min_size=0, max_size=300),
+    st.sampled_from(["skip", "last", "all"]),
+    st.integers(0, 4_100),
+    st.integers(0, 4_100),
+    st.integers(0, 4_100),
+    st.integers(1, 120),
+)
+def test_what_is_due_is_what_walking_every_planned_time_would_find(
+    seconds: set[int], missed: str, last: int, now: int, window: int, cap: int
+) -> None:
+    plan = [NOON + timedelta(seconds=second) for second in sorted(seconds)]
+    after = NOON + timedelta(days=1)
+
+    def next_after(moment: datetime) -> datetime:
+        place = bisect_right(plan, moment)
+        return plan[place] if place < len(plan) else after
+
+    moment, begin, length = (timedelta(seconds=number) for number in (now, last, window))
+    passed = [one for one in plan if NOON + begin < one <= NOON + moment]
+    on_time = [one for one in passed if NOON + moment - one <= timedelta(seconds=5)]
+    late = [one for one in passed if timedelta(seconds=5) < NOON + moment - one <= length]
+    wanted = {
+        "skip": on_time,
+        "last": on_time or late[-1:],
+        "all": [*late[-cap:], *on_time],
+    }[missed]
+    found = due(next_after, last=NOON + begin, now=NOON + moment, missed=missed, window=length, cap=cap)
+    assert found == wanted
+
+
+@pytest.mark.parametrize("expression", ["* * 9-17 * * MON-FRI", "* * * 1-25 * *", "0 0 1 1 *"])
+@pytest.mark.parametrize("missed", ["skip", "last", "all"])
+def test_the_work_does_not_grow_with_the_window(expression: str, missed: str) -> None:
+    cron, asked = Cron(expression, ZoneInfo("Europe/Paris")), 0
+
+    def counted(moment: datetime) -> datetime:
+        nonlocal asked
+        asked += 1
+        return cron.next_after(moment)
+
+    # a Sunday evening at a month's end: nothing was planned for days, a million seconds before that
+    now, year = datetime(2026, 5, 31, 20, tzinfo=UTC), timedelta(days=366)
+    found = due(counted, last=now - year, now=now, missed=missed, window=year, cap=100)
+    assert len(found) == {"skip": 0, "last": 1, "all": 1 if expression.endswith("1 1 *") else 100}[missed]
+    assert asked < 1_500
+
+
+# -- what a schedule may say
+
+
+@pytest.mark.parametrize(
+    ("schedule", "given", "message"),
+    [
+        (CronSchedule, {"cron": "@daily", "missedWindow": "P800000D"}, "less than or equal to 366 days"),
+        (Every, {"interval": "P3000000D"}, "less than or equal to 366 days"),
+        (Every, {"interval": "PT0.5S"}, "greater than or equal to 1 second"),
+        *(
+            (CronSchedule, {"cron": "@daily", "timezone": zone}, "is another zone on every machine")
+            for zone in ("localtime", "posixrules", "Factory", "posix/Europe/Paris", "right/Europe/Paris")
+        ),
+        (CronSchedule, {"cron": "@daily", "timezone": "Europe/Pariss"}, 'did you mean "Europe/Paris"'),
+        (CronSchedule, {"cron": "@daily", "timezone": ""}, "unknown time zone"),
+        (CronSchedule, {"cron": "@daily", "timezone": "../../etc/passwd"}, "unknown time zone"),
+    ],
+)
+def test_a_schedule_that_could_never_run_is_refused(
+    schedule: type[CronSchedule] | type[Every], given: dict[str, str], message: str
+) -> None:
+    with pytest.raises(ValidationError, match=message):
+        schedule.model_validate(given)
+
+
+@pytest.mark.parametrize("length", ["PT1S", "P366D"])
+def test_the_longest_and_the_shortest_interval_have_next_times(length: str) -> None:
+    every = Every.model_validate({"interval": length, "missedWindow": length})
+    assert len(every.next_times(datetime(2026, 1, 1, tzinfo=UTC), 3)) == 3
