@@ -183,7 +183,7 @@ class DetailsContract:
         assert await storage.take_over(at=AT) == 1
         [claim] = await storage.claim(limit=10, at=AT)
         assert claim.suspect
-        assert await claimed_ids(storage, AT + 90 * timedelta(minutes=1)) == [sleeping.execution.id]
+        assert await claimed_ids(storage, AT + timedelta(minutes=90)) == [sleeping.execution.id]
         assert (await storage.execution(queued.id)).state is _S.QUEUED
         assert (await storage.execution(sleeping.execution.id)).wake_at == AT + HOUR
 
