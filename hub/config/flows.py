@@ -18,6 +18,7 @@ from pydantic import Field as field_of
 
 from hub.config import yaml
 from hub.config.components import ComponentChecker, holds_expression, spelled
+from hub.config.constants import ConstantChecker
 from hub.config.expressions import ExpressionChecker
 from hub.config.inputs import convert
 from hub.config.yaml import MOST_PROBLEMS, Document, Node
@@ -176,6 +177,8 @@ def _load(source: str, file: str | None, registry: Registry, functions: Function
     flow = _FlowReader(reading).read()
     if flow is not None:
         ExpressionChecker(reading, flow).check()
+        if not any(problem.severity == "error" for problem in reading.problems):
+            ConstantChecker(reading, flow).check()
     found = _shown(reading.problems)
     if flow is None or any(problem.severity == "error" for problem in found):
         raise InvalidFlow(found)

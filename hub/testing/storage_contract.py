@@ -12,6 +12,7 @@
 from __future__ import annotations
 
 from hub.testing.storage_accepting import AcceptingContract
+from hub.testing.storage_details import DetailsContract
 from hub.testing.storage_keeping import KeepingContract
 from hub.testing.storage_moving import MovingContract
 from hub.testing.storage_samples import (
@@ -47,5 +48,5 @@ __all__ = [
 ]
 
 
-class StorageContract(AcceptingContract, MovingContract, SteeringContract, KeepingContract):
+class StorageContract(AcceptingContract, MovingContract, SteeringContract, KeepingContract, DetailsContract):
     """The tests; a subclass gives the ``storage`` fixture."""

@@ -34,6 +34,7 @@ from hub.plugin import (
     Restart,
     Slice,
     Storage,
+    StorageError,
     StorageSettings,
     StoredEvent,
     TaskRun,
@@ -80,6 +81,8 @@ class MemoryStorage(Storage):
         move: TriggerMove | None = None,
         room: int | None = None,
     ) -> list[Accepted]:
+        if any(map(_starts_one_twice, arrivals)):
+            raise StorageError("a trigger starts its flow once for an event")
         if move is not None:
             known = self._triggers.get(move.key, TriggerState())
             if known.version != move.expected:
@@ -359,3 +362,8 @@ class MemoryStorage(Storage):
         if not found:
             raise NotFound(f"no flow {key}")
         return [(number, at) for number, _, at in reversed(found)]
+
+
+def _starts_one_twice(arrival: Arrival) -> bool:
+    started = [(new.flow, new.trigger) for new in arrival.executions if new.trigger is not None]
+    return arrival.event is not None and len(set(started)) < len(started)

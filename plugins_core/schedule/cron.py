@@ -4,14 +4,15 @@ Days: where both day fields are restricted a day matches either (cron's OR); whe
 ``*`` it must match both.
 
 Daylight saving, as Debian's cron does it: an expression with a fixed hour and minute fires once on each day
-it names; at the first instant after the gap where that time does not exist, at its first passing where it
-exists twice. An expression whose minute or hour begins with ``*``, or that has seconds, follows real time:
-times that do not exist are passed over, an hour that comes twice is met twice.
+it names; in the first minute after the gap where that time does not exist, at its first passing where it
+exists twice. An expression whose minute or hour begins with ``*`` follows real time: times that do not exist
+are passed over, an hour that comes twice is met twice. Seconds, where there are some, change nothing of this.
 """
 
 from __future__ import annotations
 
 import calendar
+import re
 from bisect import bisect_right
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
@@ -32,6 +33,14 @@ _MONTHS = ("JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT",
 _LONGEST_SEARCH = 60
 """Years; a 29 February on a given weekday comes at least every 40."""
 _LONGEST = 200
+NTH_WEEKDAY = "{{ (trigger.localDate | date('e')) == '5' }}"
+LAST_DAY = "{{ (trigger.next | date('d', trigger.timezone)) == '28' }}"
+_OTHERS = (
+    (r"\w+#\d", f'; for the third Friday name the days of the month 15-21 and add when: "{NTH_WEEKDAY}"'),
+    (r"L|L-\d+|\w+L", f'; for the last day of the month name the days 28-31 and add when: "{LAST_DAY}"'),
+    (r"L?\d*W", "; for the weekday that is nearest name the days around it and choose among them in when:"),
+)
+"""What other schedulers have beside cron, and how to say it here."""
 
 
 @dataclass(frozen=True)
@@ -66,8 +75,7 @@ class Cron:
         self._days, self._months = frozenset(fields[3]), frozenset(fields[4])
         self._weekdays = frozenset(day % 7 for day in fields[5])
         self._both_days = texts[3].startswith(("*", "?")) or texts[5].startswith(("*", "?"))
-        has_seconds = len(expression.split()) == 6
-        self._is_fixed = not (has_seconds or texts[1].startswith("*") or texts[2].startswith("*"))
+        self._is_fixed = not (texts[1].startswith("*") or texts[2].startswith("*"))
         longest = max(29 if month == 2 else calendar.monthrange(2023, month)[1] for month in self._months)
         if self._both_days and min(self._days) > longest:
             raise ValueError(f'cron "{expression}" can never fire: its months have no day {min(self._days)}')
@@ -155,7 +163,8 @@ def _split(expression: str) -> list[str]:
     text = _SHORTHANDS.get(expression.strip().lower(), expression)
     if text.strip().startswith("@"):
         known = ", ".join(_SHORTHANDS)
-        raise ValueError(f'cron "{expression}" is not known; there are {known}')
+        also = "; schedule.every has intervals" if text.strip().lower().startswith("@every") else ""
+        raise ValueError(f'cron "{expression[:80]}" is not known; there are {known}{also}')
     parts = text.upper().split()
     if len(parts) == 5:
         parts.insert(0, "0")
@@ -175,16 +184,26 @@ def _parse(field: _Field, text: str) -> set[int]:
         first, last = _range(field, base, open_ended=bool(slash))
         step = 1
         if slash:
-            if not step_text.isdigit() or int(step_text) == 0:
-                raise ValueError(f'{field.name} has the step "{step_text}"; expected a number from 1')
-            step = int(step_text)
+            step = _step(field, step_text)
         found.update(range(first, last + 1, step))
     return found
 
 
-def _range(field: _Field, text: str, *, open_ended: bool) -> tuple[int, int]:
+def _step(field: _Field, text: str) -> int:
+    most = _last_of(field) - field.low + 1
+    if not _is_number(text) or not 1 <= int(text) <= most:
+        # a longer step never comes to its second number, which is not what anybody means by it
+        raise ValueError(f'{field.name} has the step "{text}"; expected a number from 1 to {most}')
+    return int(text)
+
+
+def _last_of(field: _Field) -> int:
     # Sunday is 0 and 7: a star counts it once
-    high = 6 if field.names is _DAYS else field.high
+    return 6 if field.names is _DAYS else field.high
+
+
+def _range(field: _Field, text: str, *, open_ended: bool) -> tuple[int, int]:
+    high = _last_of(field)
     if text == "*" or (text == "?" and field.name.startswith("day")):
         return field.low, high
     first_text, dash, last_text = text.partition("-")
@@ -192,7 +211,9 @@ def _range(field: _Field, text: str, *, open_ended: bool) -> tuple[int, int]:
     if dash:
         last = _number(field, last_text)
         if last < first:
-            raise ValueError(f"{field.name} has the range {text}, which runs backwards")
+            raise ValueError(
+                f"{field.name} has the range {text}, which runs backwards{_over_the_end(field, text)}"
+            )
         return first, last
     return first, field.high if open_ended else first
 
@@ -200,6 +221,29 @@ def _range(field: _Field, text: str, *, open_ended: bool) -> tuple[int, int]:
 def _number(field: _Field, text: str) -> int:
     if text in field.names:
         return field.names.index(text) + field.low
-    if not (text.isascii() and text.isdigit()) or not field.low <= int(text) <= field.high:
-        raise ValueError(f"{field.name} is {field.low}-{field.high}, got {text or 'nothing'}")
+    if not _is_number(text) or not field.low <= int(text) <= field.high:
+        raise ValueError(
+            f"{field.name} is {field.low}-{field.high}, got {text or 'nothing'}{_no_part_of_cron(field, text)}"
+        )
     return int(text)
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) <= 4
+
+
+def _over_the_end(field: _Field, text: str) -> str:
+    """How to write a range that goes on after the field's last value."""
+    first, _, last = text.partition("-")
+    low, high = (str(one) for one in (field.low, _last_of(field)))
+    if field.names and first in field.names:
+        low, high = field.names[0], field.names[-1]
+    parts = [first if first == high else f"{first}-{high}", last if last == low else f"{low}-{last}"]
+    return f"; write {','.join(parts)}"
+
+
+def _no_part_of_cron(field: _Field, text: str) -> str:
+    """What to write for what other schedulers have beside cron."""
+    if not field.name.startswith("day"):
+        return ""
+    return next((hint for pattern, hint in _OTHERS if re.fullmatch(pattern, text)), "")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
 from datetime import datetime, timedelta
 
@@ -10,6 +9,8 @@ ON_TIME = timedelta(seconds=5)
 """Lateness that is no miss: a busy moment, a restart."""
 
 _TICK = timedelta(microseconds=1)
+_FEW = 16
+"""How many planned times are walked rather than halved."""
 
 NextAfter = Callable[[datetime], datetime]
 
@@ -27,40 +28,33 @@ def due(
 
     What is at most five seconds late is on time. What is later was missed: ``skip`` leaves it out, ``last``
     gives the newest missed one where nothing is on time, ``all`` gives every one; both only as far back as
-    ``window``, and at most ``cap`` of them.
+    ``window``, and at most ``cap`` of them. The work grows with what is given, never with the window.
     """
-    late: deque[datetime] = deque(maxlen=cap if missed == "all" else 1)
-    on_time: list[datetime] = []
-    low = max(last, now - max(window, ON_TIME) - _TICK)
-    if missed == "skip":
-        low = max(low, now - ON_TIME - _TICK)
-    else:
-        low = _near(next_after, low, now - ON_TIME, late.maxlen or 1)
-    planned = next_after(low)
-    while planned <= now:
-        if now - planned <= ON_TIME:
-            on_time.append(planned)
-        elif now - planned <= window:
-            late.append(planned)
-        planned = next_after(planned)
+    late_until = now - ON_TIME - _TICK
+    on_time = _times(next_after, max(last, late_until), now)
     if missed == "skip" or (missed == "last" and on_time):
         return on_time
-    return [*late, *on_time]
+    low = max(last, now - window - _TICK)
+    return [*_newest(next_after, low, late_until, cap if missed == "all" else 1), *on_time]
 
 
-def _near(next_after: NextAfter, low: datetime, until: datetime, wanted: int) -> datetime:
-    """Where to begin, at or after ``low``, to find the ``wanted`` newest planned times before ``until``.
+def _newest(next_after: NextAfter, low: datetime, high: datetime, count: int) -> list[datetime]:
+    """The newest ``count`` planned times in (``low``, ``high``], found by halving where there are many."""
+    few = _times(next_after, low, high, _FEW + 1)
+    if len(few) <= _FEW:
+        return few[-count:]
+    middle = low + (high - low) / 2
+    later = _newest(next_after, middle, high, count)
+    if len(later) == count:
+        return later
+    return [*_newest(next_after, low, middle, count - len(later)), *later]
 
-    A month of seconds is not walked for its last hundred: the look back grows until it holds enough.
-    """
-    length = timedelta(minutes=1)
-    while until - length > low:
-        start, count = until - length, 0
-        planned = next_after(start)
-        while planned < until and count < wanted:
-            count += 1
-            planned = next_after(planned)
-        if count >= wanted:
-            return start
-        length *= 4
-    return low
+
+def _times(next_after: NextAfter, low: datetime, high: datetime, most: int | None = None) -> list[datetime]:
+    """The planned times in (``low``, ``high``], at most the first ``most``."""
+    found: list[datetime] = []
+    while low < high and (most is None or len(found) < most):
+        low = next_after(low)
+        if low <= high:
+            found.append(low)
+    return found

@@ -6,9 +6,10 @@ events of one. The state holds the last planned time; the next one always follow
 
 from __future__ import annotations
 
+import asyncio
 from abc import abstractmethod
 from datetime import datetime, timedelta
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, ClassVar, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -31,6 +32,9 @@ from plugins_core.schedule.planned import due
 
 _REMEMBERED = timedelta(days=30)
 _LAST = "last"
+_LONGEST = timedelta(days=366)
+_LONG_AGO = timedelta(minutes=1)
+_OF_THE_MACHINE = ("localtime", "posixrules", "Factory", "posix/", "right/")
 _SET_BACK = timedelta(minutes=1)
 """A clock put back by less is one that is being kept in step."""
 
@@ -57,7 +61,9 @@ class _Schedule(Trigger):
         "last",
         description="What to do about planned times that passed while the hub was down: nothing, the newest one, each.",
     )
-    missed_window: Duration = Field(timedelta(hours=1), description="How far back missed times count.")
+    missed_window: Duration = Field(
+        timedelta(hours=1), le=_LONGEST, description="How far back missed times count, at most a year."
+    )
     missed_cap: int = Field(100, ge=1, le=10_000, description="How many missed times `all` gives at most.")
 
     @property
@@ -85,15 +91,16 @@ class _Schedule(Trigger):
             if now < last - _SET_BACK:
                 # a clock that was wrong has been put right: what was planned meanwhile is known by its keys
                 last = now
-            for planned in self._due(last, now):
+            for planned in await self._due(last, now):
                 await self._emit(planned, previous, emit)
                 previous = planned
             # a clock that was put back must not bring planned times again
             last = max(last, now)
             await self._wait(ctx, last)
 
-    def _due(self, last: datetime, now: datetime) -> list[datetime]:
-        return due(
+    async def _due(self, last: datetime, now: datetime) -> list[datetime]:
+        find = partial(
+            due,
             self.next_after,
             last=last,
             now=now,
@@ -101,6 +108,8 @@ class _Schedule(Trigger):
             window=self.missed_window,
             cap=self.missed_cap,
         )
+        # up to ten thousand missed times take a while to find; the rest of the hub goes on meanwhile
+        return await asyncio.to_thread(find) if now - last > _LONG_AGO else find()
 
     async def _wait(self, ctx: TriggerContext, last: datetime) -> None:
         planned = self.next_after(last)
@@ -116,7 +125,8 @@ class _Schedule(Trigger):
             "date": iso(planned),
             "localDate": local.isoformat(timespec="seconds"),
             "next": iso(self.next_after(planned)),
-            "previous": iso(previous) if previous is not None else None,
+            # one that lies ahead is of a clock that was wrong
+            "previous": iso(previous) if previous is not None and previous < planned else None,
             "timezone": self.zone_name,
         }
 
@@ -170,14 +180,11 @@ class Every(_Schedule):
     type: ClassVar[str] = "schedule.every"
     examples: ClassVar[tuple[str, ...]] = ("id: often\ntype: schedule.every\ninterval: PT5M",)
 
-    interval: Duration = Field(description="How long from one planned time to the next, at least a second.")
-
-    @field_validator("interval")
-    @classmethod
-    def _is_long_enough(cls, value: timedelta) -> timedelta:
-        if value < timedelta(seconds=1):
-            raise ValueError("an interval is at least PT1S")
-        return value
+    interval: Duration = Field(
+        ge=timedelta(seconds=1),
+        le=_LONGEST,
+        description="How long from one planned time to the next, a second to a year.",
+    )
 
     @property
     def zone_name(self) -> str:
@@ -189,6 +196,8 @@ class Every(_Schedule):
 
 
 def _zone(name: str) -> ZoneInfo:
+    if name.startswith(_OF_THE_MACHINE):
+        raise ValueError(f'"{name}" is another zone on every machine; use an IANA name such as Europe/Paris')
     try:
         return ZoneInfo(name)
     except (ZoneInfoNotFoundError, ValueError, OSError):

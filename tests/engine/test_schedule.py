@@ -94,3 +94,23 @@ async def test_a_clock_that_was_a_day_ahead_for_a_while_silences_nothing(tmp_pat
         await asyncio.sleep(1.2)
         clock.advance(timedelta(minutes=1))
         assert (await ticked(hub, 2))[-1] == "00:01"
+
+
+async def test_a_clock_that_was_ahead_when_the_hub_stopped_silences_nothing_after_a_restart(
+    tmp_path: Path,
+) -> None:
+    clock = VirtualClock()
+    url = f"sqlite:///{tmp_path / 'hub.db'}"
+    async with harness(tmp_path, storage=url, clock=clock) as hub:
+        await hub.put(_MINUTELY.replace("MISSED", "last"))
+        await asyncio.sleep(0.05)
+        clock.advance(timedelta(days=1, minutes=1))
+        await ticked(hub, 1)
+    clock.advance(timedelta(days=-1))
+    async with harness(tmp_path, storage=url, clock=clock) as hub:
+        await asyncio.sleep(0.05)
+        clock.advance(timedelta(minutes=1))
+        assert await ticked(hub, 2) == ["00:01", "00:02"]
+        [newest, _] = (await hub.node.services.storage.events(EventFilter(), Page())).items
+        # what a wrong clock planned lies ahead and came before nothing
+        assert newest.event.data["previous"] is None

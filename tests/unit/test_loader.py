@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable
 from importlib.metadata import entry_points
@@ -361,3 +362,14 @@ def test_a_plugin_that_is_switched_off_is_listed_and_explained() -> None:
     [report] = registry.plugins
     assert (report.state, registry.tasks) == ("off", {})
     assert "switched off" in (registry.explain("task", "http.request") or "")
+
+
+def test_the_plugin_of_the_how_to_loads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "how-to" / "plugins.md").read_text()
+    blocks = re.findall(r"```python\n(.*?)```", page, re.S)
+    (tmp_path / "asynchub_weather.py").write_text("\n".join(blocks))
+    monkeypatch.syspath_prepend(str(tmp_path))
+    registry, reports = load(point("weather", "asynchub-weather", module="asynchub_weather"))
+    assert reports["weather/asynchub-weather"].error is None
+    assert "weather.report" in registry.tasks
+    assert "apiUrl" in registry.settings["weather"].model_json_schema()["properties"]
