@@ -17,9 +17,11 @@ from hub.engine.catalog import FlowCatalog
 from hub.engine.executor import Executor
 from hub.engine.routes import DEEPEST
 from hub.engine.services import Services
+from hub.engine.triggers import RunningTrigger
 from hub.errors import HubError, InvalidInput, StorageError, StorageUnavailable
 from hub.model.execution import Claim, Execution, ExecutionState, Parent
-from hub.model.ids import FlowKey
+from hub.model.ids import FlowKey, TriggerKey
+from hub.plugin.context import TriggerContext
 from hub.plugin.storage import Accepted, Arrival, Recorded, Transition
 
 if TYPE_CHECKING:
@@ -123,6 +125,10 @@ class Dispatcher:
             parent=parent,
             depth=depth,
         )
+
+    def trigger_context(self, key: TriggerKey) -> TriggerContext:
+        """What a trigger is given that prepares an execution, whether or not it runs."""
+        return RunningTrigger(key, {}, self._services.clock.now(), self._services, self._catalog)
 
     def tell_parents(self, parents: Sequence[str], child: str) -> None:
         """A child has ended: wake its parents, held here or not."""

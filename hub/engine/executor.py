@@ -24,9 +24,9 @@ from hub.engine.task_runner import Ended, Leaving, LiveRun, run_task
 from hub.errors import FenceRefused, HubError, StorageOverloaded, StorageUnavailable
 from hub.model.execution import Claim, Execution, ExecutionState, Parent
 from hub.model.flow import TaskDeclaration
-from hub.model.ids import FlowKey
+from hub.model.ids import FlowKey, TriggerKey
 from hub.model.task_run import TaskRun, TaskRunState
-from hub.plugin.context import Branch, GroupOutcome
+from hub.plugin.context import Branch, GroupOutcome, TriggerContext
 from hub.plugin.outcomes import Fail
 from hub.plugin.storage import Accepted, Arrival, Recorded, Transition
 
@@ -58,6 +58,9 @@ class Host(Protocol):
 
     def tell_parents(self, parents: Sequence[str], child: str, /) -> None:
         """A child has ended: tell those of its parents that this node moves."""
+
+    def trigger_context(self, key: TriggerKey, /) -> TriggerContext:
+        """What a trigger is given that prepares an execution, whether or not it runs."""
 
     async def end_of(
         self,
@@ -184,7 +187,8 @@ class Executor:
         )
         flow = self.flow.flow
         unready = await self._prepare(scope)
-        if unready is not None:
+        # one that has done something may have taken away what its trigger brought: its tasks say what they miss
+        if unready is not None and not stored:
             await self._finish(ExecutionState.FAILED, f"trigger: {unready}")
             return
         if flow.variables:
@@ -219,7 +223,8 @@ class Executor:
         names = {"flow": self.flow.names, "vars": {}}
         try:
             trigger = await build_trigger(*found, services.functions, services.vault, names)
-            await trigger.prepare(scope.names["trigger"], services.places.resolve)
+            key = TriggerKey(*execution.flow, execution.trigger or "")
+            await trigger.prepare(self.host.trigger_context(key), scope.names["trigger"])
         except HubError as error:
             return error.message
         except Exception as error:
@@ -495,6 +500,7 @@ class Executor:
                 self.execution_id,
                 state=state.value,
                 flow=str(execution.flow),
+                event=execution.event_id,
                 seconds=(self.services.clock.now() - execution.created_at).total_seconds(),
             )
         self.host.take(recorded)

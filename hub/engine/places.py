@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from hub.errors import Denied
@@ -27,10 +27,10 @@ class Places:
         self, folder: Path, roots: Sequence[str], *, data_dir: Path, flow_folders: Sequence[Path] = ()
     ) -> None:
         self._folder = folder.resolve()
-        self._roots = [(self._folder / root).resolve() for root in roots]
-        self._hidden = [data_dir.resolve() / name for name in _OWN_NAMES]
-        self._hidden += [self._folder / name for name in _NEVER]
-        self._read_only = [one.resolve() for one in flow_folders]
+        self._roots = _beginnings((self._folder / root).resolve() for root in roots)
+        own = [data_dir.resolve() / name for name in _OWN_NAMES]
+        self._hidden = _beginnings([*own, *(self._folder / name for name in _NEVER)])
+        self._read_only = _beginnings(one.resolve() for one in flow_folders)
 
     def resolve(self, text: str, *, write: bool = False) -> Path:
         """The path that ``text`` names; a relative one starts at the folder of ``hub.yaml``.
@@ -42,13 +42,19 @@ class Places:
         if "\0" in text:
             raise Denied("a path holds no NUL")
         path = (self._folder / text).resolve()
-        if not any(path.is_relative_to(root) for root in self._roots):
+        inside = f"{path}/"
+        if not inside.startswith(self._roots):
             raise Denied(
                 f"{text} lies outside the folders that flows may touch",
                 hint="name its folder under files: roots: in hub.yaml",
             )
-        if any(path.is_relative_to(one) for one in self._hidden):
+        if inside.startswith(self._hidden):
             raise Denied(f"{text} belongs to the hub itself")
-        if write and (".git" in path.parts or any(path.is_relative_to(one) for one in self._read_only)):
+        if write and ("/.git/" in inside or inside.startswith(self._read_only)):
             raise Denied(f"{text} cannot be written by flows", hint="flow folders and .git are for reading")
         return path
+
+
+def _beginnings(folders: Iterable[Path]) -> tuple[str, ...]:
+    """What the text of every path in these folders begins with, and that of the folders themselves."""
+    return tuple(f"{str(folder).rstrip('/')}/" for folder in folders)

@@ -7,6 +7,7 @@ that return component classes.
 from hub.clock import Clock, from_micros, iso, to_micros
 from hub.errors import (
     Conflict,
+    Denied,
     FenceRefused,
     HubError,
     InvalidInput,
@@ -26,7 +27,15 @@ from hub.model.flow import FlowRecord, TaskDeclaration
 from hub.model.ids import FlowKey, TriggerKey, derived_id, new_id
 from hub.model.task_run import TaskRun, TaskRunState, scope_of
 from hub.plugin.component import Component, Model
-from hub.plugin.context import Branch, Emit, GroupOutcome, TaskContext, TaskLogger, TriggerContext
+from hub.plugin.context import (
+    Branch,
+    Emit,
+    EndNews,
+    GroupOutcome,
+    TaskContext,
+    TaskLogger,
+    TriggerContext,
+)
 from hub.plugin.fields import DEFERRED, SCRIPT, Cases, Children, Decided, Deferred, Duration, Script, Static
 from hub.plugin.file_store import FileStore
 from hub.plugin.hookspecs import hookimpl
@@ -79,8 +88,10 @@ __all__ = [
     "Deferred",
     "Delivery",
     "DeliveryKey",
+    "Denied",
     "Duration",
     "Emit",
+    "EndNews",
     "Ends",
     "Event",
     "EventFilter",

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -157,6 +157,14 @@ class Emit(Protocol):
         ...
 
 
+class EndNews(Protocol):
+    """News of executions that have ended: quick, and never trusted to be complete."""
+
+    async def next(self, timeout: float) -> set[str]:
+        """The events whose executions have ended since the last call; none after ``timeout`` seconds."""
+        ...
+
+
 class TriggerContext(ABC):
     """What a trigger is given."""
 
@@ -186,12 +194,12 @@ class TriggerContext(ABC):
     async def outcomes(self, event_ids: Sequence[str]) -> dict[str, ExecutionState | None]:
         """How the executions of each event, or of its newest replay, ended: the worst of them.
 
-        None while one has not ended; SUCCESS where an event started nothing.
+        None while one has not ended; an event that started nothing is left out.
         """
 
     @abstractmethod
-    async def until_an_end(self, timeout: float) -> None:
-        """Return when an execution that this trigger started has ended, or after ``timeout`` seconds."""
+    def ends(self) -> AbstractContextManager[EndNews]:
+        """Hear of executions that end, whichever trigger started them, until the block ends."""
 
     @abstractmethod
     async def render(self, raw: Any, data: Mapping[str, Any], **names: Any) -> Any:

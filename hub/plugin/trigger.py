@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from pathlib import Path
 from typing import Any, ClassVar
 
 from pydantic import BaseModel
@@ -31,12 +30,12 @@ class Trigger(Component):
         """Emit occurrences until cancelled."""
         raise NotImplementedError
 
-    async def prepare(self, data: Mapping[str, Any], place: Callable[..., Path]) -> None:
+    async def prepare(self, ctx: TriggerContext, data: Mapping[str, Any]) -> None:
         """Make true what ``data`` says, before an execution that came from it goes on.
 
-        Called whenever such an execution is taken up, after a crash and on a replay too; so it is quick and
-        may be called again. ``place`` is ``TriggerContext.place``. Raises ``HubError`` when it cannot be made
-        true: the execution fails with that.
+        Called whenever such an execution is taken up, after a crash and on a replay too, and whether or not
+        the trigger runs; so it is quick and may be called again. Raises ``HubError`` when it cannot be made
+        true: an execution that has not done anything yet fails with that.
         """
 
     def next_times(self, after: datetime, count: int) -> list[datetime]:

@@ -11,13 +11,17 @@ import errno
 import hashlib
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import TracebackType
 
 from hub.plugin import InvalidInput, NotFound
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_FILE = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_CHUNK = 1024 * 1024
+_MOST_OPEN = 100
 
 
 @contextmanager
@@ -29,7 +33,7 @@ def folder_of(path: Path, *, make: bool = False) -> Iterator[int]:
     handle = os.open("/", _FOLDER)
     try:
         for part in path.parent.parts[1:]:
-            following = _step(handle, part, path, make=make)
+            following = _step(handle, part, path.parent, make=make)
             os.close(handle)
             handle = following
         yield handle
@@ -37,16 +41,57 @@ def folder_of(path: Path, *, make: bool = False) -> Iterator[int]:
         os.close(handle)
 
 
-def _step(handle: int, part: str, path: Path, *, make: bool) -> int:
+class Folders:
+    """The folders of one batch of work, as descriptors; each is opened once."""
+
+    def __init__(self) -> None:
+        self._open: dict[Path, int] = {}
+
+    def __enter__(self) -> Folders:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._close()
+
+    def at(self, folder: Path, *, make: bool = False, mode: int = 0o777) -> int:
+        """A folder by its resolved path. Raises ``NotFound``, ``InvalidInput`` where a link stands in the way."""
+        known = self._open.get(folder)
+        if known is not None:
+            return known
+        if folder.parent == folder:
+            handle = os.open(folder, _FOLDER)
+        else:
+            handle = _step(self.at(folder.parent, make=make), folder.name, folder, make=make, mode=mode)
+        self._open[folder] = handle
+        return handle
+
+    def open(self, path: Path) -> int:
+        """A file for reading, whatever it is; a pipe is not waited for. Raises ``OSError``, ``HubError``."""
+        return os.open(path.name, os.O_RDONLY | _FILE, dir_fd=self.at(path.parent))
+
+    def trim(self) -> None:
+        """Close some when many are open; called where none is in use."""
+        if len(self._open) > _MOST_OPEN:
+            self._close()
+
+    def _close(self) -> None:
+        for handle in self._open.values():
+            os.close(handle)
+        self._open.clear()
+
+
+def _step(handle: int, part: str, folder: Path, *, make: bool, mode: int = 0o777) -> int:
     if make:
         with contextlib.suppress(FileExistsError):
-            os.mkdir(part, 0o777, dir_fd=handle)
+            os.mkdir(part, mode, dir_fd=handle)
     try:
         return os.open(part, _FOLDER, dir_fd=handle)
     except FileNotFoundError:
-        raise NotFound(f"{path.parent} does not exist") from None
+        raise NotFound(f"{folder} does not exist") from None
     except OSError as error:
-        raise _refused(path, error) from error
+        raise _refused(folder, error) from error
 
 
 @contextmanager
@@ -54,9 +99,7 @@ def opened(path: Path, flags: int, mode: int = 0o666, *, make: bool = False) -> 
     """A regular file by its resolved path. Raises ``NotFound``, ``InvalidInput`` for links, pipes and devices."""
     with folder_of(path, make=make) as folder:
         try:
-            handle = os.open(
-                path.name, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, mode, dir_fd=folder
-            )
+            handle = os.open(path.name, flags | _FILE, mode, dir_fd=folder)
         except FileNotFoundError:
             raise NotFound(f"{path} does not exist") from None
         except FileExistsError:
@@ -77,10 +120,11 @@ def _refused(path: Path, error: OSError) -> InvalidInput:
     return InvalidInput(f"{path}: {error.strerror}")
 
 
-def digest_of(path: Path) -> str:
-    """The SHA-256 of a regular file, as hexadecimal digits. Raises ``OSError``, ``HubError``."""
+def digest_of(handle: int, *, goes_on: Callable[[], bool] = lambda: True) -> str | None:
+    """The SHA-256 of the rest of an open file, as hexadecimal digits; None when it was told to stop."""
     digest = hashlib.sha256()
-    with opened(path, os.O_RDONLY) as handle:
-        while chunk := os.read(handle, 1024 * 1024):
-            digest.update(chunk)
+    while chunk := os.read(handle, _CHUNK):
+        digest.update(chunk)
+        if not goes_on():
+            return None
     return digest.hexdigest()

@@ -15,8 +15,8 @@ from typing import Any, ClassVar, Literal
 from pydantic import BaseModel, Field
 
 from hub.plugin import Fail, InvalidInput, NotFound, Task, TaskContext, iso
-from plugins_core.file.arrivals import Pattern
 from plugins_core.file.confined import folder_of, opened
+from plugins_core.file.patterns import Pattern
 
 _MOST_BYTES = 16 * 1024 * 1024
 _MOST_ENTRIES = 10_000
@@ -224,7 +224,7 @@ class ListFiles(Task):
         if not root.is_dir():
             raise Fail(f"{self.path} is no folder")
         found: list[dict[str, Any]] = []
-        for path in sorted(Pattern(root, self.pattern, self.recursive).scan()):
+        for path in sorted(map(Path, Pattern(root, self.pattern, self.recursive).scan().files)):
             with contextlib.suppress(OSError):
                 about = path.lstat()
                 found.append(
