@@ -224,7 +224,7 @@ class Executor:
         try:
             trigger = await build_trigger(*found, services.functions, services.vault, names)
             key = TriggerKey(*execution.flow, execution.trigger or "")
-            await trigger.prepare(self.host.trigger_context(key), scope.names["trigger"])
+            await trigger.prepare(self.host.trigger_context(key), scope.names["trigger"], execution.event_id)
         except HubError as error:
             return error.message
         except Exception as error:

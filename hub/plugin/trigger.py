@@ -30,11 +30,12 @@ class Trigger(Component):
         """Emit occurrences until cancelled."""
         raise NotImplementedError
 
-    async def prepare(self, ctx: TriggerContext, data: Mapping[str, Any]) -> None:
+    async def prepare(self, ctx: TriggerContext, data: Mapping[str, Any], event_id: str) -> None:
         """Make true what ``data`` says, before an execution that came from it goes on.
 
         Called whenever such an execution is taken up, after a crash and on a replay too, and whether or not
-        the trigger runs; so it is quick and may be called again. Raises ``HubError`` when it cannot be made
+        the trigger runs; so it is quick and may be called again. ``event_id`` is the event that the execution
+        came from, on a replay another one than the first. Raises ``HubError`` when it cannot be made
         true: an execution that has not done anything yet fails with that.
         """
 

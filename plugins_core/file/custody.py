@@ -42,6 +42,8 @@ class Held:
     """Whether it is known to lie there as it arrived."""
     asked_for: int = 0
     """When an execution last asked for it, in turns of the custody."""
+    replays: set[str] = field(default_factory=set)
+    """The events of the executions that asked for it and came from another event than its own."""
 
 
 @dataclass(slots=True)
@@ -59,6 +61,7 @@ class Custody:
         self._ctx = ctx
         self._held: dict[Path, Held] = {}
         self._by_event: dict[str, set[Path]] = {}
+        self._replays: dict[str, str] = {}
         # files that are being claimed, put away or looked for, each with what is set when that is over
         self._moving: dict[Path, asyncio.Event] = {}
         self._roots: dict[Path, _Root] = {}
@@ -108,34 +111,42 @@ class Custody:
             over.set()
 
     def hold(
-        self, event_id: str, path: Path, after: After, *, is_sure: bool, is_asked_for: bool = False
+        self, event_id: str, path: Path, after: After, *, is_sure: bool, asked_by: str | None = None
     ) -> None:
         """A file lies claimed; it is put away when all executions of its event have ended.
 
-        ``is_asked_for``: one of them is about to go on.
+        ``asked_by`` is the event of one that is about to go on: this one or a replay of it.
         """
-        asked_for = self._turn if is_asked_for else 0
         known = self._held.pop(path, None)
+        held = Held(event_id, path, after, is_sure)
         if known is not None:
             self._forget(known)
-            is_sure, asked_for = is_sure or known.is_sure, max(asked_for, known.asked_for)
-        self._held[path] = Held(event_id, path, after, is_sure, asked_for)
+            held.is_sure, held.asked_for = is_sure or known.is_sure, known.asked_for
+        self._held[path] = held
         self._by_event.setdefault(event_id, set()).add(path)
+        if asked_by is not None:
+            self._asked(held, asked_by)
         if not is_sure:
             self._ask[event_id] = None
         self._has_files.set()
 
     # executions
 
-    async def ask_for(self, path: Path) -> bool:
-        """Whether a file is known to lie claimed, and stays until what asks has ended."""
+    async def ask_for(self, path: Path, event_id: str) -> bool:
+        """Whether a file is known to lie claimed, and stays until the execution that asks has ended."""
         while (moving := self._moving.get(path)) is not None:
             await moving.wait()
         known = self._held.get(path)
         if known is None or not known.is_sure:
             return False
-        known.asked_for = self._turn
+        self._asked(known, event_id)
         return True
+
+    def _asked(self, held: Held, event_id: str) -> None:
+        held.asked_for = self._turn
+        if event_id != held.event_id:
+            held.replays.add(event_id)
+            self._replays[event_id] = held.event_id
 
     # life
 
@@ -162,6 +173,7 @@ class Custody:
                 if ended:
                     await asyncio.sleep(_COMPANY)
                     ended |= await news.next(0)
+                ended |= {self._replays[id] for id in self._replays.keys() & ended}
                 self._ask |= dict.fromkeys(self._by_event.keys() & ended)
                 if loop.time() - looked >= _LOOK_AT_ENDS:
                     self._ask |= dict.fromkeys(self._oldest())
@@ -214,6 +226,8 @@ class Custody:
         paths.discard(held.path)
         if not paths:
             self._by_event.pop(held.event_id, None)
+        for event_id in held.replays:
+            self._replays.pop(event_id, None)
 
     def _complain(self, path: Path, reason: str) -> None:
         if path not in self._complained:

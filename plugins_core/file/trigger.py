@@ -120,7 +120,7 @@ class FileArrival(Trigger):
         hints = await ctx.shared(_HINTS, hints_of(ctx))
         await Watch(plan, ctx, emit, custody, hints).run()
 
-    async def prepare(self, ctx: TriggerContext, data: Mapping[str, Any]) -> None:
+    async def prepare(self, ctx: TriggerContext, data: Mapping[str, Any], event_id: str) -> None:
         """See that the file lies where ``trigger.path`` says, also after a crash and for a replay."""
         path = Path(str(data.get("path", "")))
         mark = Mark.read(str(data.get("mark", "")))
@@ -129,13 +129,13 @@ class FileArrival(Trigger):
         elif self._keeps:
             await asyncio.to_thread(_see_kept, ctx.place(str(path)), mark)
         else:
-            await self._see_claimed(ctx, path, mark, data)
+            await self._see_claimed(ctx, path, mark, data, event_id)
 
     async def _see_claimed(
-        self, ctx: TriggerContext, path: Path, mark: Mark, data: Mapping[str, Any]
+        self, ctx: TriggerContext, path: Path, mark: Mark, data: Mapping[str, Any], event_id: str
     ) -> None:
         custody: Custody = await ctx.shared(_CUSTODY, custody_of(ctx))
-        if await custody.ask_for(path):
+        if await custody.ask_for(path, event_id):
             return
         source, sha256 = Path(str(data.get("source", ""))), str(data.get("sha256", ""))
         at = ClaimFolder(ctx.place(self.path, write=True), ctx.key)
@@ -147,7 +147,7 @@ class FileArrival(Trigger):
             await asyncio.to_thread(_make_sure, at, source, path, mark, after, sha256)
             known = await ctx.known([mark.key])
             if mark.key in known:
-                custody.hold(known[mark.key], path, after, is_sure=True, is_asked_for=True)
+                custody.hold(known[mark.key], path, after, is_sure=True, asked_by=event_id)
 
 
 def _make_sure(at: ClaimFolder, source: Path, path: Path, mark: Mark, after: After, sha256: str) -> None:
