@@ -132,6 +132,7 @@ async def open_node(
                 place.settings.files.roots,
                 data_dir=place.data_dir,
                 flow_folders=place.flow_folders,
+                database=Path(url.removeprefix("sqlite:///")) if url.startswith("sqlite:///") else None,
             ),
         )
         await _end_leftovers(registry, services.instance)

@@ -120,8 +120,8 @@ class RunningTask(TaskContext):
             return found
         return replace(found, outputs=await services.payloads.unpack(found.outputs))
 
-    def place(self, path: str, *, write: bool = False) -> Path:
-        return self._executor.services.places.resolve(path, write=write)
+    def place(self, path: str, *, write: bool = False, below: bool = False) -> Path:
+        return self._executor.services.places.resolve(path, write=write, below=below)
 
     def working_folder(self) -> AbstractAsyncContextManager[Path]:
         return _fresh_folder(self._executor.services.work_dir)

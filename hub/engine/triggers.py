@@ -301,8 +301,8 @@ class RunningTrigger(TriggerContext):
     async def sleep_until(self, moment: datetime) -> None:
         await self._services.timer.wait_until(moment)
 
-    def place(self, path: str, *, write: bool = False) -> Path:
-        return self._services.places.resolve(path, write=write)
+    def place(self, path: str, *, write: bool = False, below: bool = False) -> Path:
+        return self._services.places.resolve(path, write=write, below=below)
 
     async def known(self, keys: Sequence[str]) -> dict[str, str]:
         services = self._services

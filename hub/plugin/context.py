@@ -132,8 +132,11 @@ class TaskContext(ABC):
         """An execution as it stands, its outputs whole. Raises ``NotFound``."""
 
     @abstractmethod
-    def place(self, path: str, *, write: bool = False) -> Path:
-        """The path that a flow means, below ``files.roots``. Raises ``Denied``."""
+    def place(self, path: str, *, write: bool = False, below: bool = False) -> Path:
+        """The path that a flow means, below ``files.roots``. Raises ``Denied``.
+
+        ``write``: it is to be changed. ``below``: so is all that lies in it.
+        """
 
     @abstractmethod
     def working_folder(self) -> AbstractAsyncContextManager[Path]:
@@ -183,8 +186,11 @@ class TriggerContext(ABC):
         """Return at ``moment``, or earlier when the clock jumps; check the time again."""
 
     @abstractmethod
-    def place(self, path: str, *, write: bool = False) -> Path:
-        """The path that a flow means, below ``files.roots``. Raises ``Denied``."""
+    def place(self, path: str, *, write: bool = False, below: bool = False) -> Path:
+        """The path that a flow means, below ``files.roots``. Raises ``Denied``.
+
+        ``write``: it is to be changed. ``below``: so is all that lies in it.
+        """
 
     @abstractmethod
     async def known(self, keys: Sequence[str]) -> dict[str, str]:

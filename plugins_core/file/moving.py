@@ -55,6 +55,23 @@ def move_into(folders: Folders, source: Path, targets: Sequence[Path]) -> Path:
     return _copy(old, source, new, targets)
 
 
+def move_over(folders: Folders, source: Path, target: Path) -> None:
+    """Move in the place of whatever file has the name. Raises ``FileNotFoundError``, ``OSError``."""
+    old, new = folders.at(source.parent), folders.at(target.parent, make=True)
+    try:
+        os.rename(source.name, target.name, src_dir_fd=old, dst_dir_fd=new)
+        return
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+    between = target.with_name(f".{source.name[:100]}.moving")
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(between.name, dir_fd=new)
+    _copy(old, source, new, [between])
+    os.rename(between.name, target.name, src_dir_fd=new, dst_dir_fd=new)
+    os.fsync(new)
+
+
 def _named(old: int, source: Path, new: int, targets: Sequence[Path]) -> Path:
     try:
         return _link(old, source, new, targets)

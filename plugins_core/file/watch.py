@@ -18,6 +18,7 @@ from pathlib import Path
 
 from hub.plugin import (
     Delivery,
+    Denied,
     Emit,
     HubError,
     Occurrence,
@@ -46,6 +47,7 @@ _KEPT_FOR = timedelta(days=3650)
 """A file that is kept must never come again as long as it lies there."""
 _TAKEN_FOR = timedelta(days=30)
 _LONGEST_BACKOFF = 5.0
+_LEFT_ALONE_FOR = 3600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,8 +228,18 @@ class Watch:
             found = []
             for path, renamed in paths:
                 folders.trim()
-                found.append(self._looker.look(folders, path, renamed=renamed, large=False))
+                found.append(
+                    self._allowed(path) or self._looker.look(folders, path, renamed=renamed, large=False)
+                )
             return found
+
+    def _allowed(self, path: Path) -> Later | None:
+        """A reason to leave a file alone that is not the flows' to take: the folder may be the hub's own."""
+        try:
+            self._ctx.place(str(path), write=not self._plan.keeps)
+        except Denied as error:
+            return Later(_LEFT_ALONE_FOR, f"is left alone: {error.message}")
+        return None
 
     def _sorted(self, path: Path, renamed: bool, look: Arrived | Later | Large | None) -> list[Arrived]:
         if isinstance(look, Arrived):
