@@ -1,6 +1,7 @@
 # Each target sets up what it needs: a virtual environment from the lock, nothing else, no root.
 PYTHON ?= python3
 PORT ?= 8484
+DATA ?= data
 UV := $(shell command -v uv 2>/dev/null || echo .cache/uv/bin/uv)
 READY := .venv/.ready
 BIN := .venv/bin
@@ -8,7 +9,7 @@ BIN := .venv/bin
 .PHONY: run test check docs bench faults clean
 
 run: $(READY)
-	@exec $(BIN)/hub demo --data data --port $(PORT)
+	@HUB_MAKE=1 exec $(BIN)/hub demo --data $(DATA) --port $(PORT)
 
 test: check
 	$(BIN)/pytest -m "not faults"

@@ -8,20 +8,22 @@ import fcntl
 import gc
 import json
 import os
+import re
 import shutil
 import signal
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
+from urllib.parse import quote
 
 import structlog
 
 from hub import __version__
 from hub.bus import Bus
-from hub.clock import Clock, SystemClock
+from hub.clock import Clock, SystemClock, process_age
+from hub.config.plugins import with_plugin_settings
 from hub.config.settings import Settings
 from hub.engine.node import Node
 from hub.engine.payloads import Payloads
@@ -30,11 +32,14 @@ from hub.engine.retention import RetentionRule
 from hub.engine.secrets import SecretVault
 from hub.engine.services import Services
 from hub.engine.timer import WallTimer
-from hub.errors import InvalidSettings, PluginError, StorageLocked
+from hub.errors import HubError, InvalidSettings, PluginError, StorageError, StorageLocked
 from hub.expressions import builtin_functions
 from hub.model.ids import new_id
 from hub.plugin.storage import Storage, StorageSettings
-from hub.registry import Registry, load_plugins
+from hub.registry import Registry, load_plugins, make_file_store, make_secret_sources, run_cleaners
+
+if TYPE_CHECKING:
+    from hub.api import Api
 
 log = structlog.get_logger("hub")
 
@@ -58,9 +63,9 @@ class Place:
         """The settings' storage, by default a database in the data folder."""
         url = self.settings.storage
         if url is None:
-            return f"sqlite:///{self.data_dir / 'hub.db'}"
+            return f"sqlite:///{quote(str(self.data_dir / 'hub.db'))}"
         if url.startswith("sqlite:///") and not url.startswith("sqlite:////"):
-            return f"sqlite:///{self.folder / url.removeprefix('sqlite:///')}"
+            return f"sqlite:///{quote(str(self.folder))}/{url.removeprefix('sqlite:///')}"
         return url
 
     @property
@@ -71,8 +76,9 @@ class Place:
 @contextlib.contextmanager
 def locked(data_dir: Path) -> Any:
     """Hold the data folder for this process. Raises ``StorageLocked`` naming who holds it."""
-    data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-    handle: IO[str] = open(data_dir / LOCK_FILE, "a+", encoding="utf-8")
+    with usable(data_dir):
+        data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+        handle: IO[str] = open(data_dir / LOCK_FILE, "a+", encoding="utf-8", opener=_private)
     try:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -91,6 +97,18 @@ def locked(data_dir: Path) -> Any:
         handle.close()
 
 
+@contextlib.contextmanager
+def usable(data_dir: Path) -> Iterator[None]:
+    """Say what is wrong with a data folder that cannot be used. Raises ``InvalidSettings``."""
+    try:
+        yield
+    except OSError as error:
+        raise InvalidSettings(
+            f"the data folder {data_dir} cannot be used: {error.strerror}",
+            hint="choose another with --data DIR, or make it one that this user may write to",
+        ) from error
+
+
 @asynccontextmanager
 async def open_node(
     place: Place,
@@ -101,20 +119,24 @@ async def open_node(
 ) -> AsyncIterator[Node]:
     """A node over its storage, not yet running. Raises ``StorageLocked``, ``InvalidSettings``, ``PluginError``."""
     clock = clock or SystemClock()
-    registry = registry or load_plugins(place.settings.plugins)
+    registry = with_plugin_settings(registry or load_plugins(place.settings.plugins), place.settings)
     async with AsyncExitStack() as stack:
         url = place.storage_url
-        storage_class = _storage_class(registry, url)
+        storage_class = _storage_class(registry, place.settings, url)
+        file_store_type = _file_store_type(registry, place.settings)
+        own = registry.settings_of(storage_class)
         stack.enter_context(locked(place.data_dir))
-        storage = await stack.enter_async_context(
-            storage_class.open(StorageSettings(url, place.data_dir, clock))
-        )
+        where = StorageSettings(url, place.data_dir, clock, settings=own)
+        storage = await _opened(stack, storage_class, where)
         work_dir = place.data_dir / "work"
-        # what a killed hub left behind belongs to attempts that are over
-        shutil.rmtree(work_dir, ignore_errors=True)
-        work_dir.mkdir(mode=0o700)
-        vault = SecretVault([source(place.environ, place.folder) for source in registry.secret_sources])
-        file_store = registry.file_stores["local"](place.data_dir)
+        with usable(place.data_dir):
+            # what a killed hub left behind belongs to attempts that are over
+            shutil.rmtree(work_dir, ignore_errors=True)
+            work_dir.mkdir(mode=0o700)
+            instance = _instance(place.data_dir)
+        sources, registry = make_secret_sources(registry, place.environ, place.folder)
+        vault = SecretVault(sources)
+        file_store = make_file_store(registry, file_store_type, place.data_dir)
         functions = builtin_functions(clock.now).with_functions(registry.functions)
         services = Services(
             storage=storage,
@@ -125,7 +147,7 @@ async def open_node(
             registry=registry,
             functions=functions,
             work_dir=work_dir,
-            instance=_instance(place.data_dir),
+            instance=instance,
             timer=WallTimer(clock),
             places=Places(
                 place.folder,
@@ -135,7 +157,9 @@ async def open_node(
                 database=Path(url.removeprefix("sqlite:///")) if url.startswith("sqlite:///") else None,
             ),
         )
-        await _end_leftovers(registry, services.instance)
+        ended = await run_cleaners(registry, services.instance)
+        if ended:
+            log.warning("ended processes that a killed hub had left behind", count=ended)
         yield Node(
             services,
             folders=folders,
@@ -144,21 +168,36 @@ async def open_node(
         )
 
 
+async def _opened(stack: AsyncExitStack, storage_class: type[Storage], settings: StorageSettings) -> Storage:
+    try:
+        return await stack.enter_async_context(storage_class.open(settings))
+    except Exception as error:
+        if isinstance(error, HubError) and type(error) is not StorageError:
+            raise
+        # a driver's own words, behind the name of what it was asked to open
+        raise InvalidSettings(
+            f"the storage {_without_password(settings.url)} cannot be opened: {error}",
+            hint="see --storage, HUB_STORAGE and storage: in hub.yaml",
+        ) from error
+
+
+def _without_password(url: str) -> str:
+    return re.sub(r"(://[^/@:]*):[^/@]*@", r"\1:***@", url)
+
+
 async def serve(
     place: Place,
     *,
     say: Callable[[str], None],
     on_ended: Callable[[Mapping[str, Any]], None] | None = None,
-    started_at: float | None = None,
     on_ready: Callable[[str], Awaitable[None]] | None = None,
 ) -> None:
-    """Serve until SIGTERM or Ctrl-C.
+    """Serve until SIGTERM or Ctrl-C, also one that comes while it starts.
 
     ``say`` gets the ready line, ``on_ended`` each execution's end, ``on_ready`` the address once it is up.
     """
     from hub.api import start_api
 
-    began = started_at if started_at is not None else time.monotonic()
     stop = asyncio.Event()
     failure: list[BaseException] = []
 
@@ -167,15 +206,20 @@ async def serve(
         stop.set()
 
     async with AsyncExitStack() as stack:
+        hurry = _catch_signals(stop)
         node = await stack.enter_async_context(open_node(place, folders=place.flow_folders))
+        hurry.append(node)
         # the API is up, and not ready, while flows load and executions are taken over
         api = await stack.enter_async_context(start_api(node, place.settings))
-        _catch_signals(stop, node)
+        if stop.is_set():
+            return
         async with node.running(on_failure=fail):
+            if stop.is_set():
+                return
             address = _write_address(place, api.local_url)
             stack.callback(address.unlink, missing_ok=True)
             _settle_memory()
-            say(_ready_line(node, api.url, time.monotonic() - began))
+            say(_ready_line(node, api))
             if on_ended is not None:
                 watcher = asyncio.create_task(_report_ends(node, on_ended))
                 stack.callback(watcher.cancel)
@@ -204,19 +248,21 @@ def _pass_on(job: asyncio.Future[None], fail: Callable[[BaseException], None]) -
         fail(error)
 
 
-def _catch_signals(stop: asyncio.Event, node: Node) -> None:
+def _catch_signals(stop: asyncio.Event) -> list[Node]:
+    """Set ``stop`` at SIGTERM and Ctrl-C; the answer is where to put the node once there is one."""
     loop = asyncio.get_running_loop()
+    nodes: list[Node] = []
 
     def stopping() -> None:
-        if stop.is_set():
+        for node in nodes if stop.is_set() else ():
             # the second signal: hand back at once
             node.drain_grace = 0.0
-            for execution in node.dispatcher.executors():
-                execution.hand_back()
+            node.dispatcher.hand_back()
         stop.set()
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping)
+    return nodes
 
 
 async def _report_ends(node: Node, on_ended: Callable[[Mapping[str, Any]], None]) -> None:
@@ -226,12 +272,13 @@ async def _report_ends(node: Node, on_ended: Callable[[Mapping[str, Any]], None]
                 on_ended({"id": one.id, **one.details})
 
 
-def _ready_line(node: Node, url: str, seconds: float) -> str:
+def _ready_line(node: Node, api: Api) -> str:
     plugins = sum(plugin.state == "loaded" for plugin in node.services.registry.plugins)
     flows = len(node.catalog.records())
     broken = len(node.catalog.broken)
+    listening = f" · listening at {api.local_url}" if api.local_url != api.url else ""
     return (
-        f"asynchub {__version__} ready at {url} in {seconds:.2f} s"
+        f"asynchub {__version__} ready at {api.url} in {process_age():.2f} s{listening}"
         f" · {flows} flow{'s' if flows != 1 else ''}"
         + (f" ({broken} file{'s' if broken != 1 else ''} with errors)" if broken else "")
         + f" · {plugins} plugins"
@@ -241,7 +288,7 @@ def _ready_line(node: Node, url: str, seconds: float) -> str:
 def _write_address(place: Place, url: str) -> Path:
     path = place.data_dir / ADDRESS_FILE
     temporary = path.with_suffix(".new")
-    temporary.write_text(json.dumps({"url": url, "pid": os.getpid()}) + "\n", encoding="utf-8")
+    _write_private(temporary, json.dumps({"url": url, "pid": os.getpid()}) + "\n")
     temporary.replace(path)
     return path
 
@@ -254,29 +301,54 @@ def _retention(settings: Settings) -> list[RetentionRule]:
     ]
 
 
-def _storage_class(registry: Registry, url: str) -> type[Storage]:
+def _private(path: str, flags: int) -> int:
+    """Open a file that nobody else may read, an older one included."""
+    handle = os.open(path, flags | os.O_CLOEXEC, 0o600)
+    with contextlib.suppress(PermissionError):
+        os.fchmod(handle, 0o600)
+    return handle
+
+
+def _write_private(path: Path, text: str) -> None:
+    with open(path, "w", encoding="utf-8", opener=_private) as file:
+        file.write(text)
+
+
+def _storage_class(registry: Registry, settings: Settings, url: str) -> type[Storage]:
     scheme = url.split(":", 1)[0]
     found = registry.storages.get(scheme)
     if found is None:
         known = ", ".join(sorted(registry.storages))
-        raise InvalidSettings(f'no storage answers to "{scheme}:"; there are {known}')
+        raise settings.mistake(
+            ("storage",), f'no storage answers to "{scheme}:"; there are {known}', _not_loaded(registry)
+        )
     return found
+
+
+def _file_store_type(registry: Registry, settings: Settings) -> str:
+    wanted = settings.files.store
+    if wanted not in registry.file_stores:
+        known = ", ".join(sorted(registry.file_stores)) or "none"
+        raise settings.mistake(
+            ("files", "store"),
+            f'no file store is called "{wanted}"; there are {known}',
+            _not_loaded(registry),
+        )
+    return wanted
+
+
+def _not_loaded(registry: Registry) -> str | None:
+    """Why some plugins are not there, for a message about something that is missing."""
+    return "; ".join(one.error for one in registry.plugins if one.error and one.state != "partly") or None
 
 
 def _instance(data_dir: Path) -> str:
     """This installation's own name, the same over restarts."""
     path = data_dir / _INSTANCE_FILE
     if not path.exists():
-        path.write_text(new_id(), encoding="utf-8")
-    return path.read_text(encoding="utf-8").strip()
-
-
-async def _end_leftovers(registry: Registry, instance: str) -> None:
-    """End the process trees that a killed hub left behind, before anything new is started."""
-    for cleaner in registry.cleaners:
-        ended = await cleaner(instance)
-        if ended:
-            log.warning("ended processes that a killed hub had left behind", count=ended)
+        _write_private(path, new_id())
+    with open(path, encoding="utf-8", opener=_private) as file:
+        return file.read().strip()
 
 
 __all__ = ["ADDRESS_FILE", "LOCK_FILE", "Place", "PluginError", "locked", "open_node", "serve"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -192,12 +191,12 @@ async def _stream(call: Call, *, logs_after: int, only_logs: bool) -> web.Stream
             name, view = await step_view(services, step)
             text = masked_text(view, services.vault)
             await answer.write(text + b"\n" if only_logs else b'{"%s":%s}\n' % (name.encode(), text))
-    except (ConnectionError, asyncio.CancelledError):
-        # the reader went away, or the hub stops: what is stored stays readable
-        raise
+        await answer.write_eof()
+    except ConnectionError:
+        # the reader went away: nobody is left to be told, and what is stored stays readable
+        return answer
     finally:
         await steps.aclose()  # type: ignore[attr-defined]
-    await answer.write_eof()
     return answer
 
 
@@ -251,6 +250,7 @@ ROUTES = (
             _LIMIT,
             Query("follow", "Stream lines as they are written.", "boolean"),
         ),
+        lines_answer="application/jsonl",
     ),
     Route(
         "GET",

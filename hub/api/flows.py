@@ -75,14 +75,13 @@ async def put_flow(call: Call) -> web.Response:
     refuse_file_owned(call, key)
     raw = await call.body()
     source = _source_in_json(raw, key) if call.request.content_type == "application/json" else _text(raw)
-    existed = call.node.catalog.get(key) is not None
-    record, loaded, changed = await call.node.catalog.put(source, expect=key)
+    stored = await call.node.catalog.put(source, expect=key)
     view = FlowPut(
-        **FlowView.of(record).model_dump(),
-        changed=changed,
-        warnings=[ProblemView(**problem_view(p)) for p in loaded.warnings],
+        **FlowView.of(stored.record).model_dump(),
+        changed=stored.changed,
+        warnings=[ProblemView(**problem_view(p)) for p in stored.loaded.warnings],
     )
-    return model_answer(view, status=200 if existed else 201)
+    return model_answer(view, status=201 if stored.created else 200)
 
 
 def _text(raw: bytes) -> str:
@@ -172,6 +171,7 @@ ROUTES = (
         FlowPut,
         body=FlowSourceBody,
         text_body=_YAML,
+        also=(201,),
     ),
     Route("DELETE", _ONE, delete_flow, "Take a flow out of use; its history is kept.", status=204),
     Route("GET", _ONE + "/revisions", list_revisions, "List a flow's revisions.", RevisionList),

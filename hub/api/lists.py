@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
-from hub.engine.payloads import Payloads, is_put_away, size_of
+from hub.engine.payloads import LARGEST_INLINE, Payloads, is_put_away, size_of
 from hub.errors import HubError
 from hub.model import jsontext
 from hub.plugin.storage import Page, Slice
@@ -56,7 +56,7 @@ class Fitting:
             return None
         if is_put_away(value):
             size = size_of(value)
-            fits = self._with_files and self._takes(size)
+            fits = (self._with_files or size <= LARGEST_INLINE) and self._takes(size)
         else:
             size = len(jsontext.dump_bytes(value)) if self._left is not None else 0
             fits = self._takes(size)

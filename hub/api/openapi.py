@@ -29,7 +29,8 @@ def document(routes: Sequence[Route], url: str) -> dict[str, Any]:
     )
     paths: dict[str, Any] = {}
     for route in routes:
-        paths.setdefault(route.path, {})[route.method.lower()] = _operation(route)
+        if not route.is_hidden:
+            paths.setdefault(route.path, {})[route.method.lower()] = _operation(route)
     return {
         "openapi": "3.1.0",
         "info": {"title": "asynchub", "version": __version__, "license": {"name": "Apache-2.0"}},
@@ -50,6 +51,8 @@ def _operation(route: Route) -> dict[str, Any]:
     ]
     for query in route.query:
         schema: dict[str, Any] = {"type": query.type}
+        if query.type == "integer":
+            schema |= {"minimum": query.least, "maximum": query.most}
         if query.repeatable:
             schema = {"type": "array", "items": schema}
         parameters.append(
@@ -60,7 +63,7 @@ def _operation(route: Route) -> dict[str, Any]:
         "operationId": f"{route.handler.__name__}_{route.method.lower()}",
         "parameters": parameters,
         "responses": {
-            str(route.status): _answer(route),
+            **{str(status): _answer(route) for status in (route.status, *route.also)},
             "default": {
                 "description": "An error.",
                 "content": {"application/json": {"schema": _schema(ErrorView)}},
@@ -72,6 +75,8 @@ def _operation(route: Route) -> dict[str, Any]:
         if route.text_body is not None:
             content[route.text_body] = _TEXT
         operation["requestBody"] = {"content": content}
+    elif route.any_body:
+        operation["requestBody"] = {"content": {"*/*": {"schema": {}}}}
     if route.is_open:
         operation["security"] = [{}]
     return operation
@@ -80,10 +85,13 @@ def _operation(route: Route) -> dict[str, Any]:
 def _answer(route: Route) -> dict[str, Any]:
     if route.status == 204:
         return {"description": "Done."}
+    is_text = route.media_type != "application/json"
     schema = _schema(route.answer) if route.answer is not None else {}
-    content: dict[str, Any] = {route.media_type: {"schema": schema}}
+    content: dict[str, Any] = {route.media_type: _TEXT if is_text else {"schema": schema}}
     if route.text_answer is not None:
         content[route.text_answer] = _TEXT
+    if route.lines_answer is not None:
+        content[route.lines_answer] = _TEXT
     return {"description": route.summary, "content": content}
 
 

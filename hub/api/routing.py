@@ -53,6 +53,14 @@ class Route:
     """A media type of text that is answered unless JSON is asked for."""
     text_body: str | None = None
     """A media type of text that is taken beside JSON."""
+    lines_answer: str | None = None
+    """A media type of lines that is answered where the query asks to follow."""
+    any_body: bool = False
+    """Whether a body of any media type is taken."""
+    also: tuple[int, ...] = ()
+    """Other statuses whose answer has the same model."""
+    is_hidden: bool = False
+    """Whether it is left out of the OpenAPI document: it only says that the method is none here."""
 
 
 @dataclass(frozen=True)

@@ -7,12 +7,13 @@ end of a commit's events, so one that broke off in between is sent again whole.
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncGenerator
 from contextlib import aclosing, suppress
 
 from aiohttp import web
 
-from hub.api.answers import error_answer
+from hub.api.answers import SECURITY_HEADERS, error_answer
 from hub.api.routing import Call, Query, Route
 from hub.engine.live import Gap
 from hub.errors import InvalidInput
@@ -23,12 +24,12 @@ _TOPICS = ("execution", "event", "flow")
 _MOST_STREAMS = 1_000
 _HEARTBEAT = 15.0
 _WRITE_TIMEOUT = 30.0
-_LONGEST_ID = 19
+_NUMBER = re.compile(r"[0-9]{1,19}", re.ASCII)
 _HEADERS = {
+    **SECURITY_HEADERS,
     "Content-Type": "text/event-stream",
     "Cache-Control": "no-store, no-transform",
     "X-Accel-Buffering": "no",
-    "X-Content-Type-Options": "nosniff",
 }
 
 
@@ -63,6 +64,8 @@ async def stream(call: Call) -> web.StreamResponse:
         )
     answer = web.StreamResponse(headers=_HEADERS)
     await answer.prepare(call.request)
+    if call.request.method == "HEAD":
+        return answer
     # whoever has gone is noticed by the next write
     with suppress(ConnectionError, TimeoutError):
         async with aclosing(live.follow(after)) as found, aclosing(_with_heartbeats(found)) as items:
@@ -76,7 +79,7 @@ def _after(call: Call) -> int | None:
     text = call.request.headers.get("Last-Event-ID") or call.text("lastEventId")
     if text is None:
         return None
-    if not (text.isascii() and text.isdigit()) or len(text) > _LONGEST_ID:
+    if not _NUMBER.fullmatch(text) or int(text) >= 2**63:
         raise InvalidInput(f'Last-Event-ID is a number that this stream gave, got "{text[:40]}"')
     return int(text)
 

@@ -68,12 +68,13 @@ async def get_flow_schema(call: Call) -> web.Response:
 
 
 def openapi_route(routes: Sequence[Route]) -> Route:
-    """The route that serves the document of all routes."""
+    """The route that serves the document of all routes, its own included."""
 
     async def openapi(call: Call) -> web.Response:
-        return json_answer(document(routes, call.public_url))
+        return json_answer(document([*routes, own], call.public_url))
 
-    return Route("GET", "/api/v1/openapi.json", openapi, "This API as OpenAPI 3.1.")
+    own = Route("GET", "/api/v1/openapi.json", openapi, "This API as OpenAPI 3.1.")
+    return own
 
 
 _PAGE = Path(__file__).parent / "page"
@@ -103,7 +104,15 @@ def _file(name: str, content_type: str) -> web.Response:
 
 ROUTES = (
     Route("GET", "/health/live", live, "Whether the process lives.", HealthView, is_open=True),
-    Route("GET", "/health/ready", ready, "Whether every flow takes its events.", HealthView, is_open=True),
+    Route(
+        "GET",
+        "/health/ready",
+        ready,
+        "Whether every flow takes its events.",
+        HealthView,
+        is_open=True,
+        also=(503,),
+    ),
     Route("GET", "/metrics", metrics, "Metrics for Prometheus.", media_type="text/plain"),
     Route("GET", "/api/v1/plugins", list_plugins, "List the hub's plugins.", PluginList),
     Route("GET", "/api/v1/schemas/flow.json", get_flow_schema, "The JSON Schema of flow files."),

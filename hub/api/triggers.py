@@ -11,6 +11,7 @@ from hub.api.answers import json_answer
 from hub.api.routing import Call, Query, Route
 from hub.api.views import TriggerList, TriggerView
 from hub.clock import iso
+from hub.engine.triggers import KEY_TAKEN
 from hub.errors import HubError
 from hub.model.flow import TriggerDeclaration
 from hub.model.ids import FlowKey, TriggerKey
@@ -20,6 +21,7 @@ _NEXT_TIMES = 3
 
 
 async def list_triggers(call: Call) -> web.Response:
+    """Those of a namespace or a flow, where one is named."""
     namespace, flow = call.text("namespace"), call.text("flow")
     items = [
         await _view(call, record.key, declaration)
@@ -52,8 +54,11 @@ async def _view(call: Call, key: FlowKey, declaration: TriggerDeclaration) -> Tr
         return view.model_copy(update={"state": "broken", "error": message})
     if isinstance(trigger, HttpTrigger):
         url = f"{call.public_url}/api/v1/webhooks/{key.namespace}/{key.id}/{quote(trigger.key, safe='')}"
-        curl = _curl(trigger, url)
-        return view.model_copy(update={"url": url, "curl": curl})
+        if status.error == KEY_TAKEN:
+            return view
+        # it can be built, whatever it lacked before
+        found = {"url": url, "curl": _curl(trigger, url), "state": "running", "error": None}
+        return view.model_copy(update=found)
     times = trigger.next_times(call.node.services.clock.now(), _NEXT_TIMES)
     return view.model_copy(update={"next_times": [iso(time) for time in times]})
 

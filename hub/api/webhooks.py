@@ -13,7 +13,7 @@ from hub.api.views import WebhookAnswer
 from hub.errors import StorageOverloaded, StorageUnavailable
 from hub.model import jsontext
 from hub.model.ids import FlowKey
-from hub.plugin.trigger import HttpAnswer, HttpRequest
+from hub.plugin.trigger import HTTP_METHODS, HttpAnswer, HttpRequest
 
 _PATH = "/api/v1/webhooks/{namespace}/{flow}/{key}"
 
@@ -74,6 +74,9 @@ ROUTES = tuple(
         status=202,
         is_open=True,
         acts=True,
+        any_body=method != "GET",
+        # no trigger of ours takes them; one of a plugin may
+        is_hidden=method in ("PATCH", "DELETE"),
     )
-    for method in ("GET", "POST", "PUT", "PATCH", "DELETE")
+    for method in HTTP_METHODS
 )

@@ -6,14 +6,21 @@ import json
 import os
 import secrets
 import shlex
+import signal
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import click
 
+from hub.errors import Conflict, StorageLocked
+
 _SECRET = "GITHUB_WEBHOOK_SECRET"  # noqa: S105 - the name of a secret
 _EVENT = {"name": "Ada"}
+_MADE_BY = "HUB_MAKE"
+"""Set by the Makefile."""
 
 
 @click.command()
@@ -27,9 +34,11 @@ _EVENT = {"name": "Ada"}
 )
 def demo(port: int, data: Path) -> None:
     """Serve the first blueprints, send one event and show what happens; Ctrl-C ends it."""
+    from hub.cli.serve import end_at_sigterm, run_loop
+
+    end_at_sigterm()
     from hub.app import Place, serve
     from hub.cli.logs import configure_logs
-    from hub.cli.serve import run_loop
     from hub.config.settings import load_settings
     from hub.scaffold import blueprints_folder
 
@@ -44,11 +53,50 @@ def demo(port: int, data: Path) -> None:
         flags={("server", "port"): port, ("flows",): flows},
     )
     place = Place(loaded.settings, data.resolve(), data.resolve(), environ)
-    run_loop(serve(place, say=_say, on_ready=lambda url: _show(url, data.resolve(), blueprints)))
+    with _hints_for_make(), _own_terminal():
+        run_loop(serve(place, say=_say, on_ready=lambda url: _show(url, data.resolve(), blueprints)))
+
+
+@contextmanager
+def _hints_for_make() -> Iterator[None]:
+    """Who typed ``make run`` is told what to type with make."""
+    try:
+        yield
+    except (Conflict, StorageLocked) as error:
+        if _MADE_BY in os.environ:
+            is_port = isinstance(error, Conflict)
+            error.hint = (
+                "end what listens there, or choose another with: make run PORT=N (0 takes a free one)"
+                if is_port
+                else "stop it, or start with another folder: make run DATA=FOLDER"
+            )
+        raise
+
+
+@contextmanager
+def _own_terminal() -> Iterator[None]:
+    """Let Ctrl-C under make reach the hub alone: make would end as interrupted, however well the hub ends."""
+    try:
+        before = os.tcgetpgrp(0)
+        if _MADE_BY not in os.environ or before != os.getpgrp():
+            raise OSError
+    except OSError:
+        yield  # called by somebody else, or without a terminal
+        return
+    # who takes the terminal back is no longer in front; and make does not know of a Ctrl-Z
+    for number in (signal.SIGTTOU, signal.SIGTSTP):
+        signal.signal(number, signal.SIG_IGN)
+    os.setpgid(0, 0)
+    os.tcsetpgrp(0, os.getpgrp())
+    try:
+        yield
+    finally:
+        with suppress(OSError):
+            os.tcsetpgrp(0, before)
 
 
 def _say(line: str) -> None:
-    print(line, flush=True)
+    click.echo(line)
 
 
 async def _show(url: str, data: Path, blueprints: Path) -> None:

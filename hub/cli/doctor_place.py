@@ -16,6 +16,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 from hub.app import ADDRESS_FILE, LOCK_FILE, Place
 from hub.cli.findings import Finding, fail, ok, warn
@@ -195,7 +196,7 @@ async def _open(registry: Registry, url: str, data_dir: Path) -> None:
 
 async def _examine_sqlite(place: Place, registry: Registry) -> Finding:
     """Open a new database beside the one that is there, and compare the two by their headers."""
-    path = Path(place.storage_url.removeprefix(_SQLITE))
+    path = Path(unquote(place.storage_url.removeprefix(_SQLITE)))
     folder = _existing(path.parent)
     with tempfile.TemporaryDirectory(prefix=".doctor-", dir=folder) as probe:
         fresh = Path(probe) / "probe.db"

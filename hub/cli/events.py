@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from hub.cli.output import output_option, show
-from hub.cli.places import server_options, with_hub
+from hub.cli.places import flow_query, server_options, with_hub
 
 if TYPE_CHECKING:
     from hub.client import HubClient
 
 _LOOK_EVERY = 0.5
+_FIRST_LOOK = 10
+_PAGE = 200
 
 
 @click.group()
@@ -71,35 +73,60 @@ def tail(namespace: str | None, flow: str | None, format: str, server: str | Non
     """Print events as they come, until Ctrl-C."""
 
     async def work(client: HubClient) -> None:
-        seen: list[str] = []
-        first = True
+        printed: frozenset[str] | None = None
         while True:
-            page = await client.get("/events", _query(namespace, flow, 10 if first else 200))
-            fresh = [item for item in page["items"] if item["id"] not in seen]
+            fresh, printed = await _news(client, namespace, flow, printed)
             for item in reversed(fresh):
                 _say(item, format)
-            seen = [item["id"] for item in page["items"]] + seen[:1000]
-            first = False
             await asyncio.sleep(_LOOK_EVERY)
 
     with_hub(server, data, work)
+
+
+async def _news(
+    client: HubClient, namespace: str | None, flow: str | None, printed: frozenset[str] | None
+) -> tuple[list[Any], frozenset[str]]:
+    """The events newer than those of the last look, newest first, and what the next look starts from.
+
+    Read page by page until one is met that was printed, so that no burst is too large.
+    """
+    query = _query(namespace, flow, _FIRST_LOOK if printed is None else _PAGE)
+    page = await client.get("/events", query)
+    newest = frozenset(item["id"] for item in page["items"])
+    fresh: list[Any] = []
+    while True:
+        for item in page["items"]:
+            if printed is not None and item["id"] in printed:
+                return fresh, newest
+            fresh.append(item)
+        if printed is None or page["nextCursor"] is None:
+            return fresh, newest
+        page = await client.get("/events", [*query, ("cursor", page["nextCursor"])])
 
 
 def _say(item: Mapping[str, Any], format: str) -> None:
     if format == "jsonl":
         click.echo(json.dumps(item, ensure_ascii=False))
     else:
-        click.echo(f"{item['receivedAt']}  {item['source']}  {_outcome(item)}  {item['id']}")
+        click.echo(
+            f"{item['receivedAt']}  {item['source']}  {item['type']}  {item['id']}\n    {_outcome(item)}"
+        )
 
 
 def _query(namespace: str | None, flow: str | None, limit: int) -> list[tuple[str, str]]:
-    if flow and "/" in flow:
-        namespace, _, flow = flow.partition("/")
-    given = {"namespace": namespace, "flow": flow, "limit": str(limit)}
-    return [(name, value) for name, value in given.items() if value]
+    return [*flow_query(namespace, flow), ("limit", str(limit))]
 
 
 def _outcome(item: Mapping[str, Any]) -> str:
-    verdicts = item.get("verdicts") or []
-    reasons = [f"{one['outcome']}: {one['reason']}" for one in verdicts if one.get("reason")]
-    return "; ".join(reasons) or "started"
+    """What an event started, and why other triggers did not."""
+    said = [_verdict(one) for one in item["verdicts"]]
+    if item.get("dead"):
+        said.append(f"dead letter: {item['dead']}")
+    return "; ".join(said) or "nothing wanted it"
+
+
+def _verdict(one: Mapping[str, Any]) -> str:
+    flow = f"{one['namespace']}/{one['flow']}"
+    if one["outcome"] == "started":
+        return f"started {flow} {one['executionId']} {one['state']}"
+    return f"{one['outcome']} by {flow}/{one['trigger']}: {one['reason']}"

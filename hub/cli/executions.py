@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from hub.cli.output import output_option, show, show_one
-from hub.cli.places import newest_execution, server_options, with_hub
+from hub.cli.places import flow_query, newest_execution, server_options, with_hub
 
 if TYPE_CHECKING:
     from hub.client import HubClient
@@ -45,10 +45,8 @@ def list_(
     data: Path | None,
 ) -> None:
     """List executions, newest first."""
-    if flow and "/" in flow:
-        namespace, _, flow = flow.partition("/")
-    given = {"namespace": namespace, "flow": flow, "since": since, "until": until, "limit": str(limit)}
-    query = [(name, value) for name, value in given.items() if value]
+    given = {"since": since, "until": until, "limit": str(limit)}
+    query = flow_query(namespace, flow) + [(name, value) for name, value in given.items() if value]
     query += [("state", state) for state in states] + [("label", label) for label in labels]
 
     async def work(client: HubClient) -> Any:

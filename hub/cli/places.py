@@ -45,7 +45,9 @@ def with_hub(server: str | None, data: Path | None, work: Callable[[HubClient], 
     from hub.client import HubClient
 
     async def run() -> T:
-        async with HubClient(server or hub_address(data), hub_token()) as client:
+        # a token of hub.yaml is for the hub of this very folder, and is sent to no other
+        token = hub_token() or (configured_token(data) if server is None else None)
+        async with HubClient(server or hub_address(data), token) as client:
             return await work(client)
 
     return asyncio.run(run())
@@ -55,8 +57,10 @@ def hub_address(data: Path | None) -> str:
     """The URL of the hub that serves a data folder. Raises ``Unreachable`` when none does."""
     path = (data or Path.cwd()) / _ADDRESS_FILE
     try:
-        url: str = json.loads(path.read_text(encoding="utf-8"))["url"]
-    except (OSError, ValueError, KeyError):
+        url = json.loads(path.read_text(encoding="utf-8"))["url"]
+        if not isinstance(url, str):
+            raise TypeError(url)
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         raise Unreachable(
             f"no hub serves {path.parent}",
             hint="start one there with: hub serve, or name one with --server URL, HUB_SERVER or --data DIR",
@@ -74,6 +78,22 @@ def hub_token() -> str | None:
     return found[0].rstrip("\r\n") if found else None
 
 
+def configured_token(data: Path | None) -> str | None:
+    """The token that ``hub.yaml`` gives the hub of a folder. Raises ``InvalidSettings``."""
+    for folder in (Path.cwd(), data):
+        try:
+            text = (folder / "hub.yaml").read_text(encoding="utf-8") if folder is not None else ""
+        except (OSError, UnicodeDecodeError):
+            continue
+        if folder is not None and "token" in text:
+            # only then is it worth the fifth of a second that reading settings costs
+            from hub.config.settings import load_settings
+
+            token = load_settings(os.environ, folder=folder).settings.server.token
+            return token.get_secret_value() if token is not None else None
+    return None
+
+
 def newest_execution(client: HubClient, name: str) -> Coroutine[Any, Any, str]:
     """The id behind a name: ``last`` is the newest execution. Raises ``NotFound``."""
 
@@ -88,3 +108,10 @@ def newest_execution(client: HubClient, name: str) -> Coroutine[Any, Any, str]:
         return str(found["items"][0]["id"])
 
     return find()
+
+
+def flow_query(namespace: str | None, flow: str | None) -> list[tuple[str, str]]:
+    """What ``--namespace`` and ``--flow`` ask for; a flow may be named ``NAMESPACE/FLOW``."""
+    if flow and "/" in flow:
+        namespace, _, flow = flow.partition("/")
+    return [(name, value) for name, value in (("namespace", namespace), ("flow", flow)) if value]

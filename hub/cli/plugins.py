@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import asdict
+from pathlib import Path
 
 import click
 
@@ -17,10 +19,24 @@ def plugins() -> None:
 @plugins.command("list")
 @output_option
 def list_(format: str) -> None:
-    """List the plugins of this very Python; needs no hub."""
-    from hub.registry import load_plugins
+    """List the plugins of this very Python, as the settings of this folder have them; needs no hub."""
+    from hub.cli.failures import report as report_error
+    from hub.cli.logs import configure_logs
+    from hub.config.plugins import with_plugin_settings
+    from hub.config.settings import load_settings
+    from hub.errors import InvalidSettings
+    from hub.registry import load_plugins, make_secret_sources
 
-    reports = [asdict(report) for report in load_plugins({}).plugins]
+    configure_logs("critical")  # what went wrong is in the list
+    folder = Path.cwd()
+    settings = load_settings(os.environ, folder=folder).settings
+    registry = load_plugins(settings.plugins)
+    try:
+        registry = with_plugin_settings(registry, settings)
+    except InvalidSettings as error:
+        report_error(error)  # what is installed is worth a look all the same
+    _, registry = make_secret_sources(registry, os.environ, folder)
+    reports = [asdict(report) for report in registry.plugins]
     for report in reports:
         report["types"] = list(report["types"])
     show(

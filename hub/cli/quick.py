@@ -10,7 +10,7 @@ import json
 from typing import Any
 from urllib.parse import urlsplit
 
-_LARGEST = 1024 * 1024
+_LARGEST = 4 * 1024 * 1024
 
 
 def get_json(url: str, path: str, *, token: str | None = None, timeout: float = 0.5) -> tuple[int, Any]:

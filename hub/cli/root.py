@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import click
 
 from hub import __version__
 from hub.cli.lazy import LazyGroup
+from hub.cli.streams import FAILED, is_of_output, say_unwritable, settle
 
 _COMMANDS = {
     "init": ("hub.cli.init:init", "Write a new project: settings, a first flow, a pipeline."),
@@ -32,8 +36,33 @@ _COMMANDS = {
 }
 
 
+class Root(LazyGroup):
+    """The group of all commands; what becomes of their output is decided here, before click does."""
+
+    def make_context(self, *args: Any, **more: Any) -> click.Context:
+        with _output():
+            return super().make_context(*args, **more)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        with _output():
+            return super().invoke(ctx)
+
+
+@contextmanager
+def _output() -> Iterator[None]:
+    try:
+        yield
+    except BrokenPipeError as error:
+        raise click.exceptions.Exit(0) from error
+    except OSError as error:
+        if not is_of_output(error):
+            raise
+        say_unwritable(error)
+        raise click.exceptions.Exit(FAILED) from error
+
+
 @click.group(
-    cls=LazyGroup,
+    cls=Root,
     lazy=_COMMANDS,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
 )
@@ -57,6 +86,12 @@ def program_name() -> str:
 
 def main() -> None:
     """Run the command and exit."""
+    code = _run()
+    sys.exit(settle(code if isinstance(code, int) else 0))
+
+
+def _run() -> Any:
+    """Run the command; answers the exit code."""
     name = program_name()
     if os.environ.get(f"_{name.upper()}_COMPLETE"):
         # a shell asks on every Tab: only then is its part loaded
@@ -64,22 +99,15 @@ def main() -> None:
 
         install(cli)
     try:
-        code = cli.main(standalone_mode=False, prog_name=name)
+        return cli.main(standalone_mode=False, prog_name=name)
     except click.exceptions.Exit as error:
-        code = error.exit_code
-    except click.Abort:
-        code = 130
-    except KeyboardInterrupt:
-        code = 130
+        return error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        return 130
     except click.ClickException as error:
         error.show()
-        code = 2
-    except BrokenPipeError:
-        # the reader of our output has gone: nothing is left to say, and nobody to say it to
-        sys.stderr.close()
-        code = 0
+        return 2
     except Exception as error:
         from hub.cli.failures import report
 
-        code = report(error)
-    sys.exit(code if isinstance(code, int) else 0)
+        return report(error)

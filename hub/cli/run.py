@@ -5,28 +5,41 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import signal
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from hub.cli.places import with_hub
 from hub.cli.steps import StepPrinter
-from hub.errors import InvalidFlow, InvalidInput, NotFound
+from hub.errors import InvalidFlow, InvalidInput, NotFound, Unreachable
+from hub.model.ids import FlowKey, is_id, is_namespace
 
 if TYPE_CHECKING:
     from hub.client import HubClient
+    from hub.engine.follow import Step
+    from hub.engine.services import Services
+
+T = TypeVar("T")
 
 
 @click.command()
 @click.argument("flow", metavar="FILE|NAMESPACE/FLOW")
-@click.option("-i", "--input", "inputs", multiple=True, metavar="KEY=VALUE", help="An input; repeatable.")
+@click.option(
+    "-i",
+    "--input",
+    "inputs",
+    multiple=True,
+    metavar="KEY=VALUE|KEY=@FILE",
+    help="An input, or a file that holds it; @@ stands for one @. Repeatable.",
+)
 @click.option("--label", "labels", multiple=True, metavar="KEY=VALUE", help="A label; repeatable.")
 @click.option("--trigger", metavar="ID", help="Start it as if this trigger had fired.")
 @click.option("--data", "data_text", metavar="JSON|@FILE", help="What expressions then see as trigger.")
-@click.option("--detach", is_flag=True, help="Only start it, and print its id.")
+@click.option("--detach", is_flag=True, help="Only start it, and print its id; with -o json the execution.")
 @click.option(
     "-o",
     "--output",
@@ -59,7 +72,7 @@ def run(
     A FILE runs here, without a server; NAMESPACE/FLOW runs on the hub that knows it. Exit code 0 for SUCCESS
     and WARNING, 1 for FAILED and KILLED.
     """
-    given = _pairs(inputs, "-i")
+    given = {name: _text(value, "-i") for name, value in _pairs(inputs, "-i").items()}
     more = _pairs(labels, "--label")
     data = _data(data_text)
     printer = StepPrinter(to_stderr=format == "json")
@@ -67,19 +80,22 @@ def run(
     if path.is_file() or flow.endswith((".yaml", ".yml")):
         if detach:
             raise click.UsageError("--detach needs a hub: a FILE runs in this process")
-        ended = asyncio.run(_run_file(path, given, more, trigger, data, printer))
+        ended = _until_signalled(_run_file(path, given, more, trigger, data, printer))
     else:
-        ended = with_hub(
-            server,
-            data_folder,
-            lambda client: _run_on_hub(client, flow, given, more, trigger, data, detach, printer),
-        )
-    if detach:
-        click.echo(ended["id"])
-        return
+        key = _key(flow)
+        try:
+            ended = with_hub(
+                server,
+                data_folder,
+                lambda client: _run_on_hub(client, key, given, more, trigger, data, detach, printer),
+            )
+        except Unreachable as error:
+            raise Unreachable(f"there is no file {flow}, and {error.message}", hint=error.hint) from error
     if format == "json":
         click.echo(json.dumps(ended, indent=2, ensure_ascii=False))
-    if ended["state"] not in ("SUCCESS", "WARNING"):
+    elif detach:
+        click.echo(ended["id"])
+    if not detach and ended["state"] not in ("SUCCESS", "WARNING"):
         raise click.exceptions.Exit(1)
 
 
@@ -89,27 +105,61 @@ def _pairs(texts: tuple[str, ...], option: str) -> dict[str, str]:
         name, equals, value = text.partition("=")
         if not equals or not name:
             raise click.BadParameter(f'expected KEY=VALUE, got "{text}"', param_hint=option)
-        if value.startswith("@") and Path(value[1:]).is_file():
-            value = Path(value[1:]).read_text(encoding="utf-8")
         pairs[name] = value
     return pairs
+
+
+def _text(value: str, option: str) -> str:
+    """A value as given, or what the file holds that ``@FILE`` names."""
+    if value.startswith("@@"):
+        return value[1:]
+    if not value.startswith("@"):
+        return value
+    try:
+        return Path(value[1:]).read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:
+        reason = "it is not UTF-8 text"
+        if not isinstance(error, UnicodeDecodeError):
+            reason = getattr(error, "strerror", None) or str(error)
+        raise click.BadParameter(f"{value[1:]} cannot be read: {reason}", param_hint=option) from error
+
+
+def _key(flow: str) -> FlowKey:
+    """A flow's name. Raises ``NotFound`` for what can be none."""
+    namespace, _, id = flow.partition("/")
+    if not is_namespace(namespace) or not is_id(id):
+        raise NotFound(
+            f"there is no file {flow}, and it is not the name of a flow either",
+            hint="give the path of a file, or NAMESPACE/FLOW for a flow that a hub knows",
+        )
+    return FlowKey(namespace, id)
 
 
 def _data(text: str | None) -> Any:
     """The JSON that ``--data`` gives."""
     if text is None:
         return None
-    if text.startswith("@"):
-        try:
-            text = Path(text[1:]).read_text(encoding="utf-8")
-        except OSError as error:
-            raise click.BadParameter(
-                f"{text[1:]} cannot be read: {error.strerror}", param_hint="--data"
-            ) from error
+    text = _text(text, "--data")
     try:
         return json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise click.BadParameter(f"not JSON: {error}", param_hint="--data") from error
+
+
+def _until_signalled(work: Coroutine[Any, Any, T]) -> T:
+    """Run it; a SIGTERM or a terminal that closes ends it as Ctrl-C does, with all that it started."""
+
+    async def run() -> T:
+        job = asyncio.current_task()
+        assert job is not None
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            asyncio.get_running_loop().add_signal_handler(number, job.cancel)
+        return await work
+
+    try:
+        return asyncio.run(run())
+    except asyncio.CancelledError:
+        raise KeyboardInterrupt from None
 
 
 async def _run_file(
@@ -124,7 +174,7 @@ async def _run_file(
     from hub.api.executions import step_view, view_of
     from hub.app import Place, open_node
     from hub.cli.logs import configure_logs
-    from hub.config.settings import Settings, load_settings
+    from hub.config.settings import load_settings
     from hub.engine.follow import follow
 
     configure_logs("WARNING")
@@ -136,12 +186,10 @@ async def _run_file(
         raise InvalidInput(f"{path} cannot be read: {error}") from error
     settings = load_settings(os.environ, folder=Path.cwd()).settings
     with tempfile.TemporaryDirectory(prefix="hub-run-") as folder:
-        place = Place(
-            Settings(storage="memory:", plugins=settings.plugins), Path.cwd(), Path(folder), os.environ
-        )
+        place = Place(settings.of_one_run(), Path.cwd(), Path(folder), os.environ)
         async with open_node(place) as node, node.running(with_triggers=False):
             try:
-                record, loaded, _ = await node.catalog.put(source, file=str(path))
+                record, loaded, *_ = await node.catalog.put(source, file=str(path))
             except InvalidFlow as error:
                 _say_problems(error, source)
                 raise click.exceptions.Exit(3) from None
@@ -158,17 +206,22 @@ async def _run_file(
             except asyncio.CancelledError:
                 # Ctrl-C: what runs is killed, process trees and all, before this process goes
                 await node.kill(started.id, "interrupted")
-                await asyncio.shield(_until_ended(node, started.id))
+                last = await asyncio.shield(_last_step(node.services, started.id))
+                name, shown = await step_view(node.services, last)
+                printer.show({name: masked_data(shown, node.services.vault)})
                 raise KeyboardInterrupt from None
             ended = await node.services.storage.execution(started.id)
             return masked_data(await view_of(node.services, ended), node.services.vault)
 
 
-async def _until_ended(node: Any, execution_id: str) -> None:
-    from hub.engine.follow import follow
+async def _last_step(services: Services, execution_id: str) -> Step:
+    """Wait for the end."""
+    from hub.engine.follow import Step, follow
 
-    async for _ in follow(node.services, execution_id, with_task_runs=False):
-        pass
+    last = Step()
+    async for step in follow(services, execution_id, with_task_runs=False):
+        last = step
+    return last
 
 
 def _say_problems(error: InvalidFlow, source: str) -> None:
@@ -180,7 +233,7 @@ def _say_problems(error: InvalidFlow, source: str) -> None:
 
 async def _run_on_hub(
     client: HubClient,
-    flow: str,
+    flow: FlowKey,
     inputs: Mapping[str, Any],
     labels: Mapping[str, str],
     trigger: str | None,
@@ -188,15 +241,12 @@ async def _run_on_hub(
     detach: bool,
     printer: StepPrinter,
 ) -> dict[str, Any]:
-    namespace, slash, name = flow.partition("/")
-    if not slash or "/" in name:
-        raise NotFound(f"{flow} is neither a file nor NAMESPACE/FLOW")
     body: dict[str, Any] = {"inputs": inputs, "labels": labels}
     if trigger is not None:
         body["trigger"] = trigger
     if data is not None:
         body["data"] = data
-    started: dict[str, Any] = await client.post(f"/flows/{namespace}/{name}/executions", body)
+    started: dict[str, Any] = await client.post(f"/flows/{flow.namespace}/{flow.id}/executions", body)
     if detach:
         return started
     try:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
-import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +51,7 @@ def serve(
     Settings come from hub.yaml in the current folder, where there is one; it need not exist. The data folder
     (by default the current one) holds hub.db, the file store, the lock and the address of the running hub.
     """
-    began = time.monotonic() - _process_age()
+    end_at_sigterm()
     from hub.cli.logs import configure_logs
 
     configure_logs(log_level)
@@ -59,9 +60,6 @@ def serve(
     from hub.config.settings import load_settings
 
     folder = Path.cwd()
-    for given in flows:
-        if not given.is_dir():
-            raise click.BadParameter(f"{given} is not a folder", param_hint="--flows")
     loaded = load_settings(
         os.environ,
         folder=folder,
@@ -70,29 +68,23 @@ def serve(
             ("server", "port"): port,
             ("server", "publicUrl"): public_url,
             ("storage",): storage,
-            ("flows",): [str(given.resolve()) for given in flows] or None,
+            ("flows",): [str(resolved(given)) for given in flows] or None,
         },
     )
-    place = Place(loaded.settings, folder, (data or folder).resolve(), os.environ)
+    place = Place(loaded.settings, folder, resolved(data or folder), os.environ)
     run_loop(
         serve_place(
             place,
-            say=lambda line: print(line, flush=True),
+            say=_say,
             on_ended=_say_end if sys.stdout.isatty() else None,
-            started_at=began,
         )
     )
 
 
-def _process_age() -> float:
-    """How long this process has lived already, imports included; 0 where the system does not say."""
-    try:
-        with open("/proc/self/stat", "rb") as file:
-            ticks = int(file.read().rsplit(b")", 1)[1].split()[19])
-        with open("/proc/uptime", "rb") as file:
-            return max(float(file.read().split()[0]) - ticks / os.sysconf("SC_CLK_TCK"), 0.0)
-    except (OSError, ValueError, IndexError):
-        return 0.0
+def _say(line: str) -> None:
+    """A line for whoever watches; that nobody can read it is no reason to end the hub."""
+    with suppress(OSError):
+        click.echo(line)
 
 
 def _say_end(ended: Mapping[str, Any]) -> None:
@@ -100,7 +92,20 @@ def _say_end(ended: Mapping[str, Any]) -> None:
     colour = {"SUCCESS": "green", "WARNING": "yellow"}.get(ended["state"], "red")
     seconds = float(ended["seconds"])
     took = f"{seconds * 1000:.0f} ms" if seconds < 10 else f"{seconds:.1f} s"
-    click.echo(f"{ended.get('flow', '')} {click.style(ended['state'], fg=colour)} in {took}  {ended['id']}")
+    _say(f"{ended.get('flow', '')} {click.style(ended['state'], fg=colour)} in {took}  {ended['id']}")
+
+
+def resolved(path: Path) -> Path:
+    """The folder behind links; what leads in circles stays as it is, to be found wrong by its name."""
+    try:
+        return path.resolve()
+    except (OSError, RuntimeError):
+        return path.absolute()
+
+
+def end_at_sigterm() -> None:
+    """A SIGTERM before anything has begun ends the process as one that comes later does: with 0."""
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
 
 
 def run_loop(main: Any) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from hub.cli.output import output_option, show
-from hub.cli.places import server_options, with_hub
+from hub.cli.places import flow_query, server_options, with_hub
 
 if TYPE_CHECKING:
     from hub.client import HubClient
@@ -22,14 +22,14 @@ def triggers() -> None:
 
 @triggers.command("list")
 @click.option("--namespace", help="Only this namespace.")
-@click.option("--flow", help="Only flows of this id.")
+@click.option("--flow", help="Only this flow: its id, or NAMESPACE/FLOW.")
 @output_option
 @server_options
 def list_(
     namespace: str | None, flow: str | None, format: str, server: str | None, data: Path | None
 ) -> None:
     """List triggers: each webhook's URL with a line that calls it, each schedule's next times."""
-    query = [(name, value) for name, value in (("namespace", namespace), ("flow", flow)) if value]
+    query = flow_query(namespace, flow)
 
     async def work(client: HubClient) -> Any:
         return await client.get("/triggers", query)

@@ -24,8 +24,8 @@ from hub.cli.flow_files import check_files, counted
 def validate(paths: tuple[Path, ...], format: str) -> None:
     """Check flow files and folders; needs no hub.
 
-    A folder stands for every *.hub.yaml below it; without PATHS it is ./flows, else the current folder. Exit
-    code 3 when there is an error.
+    A folder stands for every *.hub.yaml below it, - for what is piped in; without PATHS it is ./flows, else the
+    current folder. Exit code 3 when there is an error.
     """
     from hub.cli.failures import INVALID
     from hub.config.reports import FORMATS

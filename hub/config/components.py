@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+import re
+import typing
+from collections.abc import Collection, Mapping, Sequence
 from datetime import timedelta
 from functools import cache
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -10,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from hub.config.yaml import Node
-from hub.errors import InvalidInput, did_you_mean
+from hub.errors import InvalidInput
 from hub.model import jsontext
 from hub.model.durations import format_duration
 from hub.plugin.component import Component
@@ -42,56 +44,135 @@ class ComponentChecker:
         """
         given = {**properties, **children}
         try:
-            component.model_validate(given)
+            # by the names of YAML only: a plugin's tests may use Python's
+            component.model_validate(given, by_alias=True, by_name=False)
         except ValidationError as error:
             known = [*field_names(component), *common]
-            for one in error.errors(include_url=False, include_context=True):
-                self._report(one, node, known, owner)
+            _Report(self._reading, component, node, known, owner).add(error)
 
-    def model(self, model: type[M], node: Node, owner: str, *, wrap: str | None = None) -> M | None:
-        """A small model out of a node, or None after its problems were noted."""
+    def model(
+        self,
+        model: type[M],
+        node: Node,
+        owner: str,
+        *,
+        wrap: str | None = None,
+        but: Collection[str] = (),
+    ) -> M | None:
+        """A small model out of a node, or None after its problems were noted; ``but`` are judged elsewhere.
+
+        What it holds is read when the flow is saved: an expression cannot stand in it.
+        """
         if wrap is None and node.kind != "mapping":
             self._reading.at(node, f'"{owner}" is a mapping', f"it has {', '.join(field_names(model))}")
             return None
         data = node.plain()
         try:
-            return model.model_validate(data if wrap is None else {wrap: data})
+            return model.model_validate(data if wrap is None else {wrap: data}, by_alias=True, by_name=False)
         except ValidationError as error:
-            for one in error.errors(include_url=False, include_context=True):
-                if wrap is not None:
-                    one["loc"] = one["loc"][1:]
-                self._report(one, node, field_names(model), owner)
+            report = _Report(self._reading, model, node, field_names(model), owner, is_rendered=False)
+            report.add(error, skip=1 if wrap is not None else 0, but=but)
             return None
 
-    def _report(self, error: Any, node: Node, known: Collection[str], owner: str) -> None:
-        place, path = _follow(node, error["loc"])
-        kind = error["type"]
-        if (
-            kind != "extra_forbidden"
-            and kind != "missing"
-            and _holds_expression(place, whole=place is not node)
-        ):
-            return
-        name = ".".join(str(part) for part in path)
-        if kind == "extra_forbidden":
-            self._unknown(place, node, path, known)
-        elif kind == "missing":
-            missing = str(error["loc"][-1])
-            self._reading.problem(f'"{missing}" is required in {owner}', place.position)
-        else:
-            # a rule over several fields cannot be judged while one of them is an expression
-            if place is node and _holds_expression(node, whole=True):
-                return
-            self._reading.at(place, f"{name + ': ' if name else ''}{message_of(error)}")
 
-    def _unknown(self, place: Node, node: Node, path: list[Any], known: Collection[str]) -> None:
+class _Report:
+    """What a model found wrong with a node, told in words and places of the file."""
+
+    def __init__(
+        self,
+        reading: Reading,
+        model: type[BaseModel],
+        node: Node,
+        known: Collection[str],
+        owner: str,
+        *,
+        is_rendered: bool = True,
+    ) -> None:
+        self._reading = reading
+        self._model = model
+        self._node = node
+        self._known = known
+        self._owner = owner
+        self._is_rendered = is_rendered
+
+    def add(self, found: ValidationError, *, skip: int = 0, but: Collection[str] = ()) -> None:
+        """Note every error, one where a value fits none of several kinds."""
+        wanted: dict[int, tuple[Node, str, Any, list[str]]] = {}
+        for error in found.errors(include_url=False, include_context=True):
+            location = error["loc"][skip:]
+            if location and location[0] in but:
+                continue
+            place, path = _follow(self._node, location)
+            name = ".".join(str(part) for part in path)
+            if error["type"] == "extra_forbidden":
+                self._unknown(place, path)
+            elif error["type"] == "missing":
+                self._reading.problem(f'"{location[-1]}" is required in {self._owner}', place.position)
+            elif self._waits(place):
+                continue
+            elif error["type"] in _WANTED:
+                entry = wanted.setdefault(id(place), (place, name, error.get("input"), []))
+                entry[3].append(_WANTED[error["type"]])
+            else:
+                self._reading.at(place, _named(name, message_of(error)), self._value_hint(error))
+        for place, name, given, kinds in wanted.values():
+            expected = " or ".join(dict.fromkeys(kinds))
+            self._reading.at(place, _named(name, f"expected {expected}, got {spelled(given)}"))
+
+    def _waits(self, place: Node) -> bool:
+        """Whether a value is known only after rendering; where nothing is rendered that is said."""
+        # a rule over several fields cannot be judged while one of them is an expression
+        if not holds_expression(place, whole=True):
+            return False
+        if not self._is_rendered:
+            self._reading.at(
+                place,
+                f"an expression cannot stand here: {self._owner} is read when the flow is saved",
+                "write the value itself",
+            )
+        return True
+
+    def _unknown(self, place: Node, path: list[Any]) -> None:
         name = str(path[-1])
-        parent = _follow(node, tuple(path[:-1]))[0]
+        parent = _follow(self._node, tuple(path[:-1]))[0]
         key = parent.keys.get(name, place)
-        hint = None
-        if len(path) == 1:
-            hint = did_you_mean(name, list(known)) or f"there are {', '.join(sorted(known))}"
+        known = self._known if len(path) == 1 else _names_at(self._model, path[:-1])
+        hint = self._reading.near(name, list(known))
+        if hint is None and known:
+            hint = f"there are {', '.join(sorted(known))}"
         self._reading.at(key, f'unknown property "{name}"', hint)
+
+    def _value_hint(self, error: Any) -> str | None:
+        if error["type"] not in ("literal_error", "enum"):
+            return None
+        known = re.findall(r"'([^']*)'", str((error.get("ctx") or {}).get("expected")))
+        return self._reading.near(str(error.get("input"))[:60], known)
+
+
+def _named(name: str, message: str) -> str:
+    return f"{name}: {message}" if name else message
+
+
+def _names_at(model: type[BaseModel], path: Sequence[Any]) -> list[str]:
+    """The YAML names that a nested model has, where a path of names and places leads to one."""
+    here = [model]
+    for step in path:
+        below = [
+            found
+            for one in here
+            for name, field in one.model_fields.items()
+            if step == (field.alias or name)
+            for found in _models_in(field.annotation)
+        ]
+        # a place in a list and a key of a mapping stay at the model of what they hold
+        here = below or here
+    return [name for one in here for name in field_names(one)] if here != [model] else []
+
+
+def _models_in(annotation: Any) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [found for argument in typing.get_args(annotation) for found in _models_in(argument)]
 
 
 @cache
@@ -114,31 +195,33 @@ def _follow(node: Node, location: tuple[Any, ...]) -> tuple[Node, list[Any]]:
     return node, path
 
 
-def _holds_expression(node: Node, *, whole: bool) -> bool:
+def holds_expression(node: Node, *, whole: bool) -> bool:
     """Whether the text at a node, or anywhere below it, holds an expression."""
     if node.kind == "scalar":
         return isinstance(node.value, str) and ("{{" in node.value or "{%" in node.value)
     if not whole:
         return False
     below = node.value.values() if node.kind == "mapping" else node.value
-    return any(_holds_expression(child, whole=True) for child in below)
+    return any(holds_expression(child, whole=True) for child in below)
 
 
 _WANTED = {
-    "string_type": "expected text",
-    "int_type": "expected a whole number",
-    "int_parsing": "expected a whole number",
-    "int_from_float": "expected a whole number",
-    "float_type": "expected a number",
-    "float_parsing": "expected a number",
-    "bool_type": "expected true or false",
-    "bool_parsing": "expected true or false",
-    "list_type": "expected a list",
-    "tuple_type": "expected a list",
-    "dict_type": "expected a mapping",
-    "mapping_type": "expected a mapping",
-    "model_type": "expected a mapping",
-    "model_attributes_type": "expected a mapping",
+    "string_type": "text",
+    "int_type": "a whole number",
+    "int_parsing": "a whole number",
+    "int_from_float": "a whole number",
+    "float_type": "a number",
+    "float_parsing": "a number",
+    "bool_type": "true or false",
+    "bool_parsing": "true or false",
+    "list_type": "a list",
+    "tuple_type": "a list",
+    "dict_type": "a mapping",
+    "mapping_type": "a mapping",
+    "model_type": "a mapping",
+    "model_attributes_type": "a mapping",
+    "time_delta_type": "a duration such as PT30S or 30s",
+    "time_delta_parsing": "a duration such as PT30S or 30s",
 }
 
 
@@ -149,7 +232,7 @@ def message_of(error: Any) -> str:
         return str(context.get("error") or error["msg"].removeprefix("Value error, "))
     shown = spelled(error.get("input"))
     if kind in _WANTED:
-        return f"{_WANTED[kind]}, got {shown}"
+        return f"expected {_WANTED[kind]}, got {shown}"
     if kind in ("literal_error", "enum"):
         return f"expected {context.get('expected')}, got {shown}"
     if kind in ("greater_than_equal", "greater_than", "less_than_equal", "less_than"):

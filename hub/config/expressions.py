@@ -6,31 +6,35 @@ those before it, and around it. Tasks of another branch, of a loop's inside, or 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
 
 from hub.config.yaml import Node
-from hub.errors import ExpressionError, did_you_mean
+from hub.errors import ExpressionError
 from hub.expressions import (
     ANY,
     BOOLEAN,
     NULL,
     NUMBER,
     TEXT,
+    Finding,
     ListShape,
     ObjectShape,
     Shape,
     check_template,
     find_expressions_naming,
     merge,
+    names_in,
     parse_template,
     shape_of_json_schema,
     shape_of_template,
 )
 from hub.model.flow import Flow, InputType, TaskDeclaration, TriggerDeclaration
+from hub.model.naming import PublicJsonSchema
 from hub.plugin.component import Component, field_roles
 from hub.plugin.fields import CASES, CHILDREN, DEFERRED, SCRIPT, STATIC
 
@@ -51,20 +55,58 @@ _FLOW = ObjectShape(
 _LABELS = ObjectShape({}, "label", is_open=True)
 _EXECUTION = ObjectShape({"id": TEXT, "createdAt": TEXT, "startedAt": TEXT, "trigger": TEXT}, "member")
 _ERROR = ObjectShape({"task": TEXT, "message": TEXT}, "member")
+_MAYBE_ERROR = replace(_ERROR, sometimes="when a task has failed")
+_NOTHING = ObjectShape({}, "output", hint="this type of task gives none")
 
 
 class _Known:
-    """The outputs in reach at one place of the tree."""
+    """The outputs in reach at one place of the tree.
 
-    def __init__(self, shapes: dict[str, Shape], reasons: dict[str, str]) -> None:
+    One is kept for the whole walk and changed on the way: a group takes back what its inside has added.
+    """
+
+    def __init__(
+        self, shapes: dict[str, Shape], reasons: dict[str, str], absent: dict[str, str] | None = None
+    ) -> None:
         self.shapes = shapes
         self.reasons = reasons
+        self.absent = absent or {}
 
     def copy(self) -> _Known:
-        return _Known(dict(self.shapes), dict(self.reasons))
+        return _Known(dict(self.shapes), dict(self.reasons), dict(self.absent))
 
     def outputs(self) -> ObjectShape:
-        return ObjectShape(self.shapes, "task", reasons=self.reasons)
+        return ObjectShape(self.shapes, "task", reasons=self.reasons, absent=self.absent)
+
+    def add(self, task: TaskDeclaration, shape: Shape) -> None:
+        """Let a task have run."""
+        self.reasons.pop(task.id, None)
+        if task.disabled:
+            self.absent[task.id] = f'task "{task.id}" is disabled'
+        else:
+            self.shapes[task.id] = shape
+
+    def hide(self, names: Iterable[str], why: str) -> None:
+        """Let tasks be out of reach."""
+        for name in names:
+            self.shapes.pop(name, None)
+            self.absent.pop(name, None)
+            self.reasons[name] = f'task "{name}" {why}'
+
+    def only(self, names: Iterable[str]) -> _Known:
+        """What is known of these tasks."""
+        return _Known(*({name: one[name] for name in names if name in one} for one in self._parts()))
+
+    def update(self, other: _Known) -> None:
+        """Take over what another knows."""
+        for name in (*other.shapes, *other.reasons, *other.absent):
+            for mine, theirs in zip(self._parts(), other._parts(), strict=True):
+                mine.pop(name, None)
+                if name in theirs:
+                    mine[name] = theirs[name]
+
+    def _parts(self) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+        return self.shapes, self.reasons, self.absent
 
 
 class ExpressionChecker:
@@ -94,18 +136,18 @@ class ExpressionChecker:
         if "concurrency" in self._root.value and flow.concurrency is not None:
             key = self._root.value["concurrency"].get("key")
             if key is not None:
-                self._expressions(key, {**around, "inputs": self._inputs, "trigger": self._trigger})
+                self._expressions(
+                    key, {**around, "inputs": self._inputs, "trigger": self._trigger, "vars": self._vars}
+                )
         known = _Known({}, {})
-        for task in flow.walk():
-            known.reasons[task.id] = f'task "{task.id}" has not run by then'
+        known.hide((task.id for task in flow.walk()), _LATER)
         self._sequence(flow.tasks, known, {})
         # whatever was begun may have ended before something failed
-        errors = known.copy()
-        self._sequence(flow.errors, errors, {"error": _ERROR})
-        self._sequence(flow.finally_, errors, {"error": _ERROR})
+        self._sequence(flow.errors, known, {"error": _ERROR})
+        self._sequence(flow.finally_, known, {"error": _MAYBE_ERROR})
         for output in flow.outputs:
             node = self._reading.nodes[id(output)].value["value"]
-            self._expressions(node, self._scope(errors, {}))
+            self._expressions(node, self._scope(known, {}))
 
     def _scope(self, known: _Known, more: Mapping[str, Shape]) -> dict[str, Shape]:
         return {**self._names, "outputs": known.outputs(), **more}
@@ -174,7 +216,7 @@ class ExpressionChecker:
         for name in trigger.inputs:
             if name not in declared and given is not None:
                 self._reading.at(
-                    given.keys[name], f'unknown input "{name}"', did_you_mean(name, list(declared))
+                    given.keys[name], f'unknown input "{name}"', self._reading.near(name, list(declared))
                 )
         for name, one in declared.items():
             if one.required and one.defaults is None and name not in trigger.inputs:
@@ -193,24 +235,25 @@ class ExpressionChecker:
 
     def _task(self, task: TaskDeclaration, known: _Known, more: Mapping[str, Shape]) -> None:
         node = self._reading.nodes[id(task)]
-        scope = self._scope(known, more)
         for key in ("when", "timeout"):
             if key in node.value:
-                self._expressions(node.value[key], scope)
+                self._expressions(node.value[key], self._scope(known, more))
+        if more.get("error") is _MAYBE_ERROR and "error" in _names_of(node.get("when")):
+            # the guard has looked after it
+            more = {**more, "error": _ERROR}
+        scope = self._scope(known, more)
         component = self._reading.registry.tasks.get(task.type)
         if component is not None:
             for name in task.properties:
                 self._property(component, name, node.value[name], scope, scope)
             self._children(task, component, known, more)
-        known.reasons.pop(task.id, None)
-        if task.disabled:
-            known.reasons[task.id] = f'task "{task.id}" is disabled'
-        else:
-            known.shapes[task.id] = self._output_of(component)
+        known.add(task, self._output_of(component))
 
     def _output_of(self, component: type[Any] | None) -> Shape:
-        if component is None or component.Output is None:
+        if component is None:
             return ANY
+        if component.Output is None:
+            return _NOTHING if _returns_nothing(component) else ANY
         return model_shape(component.Output, "output")
 
     def _children(
@@ -218,38 +261,38 @@ class ExpressionChecker:
     ) -> None:
         kind = getattr(component, "branches", "sequence")
         if kind == "loop":
-            inside = known.copy()
             item = ObjectShape({"index": NUMBER, "key": ANY, "value": ANY, "parent": ANY}, "member")
             for children in task.children.values():
-                self._sequence(children, inside, {**more, "item": item})
-            for child in _below(task):
-                known.reasons[child.id] = (
-                    f'task "{child.id}" is inside the loop "{task.id}"; its outputs stay there'
-                )
+                self._sequence(children, known, {**more, "item": item})
+            known.hide(_ids_below((task,)), f'is inside the loop "{task.id}"; its outputs stay there')
         elif kind in ("parallel", "alternatives"):
-            before = known.copy()
             branches = list(task.children.values())
             if kind == "parallel":
                 branches = [(child,) for children in branches for child in children]
-            word = "runs beside this one" if kind == "parallel" else "is in the other branch"
-            for branch in branches:
-                here = before.copy()
-                for other in branches:
-                    if other is not branch:
-                        for child in other:
-                            for one in child.walk():
-                                here.reasons[one.id] = f'task "{one.id}" {word}'
-                self._sequence(branch, here, more)
-                for child in branch:
-                    for one in child.walk():
-                        if one.id in here.shapes:
-                            known.shapes[one.id] = here.shapes[one.id]
-                            known.reasons.pop(one.id, None)
-                        elif one.id in here.reasons:
-                            known.reasons[one.id] = here.reasons[one.id]
+            self._branches(branches, known, more, _BESIDE if kind == "parallel" else _ELSEWHERE)
         else:
             for children in task.children.values():
                 self._sequence(children, known, more)
+
+    def _branches(
+        self,
+        branches: list[tuple[TaskDeclaration, ...]],
+        known: _Known,
+        more: Mapping[str, Shape],
+        why: str,
+    ) -> None:
+        """Tasks of which none sees those of another branch; what comes after them sees all."""
+        ids = [[child.id for child in branch] + _ids_below(branch) for branch in branches]
+        for names in ids:
+            known.hide(names, why)
+        gained: list[_Known] = []
+        for branch, names in zip(branches, ids, strict=True):
+            known.hide(names, _LATER)
+            self._sequence(branch, known, more)
+            gained.append(known.only(names))
+            known.hide(names, why)
+        for one in gained:
+            known.update(one)
 
     # -- expressions
 
@@ -307,27 +350,49 @@ class ExpressionChecker:
             self._template(node, names)
 
     def _template(self, node: Node, names: Mapping[str, Shape]) -> None:
+        reading = self._reading
+        near = None if reading.is_full else reading.near
         try:
-            findings = check_template(parse_template(node.value), names, self._reading.functions)
+            findings = check_template(parse_template(node.value), names, reading.functions, near)
         except ExpressionError as error:
-            self._at(node, error.start, error.end, error.message, error.hint)
-            return
+            findings = [Finding(error.message, error.start, error.end, error.hint)]
         for finding in findings:
-            self._at(node, finding.start, finding.end, finding.message, finding.hint)
-
-    def _at(self, node: Node, start: int, end: int, message: str, hint: str | None) -> None:
-        place = self._reading.document.place(node, start)
-        self._reading.problem(message, place, hint, length=end - start)
+            place = reading.document.place(node, finding.start)
+            length = finding.end - finding.start
+            reading.problem(finding.message, place, finding.hint, length=length, severity=finding.severity)
 
 
-def _below(task: TaskDeclaration) -> list[TaskDeclaration]:
-    return [one for one in task.walk() if one is not task]
+_LATER = "has not run by then"
+_BESIDE = "runs beside this one"
+_ELSEWHERE = "is in the other branch"
+
+
+def _ids_below(tasks: Iterable[TaskDeclaration]) -> list[str]:
+    return [one.id for task in tasks for one in task.walk() if one is not task]
+
+
+def _names_of(node: Node | None) -> frozenset[str]:
+    """The names that a text reads; none where it cannot be parsed."""
+    if node is None or not isinstance(node.value, str):
+        return frozenset()
+    try:
+        return frozenset(names_in(parse_template(node.value).parts))
+    except ExpressionError:
+        return frozenset()
+
+
+def _returns_nothing(component: type[Any]) -> bool:
+    """Whether a task says of itself that it gives nothing: its ``run`` is declared to return None."""
+    declared = getattr(component.run, "__annotations__", {}).get("return", ANY)
+    return declared is None or declared == "None"
 
 
 @cache
 def model_shape(model: type[BaseModel], noun: str) -> Shape:
     """The shape of a component's ``Output`` or ``Data`` model."""
-    return shape_of_json_schema(model.model_json_schema(by_alias=True, mode="serialization"), noun)
+    return shape_of_json_schema(
+        model.model_json_schema(mode="serialization", schema_generator=PublicJsonSchema), noun
+    )
 
 
 @cache

@@ -16,12 +16,13 @@ from pydantic import BaseModel, ValidationError
 from pydantic import Field as field_of
 
 from hub.config import yaml
-from hub.config.components import ComponentChecker, spelled
+from hub.config.components import ComponentChecker, holds_expression, spelled
 from hub.config.expressions import ExpressionChecker
 from hub.config.inputs import convert
 from hub.config.yaml import MOST_PROBLEMS, Document, Node
 from hub.errors import InvalidFlow, Position, Problem, did_you_mean
 from hub.expressions import FunctionTable
+from hub.model import jsontext
 from hub.model.execution import QueueBehavior
 from hub.model.flow import (
     Concurrency,
@@ -66,6 +67,7 @@ _INPUT_KEYS = ("id", "type", "required", "defaults", "description", "values")
 _OUTPUT_KEYS = ("id", "type", "value", "description")
 _CONCURRENCY_KEYS = ("limit", "key", "behavior")
 _MOST_TASKS = 2_000
+_MOST_COMPARED = 20_000
 _MOST_AT_ONCE = 1_000_000
 """The largest limit of executions or attempts: nobody means more, and every storage can keep it."""
 
@@ -110,6 +112,20 @@ class Reading:
     problems: list[Problem] = field(default_factory=list)
     nodes: dict[int, Node] = field(default_factory=dict)
     """The node behind a declaration, by the declaration's ``id()``."""
+    compared: int = 0
+    """How many names were looked at for hints."""
+
+    @property
+    def is_full(self) -> bool:
+        """Whether there are as many problems as are shown: hints for more would be thrown away."""
+        return len(self.problems) >= MOST_PROBLEMS
+
+    def near(self, name: str, known: Sequence[str]) -> str | None:
+        """A hint with the nearest of the known names, as long as the file has not asked for too many."""
+        if self.is_full or self.compared > _MOST_COMPARED:
+            return None
+        self.compared += len(known)
+        return did_you_mean(name, known)
 
     def problem(
         self,
@@ -352,7 +368,7 @@ class _FlowReader:
     def _unknown_type(
         self, node: Node, kind: str, name: str, owner: str | None, known: Mapping[str, object]
     ) -> None:
-        hint = self._reading.registry.explain(kind, name) or did_you_mean(name, list(known))
+        hint = self._reading.registry.explain(kind, name) or self._reading.near(name, list(known))
         other = self._reading.registry.triggers if kind == "task" else self._reading.registry.tasks
         if hint is None and name in other:
             hint = f"{name} is a {'trigger' if kind == 'task' else 'task'}"
@@ -367,11 +383,14 @@ class _FlowReader:
             return None
         given = node.get("type")
         kind = self._enum(RetryType, given, RetryType.CONSTANT.value)
-        found = self._components.model(Retry, node, "retry")
+        found = self._components.model(Retry, node, "retry", but=("type",))
         if found is None or kind is None:
             return None
         if kind is RetryType.RANDOM and found.max_interval is None:
             self._reading.at(node, "a random retry needs maxInterval", "add maxInterval: PT30S")
+        if found.max_interval is not None and found.max_interval < found.interval:
+            place = node.value["maxInterval"]
+            self._reading.at(place, "maxInterval is shorter than interval", "it is the longest delay")
         return RetryPolicy(
             type=kind,
             interval=found.interval,
@@ -388,7 +407,9 @@ class _FlowReader:
             return None
         if isinstance(node.value, str) and "{{" in node.value:
             return node.value
-        self._components.model(_Timeout, node, "timeout", wrap="timeout")
+        found = self._components.model(_Timeout, node, "timeout", wrap="timeout")
+        if found is not None and not found.timeout:
+            self._reading.at(node, "a timeout is longer than nothing", "leave it out to have none")
         return node.value if node.kind == "scalar" else None
 
     # -- the rest of the flow
@@ -405,11 +426,8 @@ class _FlowReader:
         kind = self._enum(InputType, type_node)
         if kind is None or name is None:
             return None
-        values = node.get("values")
-        choices: tuple[str, ...] = ()
-        if values is not None and values.kind == "list":
-            choices = tuple(str(value) for value in values.plain())
-        if kind is InputType.SELECT and not choices:
+        choices = self._choices(node.get("values"))
+        if kind is InputType.SELECT and not (node.value["values"].value if "values" in node.value else None):
             self._reading.problem("a SELECT input needs values", node.position, "add values: [one, other]")
         defaults = node.get("defaults")
         default = defaults.plain() if defaults is not None else None
@@ -418,6 +436,8 @@ class _FlowReader:
                 convert(kind, default, choices)
             except ValueError as error:
                 self._reading.at(defaults, f'defaults of input "{name}": {error}')
+            else:
+                self._never_rendered(defaults, f'defaults of input "{name}"')
         return InputDeclaration(
             id=name,
             type=kind,
@@ -426,6 +446,35 @@ class _FlowReader:
             description=self._text(node, "description"),
             values=choices,
         )
+
+    def _choices(self, values: Node | None) -> tuple[str, ...]:
+        """What a SELECT chooses from, spelled as JSON spells it, as values from outside are."""
+        if values is None:
+            return ()
+        if values.kind != "list":
+            self._reading.at(values, f'"values" is a list, got {_kind(values)}', "write [one, other]")
+            return ()
+        found: dict[str, None] = {}
+        for one in values.value:
+            if one.kind != "scalar" or one.value is None:
+                self._reading.at(one, f"each of the values is text, got {_kind(one)}")
+                continue
+            text = one.value if isinstance(one.value, str) else jsontext.dumps(one.value)
+            if text in found:
+                self._reading.at(one, f'duplicate value "{text}"')
+            found[text] = None
+        return tuple(found)
+
+    def _never_rendered(self, node: Node, what: str) -> None:
+        """Warn of an expression where none is looked for."""
+        if holds_expression(node, whole=True):
+            self._reading.problem(
+                f"{what} is never rendered: it stays as it is written",
+                node.position,
+                "put the expression where it is used, or under variables:",
+                length=node.end - node.start if node.kind == "scalar" else 1,
+                severity="warning",
+            )
 
     def _output(self, node: Node, ids: dict[str, Node]) -> OutputDeclaration | None:
         self._only(node, _OUTPUT_KEYS, "output")
@@ -477,6 +526,7 @@ class _FlowReader:
                 self._reading.at(value, f'label "{name}" is text, got {_kind(value)}')
             else:
                 labels[name] = value.value if value.text is None else value.text
+                self._never_rendered(value, f'label "{name}"')
         return labels
 
     def _variables(self, node: Node | None) -> Mapping[str, Any]:
@@ -511,7 +561,7 @@ class _FlowReader:
     def _only(self, node: Node, allowed: Sequence[str], what: str) -> None:
         for name, key in node.keys.items():
             if name not in allowed:
-                hint = did_you_mean(name, allowed) or f"a {what} has {', '.join(allowed)}"
+                hint = self._reading.near(name, allowed) or f"{_a(what)} has {', '.join(allowed)}"
                 self._reading.at(key, f'unknown property "{name}"', hint)
 
     def _new_id(self, node: Node, what: str, ids: dict[str, Node]) -> str | None:
@@ -529,7 +579,7 @@ class _FlowReader:
     def _required_text(self, node: Node, name: str, what: str) -> str | None:
         found = node.get(name)
         if found is None:
-            self._reading.problem(f'"{name}" is required in a {what}', node.position)
+            self._reading.problem(f'"{name}" is required in {_a(what)}', node.position)
             return None
         if (
             found.text is not None
@@ -571,7 +621,8 @@ class _FlowReader:
         by_name = {str(member.value).lower(): member for member in kind}
         found = by_name.get(given.lower()) if isinstance(given, str) else None
         if found is None and node is not None:
-            hint = did_you_mean(str(given), [str(member.value) for member in kind]) or f"one of {_all(kind)}"
+            known = [str(member.value) for member in kind]
+            hint = self._reading.near(str(given), known) or f"one of {_all(kind)}"
             self._reading.at(node, f"{spelled(node.plain())} is not known here", hint)
         return found
 
@@ -582,6 +633,10 @@ class _Timeout(BaseModel):
 
 _ID_HINT = "letters, digits, - and _, beginning with a letter or digit"
 _NAMESPACE_HINT = "names of letters, digits, - and _ joined by dots"
+
+
+def _a(what: str) -> str:
+    return f"{'an' if what[0] in 'aeiou' else 'a'} {what}"
 
 
 def _all(kind: type[Enum]) -> str:

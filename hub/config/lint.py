@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +14,8 @@ from hub.model.ids import FlowKey
 from hub.registry import Registry
 
 SUFFIX = ".hub.yaml"
+STDIN = Path("-")
+"""Stands for what is piped in."""
 
 
 @dataclass
@@ -35,26 +38,32 @@ def flow_files(paths: Sequence[Path]) -> list[Path]:
     found: list[Path] = []
     for path in paths:
         if path.is_dir():
-            below = sorted(file for file in path.rglob(f"*{SUFFIX}") if file.is_file())
+            # a link to nowhere is somebody's mistake: reading it says so
+            below = sorted(file for file in path.rglob(f"*{SUFFIX}") if file.is_file() or is_dangling(file))
             if not below:
                 raise NotFound(f"there is no *{SUFFIX} file below {path}", hint=f"flow files end in {SUFFIX}")
             found += below
-        elif path.is_file():
+        elif path == STDIN or path.is_file():
             found.append(path)
         else:
             raise NotFound(f"{path} does not exist")
     return list(dict.fromkeys(found))
 
 
+def is_dangling(path: Path) -> bool:
+    """Whether a path is a link to what is not there."""
+    return path.is_symlink() and not path.exists()
+
+
 def lint_files(files: Iterable[Path], registry: Registry, functions: FunctionTable) -> LintReport:
     """Every problem of these files; two files that declare one flow are a problem of the second."""
     report = LintReport()
     for path in files:
-        file = str(path)
+        file = str(path) if path != STDIN else "<stdin>"
         report.files.append(file)
         try:
             # as bytes: line ends are the file's own, as the hub sees them
-            source = path.read_bytes().decode("utf-8")
+            source = (sys.stdin.buffer.read() if path == STDIN else path.read_bytes()).decode("utf-8")
         except UnicodeDecodeError as error:
             report.problems.append(Problem(f"not UTF-8: {error.reason}", Position(1, 1), file=file))
             continue

@@ -2,32 +2,56 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from enum import Enum
 from typing import Any
 
 from pydantic import BaseModel
 
 from hub.config.flows import Retry
 from hub.config.settings import Settings
-from hub.model.flow import InputType
-from hub.plugin.component import Component
+from hub.model.execution import QueueBehavior
+from hub.model.flow import InputType, RetryType
+from hub.model.ids import MAX_ID_LENGTH, MAX_NAMESPACE_LENGTH
+from hub.model.naming import PublicJsonSchema
+from hub.plugin.component import Component, field_roles
+from hub.plugin.fields import CASES, CHILDREN, DURATION_PATTERN
 from hub.registry import Registry
 
-_ID = {"type": "string", "pattern": "^[A-Za-z0-9][A-Za-z0-9_-]*$", "maxLength": 100}
-_TEXT = {"type": "string"}
+_NAME = "[A-Za-z0-9][A-Za-z0-9_-]*"
+# a number is an id's text too, as YAML reads it
+_ID = {"type": ["string", "integer"], "pattern": f"^{_NAME}$", "maxLength": MAX_ID_LENGTH, "minimum": 0}
+_NAMESPACE = {
+    "type": ["string", "number"],
+    "description": "Names joined by dots.",
+    "pattern": rf"^{_NAME}(\.{_NAME})*$",
+    "maxLength": MAX_NAMESPACE_LENGTH,
+    "minimum": 0,
+}
+_SCALAR = ["string", "number", "boolean"]
+_TEXT = {"type": [*_SCALAR, "null"]}
 _FLAG = {"type": "boolean"}
 _EXPRESSION = {"type": "string", "pattern": r"\{\{|\{%"}
+_DURATION = {
+    "anyOf": [{"type": "string", "pattern": DURATION_PATTERN, "examples": ["PT30S", "5m"]}, _EXPRESSION]
+}
+_MAY_BE_EMPTY = {"errors", "finally", "else"}
+"""Lists of tasks that may be empty."""
 
 
 def flow_schema(registry: Registry) -> dict[str, Any]:
     """A JSON Schema (2020-12) of a flow file."""
-    definitions: dict[str, Any] = {"Retry": _model(Retry, "Retry")}
+    retry = _model(Retry, "Retry")
+    retry["properties"]["type"].update(_word(RetryType))
+    retry["properties"]["type"].pop("type", None)
+    definitions: dict[str, Any] = {"Retry": retry}
     task_common = {
         "id": _ID,
         "type": {"enum": sorted(registry.tasks)},
         "when": {"description": "Run it only when this holds."},
         "retry": {"$ref": "#/$defs/Retry"},
-        "timeout": {"type": "string", "description": "How long an attempt may take, `PT30S`."},
+        "timeout": {**_DURATION, "description": "How long an attempt may take, `PT30S`."},
         "allowFailure": {**_FLAG, "description": "A failure ends as WARNING and the flow goes on."},
         "description": _TEXT,
         "disabled": _FLAG,
@@ -51,9 +75,9 @@ def flow_schema(registry: Registry) -> dict[str, Any]:
         "additionalProperties": False,
         "properties": {
             "id": _ID,
-            "namespace": {"type": "string", "description": "Names joined by dots."},
+            "namespace": _NAMESPACE,
             "description": _TEXT,
-            "labels": {"type": "object", "additionalProperties": {"type": ["string", "number", "boolean"]}},
+            "labels": {"type": "object", "additionalProperties": {"type": _SCALAR}},
             "disabled": _FLAG,
             "inputs": {"type": "array", "items": _input()},
             "variables": {"type": "object"},
@@ -64,7 +88,7 @@ def flow_schema(registry: Registry) -> dict[str, Any]:
                 "properties": {
                     "limit": {"type": "integer", "minimum": 1},
                     "key": {"description": "Count executions of one key apart from others."},
-                    "behavior": {"enum": ["QUEUE", "CANCEL", "FAIL"]},
+                    "behavior": _word(QueueBehavior),
                 },
             },
             "tasks": {**tasks, "minItems": 1},
@@ -106,12 +130,14 @@ def _input() -> dict[str, Any]:
         "additionalProperties": False,
         "properties": {
             "id": _ID,
-            "type": {"enum": [kind.value for kind in InputType]},
+            "type": _word(InputType),
             "required": _FLAG,
             "defaults": {},
             "description": _TEXT,
-            "values": {"type": "array", "items": _TEXT},
+            "values": {"type": "array", "items": {"type": _SCALAR}},
         },
+        "if": {"properties": {"type": _word([InputType.SELECT])}},
+        "then": {"required": ["values"], "properties": {"values": {"minItems": 1}}},
     }
 
 
@@ -122,7 +148,7 @@ def _output() -> dict[str, Any]:
         "additionalProperties": False,
         "properties": {
             "id": _ID,
-            "type": {"enum": [kind.value for kind in InputType]},
+            "type": _word(InputType),
             "value": {},
             "description": _TEXT,
         },
@@ -139,10 +165,15 @@ def _choice(
     branches = []
     for name, component in sorted(components.items()):
         definition = f"{kind}.{name}"
-        own = _model(component, definition)
+        own, roles = _model(component, definition), field_roles(component)
+        for inner in own.get("$defs", {}).values():
+            inner.update(_inside(inner))
         own["properties"] = {
             **common,
-            **{key: _or_expression(value) for key, value in own.get("properties", {}).items()},
+            **{
+                key: _tasks(key, value) if roles.get(key) in (CHILDREN, CASES) else _as_written(value)
+                for key, value in own.get("properties", {}).items()
+            },
         }
         own["additionalProperties"] = False
         definitions[definition] = own
@@ -157,7 +188,9 @@ def _choice(
 
 def _model(model: type[BaseModel], prefix: str) -> dict[str, Any]:
     """A model's schema with its own definitions inside it."""
-    schema = model.model_json_schema(by_alias=True, ref_template=f"#/$defs/{prefix}/$defs/{{model}}")
+    schema = model.model_json_schema(
+        ref_template=f"#/$defs/{prefix}/$defs/{{model}}", schema_generator=PublicJsonSchema
+    )
     schema.pop("title", None)
     found: dict[str, Any] = _shared(schema)
     return found
@@ -174,10 +207,59 @@ def _shared(value: Any) -> Any:
     return value
 
 
-def _or_expression(schema: Mapping[str, Any]) -> dict[str, Any]:
-    """A field takes its own type or an expression that gives it."""
-    if schema.get("type") == "string" and not {"pattern", "enum", "format"} & schema.keys():
-        return dict(schema)
-    about = {key: schema[key] for key in ("description", "default", "title") if key in schema}
-    rest = {key: value for key, value in schema.items() if key not in about}
-    return {**about, "anyOf": [rest, _EXPRESSION]}
+def _tasks(name: str, schema: Mapping[str, Any]) -> dict[str, Any]:
+    """A field of child tasks, or of lists of them by key; most must hold one."""
+    found = dict(schema)
+    if name not in _MAY_BE_EMPTY and schema.get("type") == "array":
+        found["minItems"] = 1
+    cases = schema.get("additionalProperties")
+    if isinstance(cases, dict):
+        found["additionalProperties"] = {**cases, "minItems": 1}
+    return found
+
+
+def _as_written(schema: Mapping[str, Any]) -> dict[str, Any]:
+    """What may be written for a value: text as a number or flag, words in either case, any of it an expression."""
+    about = {key: schema[key] for key in ("description", "default", "title", "examples") if key in schema}
+    forms = _forms({key: value for key, value in schema.items() if key not in about})
+    if not any(_takes_any_text(form) for form in forms):
+        forms.append(_EXPRESSION)
+    return {**about, **forms[0]} if len(forms) == 1 else {**about, "anyOf": forms}
+
+
+def _forms(schema: Mapping[str, Any]) -> list[dict[str, Any]]:
+    if "anyOf" in schema:
+        return [form for branch in schema["anyOf"] for form in _forms(branch)]
+    if "enum" in schema and all(isinstance(word, str) for word in schema["enum"]):
+        return list(_either_case(schema["enum"]))
+    if schema.get("type") == "string" and not {"pattern", "format", "const"} & schema.keys():
+        return [{**schema, "type": _SCALAR}]
+    return [_inside(schema)]
+
+
+def _inside(schema: Mapping[str, Any]) -> dict[str, Any]:
+    """A list or mapping with what it holds as it may be written."""
+    found = dict(schema)
+    for name in ("items", "additionalProperties"):
+        if isinstance(found.get(name), dict):
+            found[name] = _as_written(found[name])
+    if "properties" in found:
+        found["properties"] = {key: _as_written(value) for key, value in found["properties"].items()}
+    return found
+
+
+def _takes_any_text(schema: Mapping[str, Any]) -> bool:
+    return not schema or (schema.get("type") == _SCALAR and "pattern" not in schema)
+
+
+def _word(kind: Iterable[Enum]) -> dict[str, Any]:
+    """One of an enum's words, in either case."""
+    return {"anyOf": list(_either_case([str(member.value) for member in kind]))}
+
+
+def _either_case(words: Sequence[str]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The words as editors propose them, and a pattern of them in any case."""
+    spelled = (
+        "".join(f"[{c.upper()}{c.lower()}]" if c.isalpha() else re.escape(c) for c in word) for word in words
+    )
+    return {"enum": list(words)}, {"type": "string", "pattern": f"^(?:{'|'.join(spelled)})$"}

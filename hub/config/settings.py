@@ -78,6 +78,10 @@ class Files(Model):
     """What of the file system flows may use."""
 
     roots: list[str] = Field(["."], description="Folders that file tasks and triggers may touch.")
+    store: str = Field(
+        "local",
+        description="Where payloads and files are kept: the type of a file store that a plugin brings.",
+    )
 
 
 class Limits(Model):
@@ -135,10 +139,22 @@ class Settings(Model):
     )
 
     _origins: dict[tuple[str, ...], str] = PrivateAttr(default_factory=dict)
+    _document: yaml.Document | None = PrivateAttr(None)
+
+    def of_one_run(self) -> Settings:
+        """The same for a flow that runs by itself and leaves nothing behind, once it has ended."""
+        once = {"storage": "memory:", "flows": [], "files": self.files.model_copy(update={"store": "local"})}
+        return self.model_copy(update=once)
 
     def origin_of(self, *path: str) -> str:
         """What a message calls a setting: the flag or variable that gave it, else its own name."""
         return self._origins.get(path, ".".join(path))
+
+    def mistake(
+        self, path: tuple[str, ...], message: str, hint: str | None = None, *, at_key: bool = False
+    ) -> InvalidSettings:
+        """The error for a setting that turned out to be wrong, with what gave it: a flag, a variable, a place."""
+        return _mistake(path, message, hint, self._document, self._origins, at_key=at_key)
 
 
 ENVIRONMENT: Mapping[str, tuple[str, ...]] = {
@@ -197,6 +213,7 @@ def load_settings(
     except ValidationError as error:
         raise _invalid(error, document, origins) from error
     settings._origins.update(origins)
+    settings._document = document
     return Loaded(settings, folder, file if document is not None else None, document, origins)
 
 
@@ -249,6 +266,8 @@ def from_environment(environ: Mapping[str, str], name: str) -> tuple[str, str] |
 def _put(data: dict[str, Any], path: tuple[str, ...], value: Any) -> None:
     for step in path[:-1]:
         inner = data.get(step)
+        if inner is not None and not isinstance(inner, Mapping):
+            return  # left as it is, to be found wrong with its place
         data[step] = dict(inner) if isinstance(inner, Mapping) else {}
         data = data[step]
     data[path[-1]] = value
@@ -259,26 +278,36 @@ def _invalid(
 ) -> InvalidSettings:
     one = error.errors(include_url=False)[0]
     path = tuple(str(step) for step in one["loc"])
-    name = ".".join(path)
-    hint = None
-    message = message_of(one)
-    if one["type"] == "extra_forbidden":
-        model: Any = Settings
-        for step in path[:-1]:
-            model = next(f.annotation for n, f in model.model_fields.items() if (f.alias or n) == step)
-        message, hint = "unknown setting", did_you_mean(path[-1], field_names(model))
+    if one["type"] != "extra_forbidden":
+        return _mistake(path, message_of(one), None, document, origins)
+    model: Any = Settings
+    for step in path[:-1]:
+        model = next(f.annotation for n, f in model.model_fields.items() if (f.alias or n) == step)
+    hint = did_you_mean(path[-1], field_names(model))
+    return _mistake(path, "unknown setting", hint, document, origins, at_key=True)
+
+
+def _mistake(
+    path: tuple[str, ...],
+    message: str,
+    hint: str | None,
+    document: yaml.Document | None,
+    origins: Mapping[tuple[str, ...], str],
+    *,
+    at_key: bool = False,
+) -> InvalidSettings:
+    """``at_key``: the name itself is wrong, not what is set."""
     for origin_path, origin in origins.items():
         if path[: len(origin_path)] == origin_path:
             return InvalidSettings(f"{origin}: {message}", hint=hint)
+    name = ".".join(path)
     if document is None:
         return InvalidSettings(f"{name}: {message}", hint=hint)
     node = document.root
     position = node.position
     for step in path:
         if node.kind == "mapping" and step in node.value:
-            position = (
-                node.keys[step].position if one["type"] == "extra_forbidden" else node.value[step].position
-            )
+            position = (node.keys if at_key else node.value)[step].position
             node = node.value[step]
     problem = Problem(
         f"{name}: {message}", Position(position.line, position.column), hint, file=document.file

@@ -9,8 +9,11 @@ from hub.model.flow import Flow, TriggerDeclaration
 
 
 def flow_summary(flow: Flow) -> dict[str, Any]:
-    """A flow's description, labels and triggers, as plain data."""
-    summary: dict[str, Any] = {"triggers": [_trigger(trigger) for trigger in flow.triggers]}
+    """A flow's description, labels, triggers and the types of its tasks, as plain data."""
+    summary: dict[str, Any] = {
+        "triggers": [_trigger(trigger) for trigger in flow.triggers],
+        "taskTypes": sorted({task.type for task in flow.walk()}),
+    }
     if flow.description:
         summary["description"] = flow.description
     if flow.labels:
@@ -25,6 +28,15 @@ def _trigger(trigger: TriggerDeclaration) -> dict[str, Any]:
     if trigger.disabled:
         kept["disabled"] = True
     return kept
+
+
+def types_of(summary: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
+    """Every type that a flow needs, each with its kind, ``task`` or ``trigger``."""
+    triggers = sorted({kept["type"] for kept in summary.get("triggers", ())})
+    return (
+        *(("task", name) for name in summary.get("taskTypes", ())),
+        *(("trigger", name) for name in triggers),
+    )
 
 
 def triggers_of(summary: Mapping[str, Any]) -> tuple[TriggerDeclaration, ...]:

@@ -32,4 +32,4 @@ def render_problem(problem: Problem, source: str | None) -> str:
 @lru_cache(maxsize=2)
 def _lines(source: str) -> list[str]:
     """The lines as editors count them, cut once for all problems of a file."""
-    return re.split(r"\r\n|\n|\r", source)
+    return re.split(r"\r\n|\n|\r", source) if source else []

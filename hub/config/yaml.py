@@ -51,7 +51,6 @@ _SCALAR_TAGS: dict[str, tuple[type, ...]] = {
 }
 _COLLECTION_TAGS = {"mapping": f"{_CORE}map", "list": f"{_CORE}seq"}
 _LINE_END = re.compile(r"\r\n|\n|\r")
-_OTHER_LINE_ENDS = re.compile("[\x85\u2028\u2029]")
 _PROPERTIES = re.compile(r"(?:(?:!<[^>\s]*>|[&!][^\s,\[\]{}]*)(?:\s|#[^\r\n]*)*){1,2}")
 """An anchor, a tag or both, and what may stand between them and their value."""
 _NUMBER_START = frozenset("+-.0123456789")
@@ -135,9 +134,12 @@ def parse(source: str, file: str | None = None) -> Document:
         raise _refused("the file is larger than 1 MiB", Position(1, 1), file)
     if source.startswith("\ufeff"):
         source = source[1:]
-    builder = _Builder(source, file)
+    source = _TABS_ALONE.sub("", source) if "\t" in source else source
+    text, restored = _without_old_breaks(source)
+    builder = _Builder(text, file, restored)
     try:
-        root = builder.build(yaml.parse(source, Loader=yaml.CSafeLoader))
+        # what yaml.parse does, without asking for each event twice
+        root = builder.build(iter(yaml.CSafeLoader(text).get_event, None))
     except yaml.MarkedYAMLError as error:
         raise InvalidFlow([*builder.problems, _syntax_problem(error, source, file)]) from error
     except yaml.reader.ReaderError as error:
@@ -155,6 +157,26 @@ def parse(source: str, file: str | None = None) -> Document:
     return Document(source, root, builder.problems, file)
 
 
+_TABS_ALONE = re.compile(r"^\t[ \t]*(?=\r?$)", re.MULTILINE)
+"""Lines of blanks that begin with a tab: empty ones to YAML 1.2, an error to the parser."""
+_OLD_BREAKS = "\x85\u2028\u2029"
+
+
+def _without_old_breaks(source: str) -> tuple[str, dict[int, str]]:
+    """The source without what only YAML 1.1, which the parser reads, takes for ends of lines.
+
+    Characters that the source does not use stand for them, one for one, so that places stay right; the
+    second answer puts them back into values.
+    """
+    found = [character for character in _OLD_BREAKS if character in source]
+    if not found:
+        return source, {}
+    unused = (chr(code) for code in range(0xE000, 0xF8FF) if chr(code) not in source)
+    stand_ins = [next(unused) for _ in found]
+    text = source.translate(str.maketrans("".join(found), "".join(stand_ins)))
+    return text, {ord(new): old for new, old in zip(stand_ins, found, strict=True)}
+
+
 def _refused(message: str, position: Position, file: str | None, hint: str | None = None) -> InvalidFlow:
     return InvalidFlow([Problem(message, position, hint, file=file)])
 
@@ -162,12 +184,12 @@ def _refused(message: str, position: Position, file: str | None, hint: str | Non
 class _Builder:
     """Events to nodes, counting on the way."""
 
-    def __init__(self, source: str, file: str | None) -> None:
+    def __init__(self, source: str, file: str | None, restored: dict[int, str]) -> None:
         self.problems: list[Problem] = []
         self._source = source
+        self._restored = restored
         self._file = file
-        # the parser counts these as ends of a line, which no editor does
-        self._lines = Lines(source) if _OTHER_LINE_ENDS.search(source) else None
+        self._lines: Lines | None = None
         self._anchors: dict[str, Node] = {}
         self._aliases = 0
         self._total = 0
@@ -214,17 +236,14 @@ class _Builder:
                 ]
             )
 
-    def _node(self, kind: str, value: Any, event: Any) -> Node:
-        node = Node(kind, value, event.start_mark)
-        if self._lines is not None:
-            self._move(node, node.start)
-        return node
-
     def _move(self, node: Node, start: int) -> None:
         """Let a node begin at another character."""
-        self._lines = self._lines or Lines(self._source)
-        position = self._lines.position(start)
+        position = self._place(start)
         node.start, node.line, node.column = start, position.line, position.column
+
+    def _place(self, index: int) -> Position:
+        self._lines = self._lines or Lines(self._source)
+        return self._lines.position(index)
 
     def _add(self, top: tuple[Node, list[Node | None]], node: Node) -> None:
         parent, pending = top
@@ -259,7 +278,7 @@ class _Builder:
     def _opened(self, event: Any, kind: str) -> Node:
         if event.tag is not None and event.tag not in (_COLLECTION_TAGS[kind], "!"):
             self._refuse_tag(event)
-        node = self._node(kind, {} if kind == "mapping" else [], event)
+        node = Node(kind, {} if kind == "mapping" else [], event.start_mark)
         node.style = "flow" if event.flow_style else "block"
         self._count(event, 1)
         if event.anchor is not None:
@@ -267,7 +286,9 @@ class _Builder:
         return node
 
     def _scalar(self, event: Any) -> Node:
-        node = self._node("scalar", event.value, event)
+        if self._restored:
+            event.value = event.value.translate(self._restored)
+        node = Node("scalar", event.value, event.start_mark)
         node.end = event.end_mark.index
         node.style = event.style or None
         self._count(event, 1)
@@ -315,11 +336,10 @@ class _Builder:
         """A plain scalar's value by YAML 1.2's core schema."""
         text: str = event.value
         if text in _CONSTANTS:
-            node.value = _CONSTANTS[text]
+            node.value, node.text = _CONSTANTS[text], text
         elif text[0] in _NUMBER_START:
             node.value = self._number(text, event)
-        if node.value is not text:
-            node.text = text
+            node.text = text if node.value is not text else None
 
     def _number(self, text: str, event: Any) -> Any:
         if _INT.match(text):
@@ -349,8 +369,6 @@ class _Builder:
 
     def _position(self, event: Any) -> Position:
         mark = event.start_mark
-        if self._lines is not None:
-            return self._lines.position(mark.index)
         return Position(mark.line + 1, mark.column + 1)
 
 

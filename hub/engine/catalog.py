@@ -6,22 +6,49 @@ thousand known flows cost little more than their names.
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
+
+import structlog
 
 from hub.clock import iso
 from hub.config.flows import LoadedFlow, load_flow
-from hub.config.summary import flow_summary, triggers_of
+from hub.config.summary import flow_summary, triggers_of, types_of
 from hub.engine.compiled import CompiledFlow
 from hub.engine.services import Services
-from hub.errors import InvalidFlow, NotFound, Problem
+from hub.errors import InvalidFlow, NotFound, PluginError, Position, Problem
 from hub.model.flow import FlowRecord, TriggerDeclaration
 from hub.model.ids import FlowKey
+from hub.registry import Registry
+
+log = structlog.get_logger("hub.flows")
 
 _MOST_COMPILED = 500
 _ENABLED_SINCE = "enabledSince"
+_MOST_NAMED = 5
+_MISSING_HINT = (
+    "install or mend the plugin, or take the file away; plugins: {NAME: {enabled: false}} in hub.yaml starts"
+    " the hub with these flows broken"
+)
+
+
+def _missing(registry: Registry, kind: str, name: str) -> str:
+    reason = registry.explain(kind, name) or f'no plugin "{name.split(".", 1)[0]}" is installed'
+    return f'the {kind} type "{name}": {reason}'
+
+
+class Stored(NamedTuple):
+    """What a put did."""
+
+    record: FlowRecord
+    loaded: LoadedFlow
+    changed: bool = False
+    """Whether it made a new revision."""
+    created: bool = False
+    """Whether the flow was not in use before."""
 
 
 class FlowCatalog:
@@ -32,13 +59,47 @@ class FlowCatalog:
         self._records: dict[FlowKey, FlowRecord] = {}
         self._compiled: OrderedDict[tuple[FlowKey, int], CompiledFlow] = OrderedDict()
         self._changed: list[Callable[[FlowKey], None]] = []
+        self._changing = asyncio.Lock()
         self.broken: dict[str, tuple[Problem, ...]] = {}
-        """Files whose newest text cannot be used, with what is wrong; the last good revision stays in use."""
+        """Files whose newest text cannot be used, with what is wrong; the last good revision stays in use. Flows
+        too whose plugins are gone, by their files or their names."""
 
     async def open(self) -> None:
         """Learn what the storage knows."""
         for record in await self._services.storage.flows():
             self._records[record.key] = record
+
+    def check_types(self) -> None:
+        """Show flows as broken that need a type which no plugin brings.
+
+        Raises ``PluginError`` naming them: a hub that runs without would refuse what their senders were
+        promised. It goes on where the settings themselves have switched the plugin off.
+        """
+        registry = self._services.registry
+        stopping: list[str] = []
+        for record in self.records():
+            missing = (
+                []
+                if record.disabled
+                else [
+                    (kind, name)
+                    for kind, name in types_of(record.summary)
+                    if name not in (registry.tasks if kind == "task" else registry.triggers)
+                ]
+            )
+            if not missing:
+                continue
+            reasons = [_missing(registry, kind, name) for kind, name in missing]
+            file = record.origin or str(record.key)
+            self.broken[file] = tuple(Problem(reason, Position(1, 1), file=file) for reason in reasons)
+            log.error(
+                "flow needs a plugin that is not there", flow=str(record.key), problem="; ".join(reasons)
+            )
+            if not all(registry.is_switched_off(name) for _, name in missing):
+                stopping.append(f"flow {record.key} needs {'; '.join(reasons)}")
+        if stopping:
+            more = f" (and {len(stopping) - _MOST_NAMED} more flows)" if len(stopping) > _MOST_NAMED else ""
+            raise PluginError("; ".join(stopping[:_MOST_NAMED]) + more, hint=_MISSING_HINT)
 
     def on_change(self, callback: Callable[[FlowKey], None]) -> None:
         """Be called after a flow was put or retired."""
@@ -82,10 +143,12 @@ class FlowCatalog:
         origin: str | None = None,
         file: str | None = None,
         expect: FlowKey | None = None,
-    ) -> tuple[FlowRecord, LoadedFlow, bool]:
-        """Check and store a flow; the last answer says whether anything changed.
+        instead_of: str | None = None,
+    ) -> Stored:
+        """Check and store a flow. One after another, so that of several only the first creates it.
 
-        Raises ``InvalidFlow``, and ``Conflict`` when the flow belongs to another origin.
+        With ``instead_of`` it is taken over from that origin, without having been out of use. Raises
+        ``InvalidFlow``, and ``Conflict`` when the flow belongs to another origin.
         """
         loaded = self.check(source, file)
         key = loaded.flow.key
@@ -93,12 +156,21 @@ class FlowCatalog:
             raise InvalidFlow(
                 [Problem(f"this is the flow {key}, not {expect}", loaded.id_position, file=file)]
             )
-        digest = self.digest(source)
+        async with self._changing:
+            return await self._put(loaded, source, origin, instead_of)
+
+    async def _put(
+        self, loaded: LoadedFlow, source: str, origin: str | None, instead_of: str | None
+    ) -> Stored:
+        key, digest = loaded.flow.key, self.digest(source)
         known = self._records.get(key)
         if known is not None and known.source_hash == digest and known.origin == origin:
-            return known, loaded, False
+            return Stored(known, loaded)
         summary = {**flow_summary(loaded.flow)}
         summary[_ENABLED_SINCE] = self._carry_enabled(known, loaded)
+        if known is not None and instead_of is not None and known.origin == instead_of:
+            # for the storage alone: whoever asks the catalogue finds the flow in use all the time
+            await self._services.storage.retire_flow(key, at=self._services.clock.now())
         record, changed = await self._services.storage.put_flow(
             key,
             source=source,
@@ -109,19 +181,22 @@ class FlowCatalog:
             at=self._services.clock.now(),
         )
         self._records[key] = record
+        self.broken.pop(str(key), None)
         if changed:
             self._compiled[key, record.revision] = self._make(loaded, record.revision)
             self._trim()
             self._tell(key)
-        return record, loaded, changed
+        return Stored(record, loaded, changed, created=known is None)
 
     async def retire(self, key: FlowKey) -> None:
         """Take a flow out of use and keep its history. Raises ``NotFound``."""
-        if key not in self._records:
-            raise NotFound(f"no flow {key}")
-        await self._services.storage.retire_flow(key, at=self._services.clock.now())
-        del self._records[key]
-        self._tell(key)
+        async with self._changing:
+            if key not in self._records:
+                raise NotFound(f"no flow {key}")
+            await self._services.storage.retire_flow(key, at=self._services.clock.now())
+            del self._records[key]
+            self.broken.pop(str(key), None)
+            self._tell(key)
 
     async def compiled(self, key: FlowKey, revision: int | None = None) -> CompiledFlow:
         """A revision ready to run, the newest by default. Raises ``NotFound``, ``InvalidFlow``, ``PluginError``."""

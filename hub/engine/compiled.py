@@ -109,6 +109,14 @@ class CompiledFlow:
         self.prepares = _prepares(flow, registry)
         """The triggers that have to prepare an execution before it goes on."""
         self.variables = Field(dict(flow.variables), functions)
+        self.variable_fields = {name: Field(value, functions) for name, value in flow.variables.items()}
+        self.decided_variables = {
+            name
+            for name, field in self.variable_fields.items()
+            # a secret is never stored, not even inside a variable: it is asked for on every walk
+            if not field.is_constant and "secret" not in repr(flow.variables[name])
+        }
+        """Those that must be the same on every walk."""
         self.outputs = [(output, Field(output.value, functions)) for output in flow.outputs]
         concurrency = flow.concurrency
         self.queue_key = (

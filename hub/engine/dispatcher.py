@@ -1,28 +1,30 @@
-"""Start executors: those born claimed at once, the others when there is room or their time has come.
-
-Suspects, which may have taken the last node down, run one at a time after the others.
-"""
+"""Start executors: those born claimed at once, the others when there is room or their time has come."""
 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
-from collections.abc import Mapping, Sequence
+from collections import OrderedDict
+from collections.abc import Coroutine, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import structlog
 
 from hub.engine.catalog import FlowCatalog
+from hub.engine.compiled import CompiledFlow
 from hub.engine.executor import Executor
+from hub.engine.patience import persist
 from hub.engine.routes import DEEPEST
 from hub.engine.services import Services
+from hub.engine.suspects import SuspectLane
 from hub.engine.triggers import RunningTrigger
-from hub.errors import HubError, InvalidInput, StorageError, StorageUnavailable
+from hub.errors import HubError, InvalidInput, StorageError, StorageOverloaded, StorageUnavailable
 from hub.model.execution import Claim, Execution, ExecutionState, Parent
 from hub.model.ids import FlowKey, TriggerKey
 from hub.plugin.context import TriggerContext
 from hub.plugin.storage import Accepted, Arrival, Recorded, Transition
+from hub.plugin.trigger import Trigger
 
 if TYPE_CHECKING:
     from hub.engine.intake import Intake
@@ -30,13 +32,13 @@ if TYPE_CHECKING:
 log = structlog.get_logger("hub.engine")
 
 _CLAIM_AT_ONCE = 200
-_MOST_SUSPECT_STARTS = 3
-_LANE_PATIENCE = 1.0
-"""Seconds a suspect may run before the next one starts; long enough to take the node down, if it does."""
-_OTHERS_FIRST = 10.0
-"""Seconds the others get before the first suspect starts, if they do not end sooner."""
+_MOST_SUSPECT_STARTS = 4
+"""One more than a task run has: it is to blame before its execution is, which also covers what is not a task."""
 _LOOK_AGAIN = 1.0
 """Seconds between looks at the wall clock while something waits, so that a jump is noticed."""
+_LONGEST_HAND_BACK = 15.0
+"""Seconds that executors have to end after they were told to: 7 for scripts, 5 for a storage that is away."""
+_MOST_KILLED_EARLY = 10_000
 
 
 class Dispatcher:
@@ -49,28 +51,46 @@ class Dispatcher:
         self._limit = limit
         self._running: dict[str, Executor] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        self._suspects: deque[Claim] = deque()
-        self._recovered: set[str] = set()
+        self._lane = SuspectLane(self._spawn, self._running.get)
+        # places that are kept for executions which are being stored
+        self._reserved = 0
         # asked for between the claim and the first step: the executor is not there yet to be told
-        self._killed_early: dict[str, str] = {}
+        self._killed_early: OrderedDict[str, str] = OrderedDict()
         self._backlog = False
         self._draining = False
+        self._handing_back = False
         self._poke = asyncio.Event()
         self._next_wake: datetime | None = None
 
     # what others call
 
-    def has_room(self) -> bool:
-        """Whether a new execution may be born claimed; not past older ones that still wait."""
-        return not self._backlog and not self._draining and len(self._running) < self._limit
+    @contextmanager
+    def places(self, wanted: int) -> Iterator[int]:
+        """Keep places free while new executions are stored; answers how many of them may be born claimed.
+
+        None may past older ones that still wait.
+        """
+        free = 0
+        if not self._backlog and not self._draining:
+            free = max(min(wanted, self._limit - self._busy), 0)
+        self._reserved += free
+        try:
+            yield free
+        finally:
+            self._reserved -= free
+            if self._backlog and free:
+                self._poke.set()
+
+    @property
+    def _busy(self) -> int:
+        return len(self._tasks) + len(self._lane) + self._reserved
 
     def take(self, accepted: Accepted | Recorded) -> None:
         """Run what was claimed for this node; remember that others wait."""
         for claim in accepted.claims:
             self._launch(claim)
         if accepted.waiting:
-            self._backlog = True
-            self._poke.set()
+            self.poke()
 
     def wake(self, at: datetime) -> None:
         """Something may be claimed from ``at`` on."""
@@ -126,9 +146,11 @@ class Dispatcher:
             depth=depth,
         )
 
-    def trigger_context(self, key: TriggerKey) -> TriggerContext:
+    def trigger_context(self, key: TriggerKey, trigger: Trigger) -> TriggerContext:
         """What a trigger is given that prepares an execution, whether or not it runs."""
-        return RunningTrigger(key, {}, self._services.clock.now(), self._services, self._catalog)
+        services = self._services
+        settings = services.registry.settings_of(type(trigger))
+        return RunningTrigger(key, trigger.type, {}, services.clock.now(), settings, services, self._catalog)
 
     def tell_parents(self, parents: Sequence[str], child: str) -> None:
         """A child has ended: wake its parents, held here or not."""
@@ -142,8 +164,13 @@ class Dispatcher:
         executor = self._running.get(execution_id)
         if executor is not None:
             executor.kill(reason)
-        else:
-            self._killed_early[execution_id] = reason
+            return
+        self._killed_early[execution_id] = reason
+        if len(self._killed_early) > _MOST_KILLED_EARLY:
+            self._killed_early.popitem(last=False)
+        suspect = self._lane.take_out(execution_id)
+        if suspect is not None:
+            self._spawn(suspect)
 
     def executors(self) -> list[Executor]:
         """The executors of this node."""
@@ -158,7 +185,7 @@ class Dispatcher:
 
     async def run(self) -> None:
         """Claim and start what is due, until cancelled."""
-        lane = asyncio.create_task(self._run_suspects())
+        lane = asyncio.create_task(self._lane.run())
         try:
             await self._claim_for_ever()
         finally:
@@ -168,12 +195,30 @@ class Dispatcher:
     async def drain(self, grace: float) -> None:
         """Take nothing new; let what runs end within ``grace`` seconds and hand the rest back."""
         self._draining = True
+        for claim in self._lane.take_all():
+            self._own(self._give_back(claim))
+        await self._until_idle(grace)
+        self.hand_back()
+        await self._until_idle(_LONGEST_HAND_BACK)
         if self._tasks:
-            await asyncio.wait(self._tasks, timeout=grace)
+            log.warning(
+                "executions did not end in time; the next start takes them over", count=len(self._tasks)
+            )
+            for task in list(self._tasks):
+                task.cancel()
+
+    def hand_back(self) -> None:
+        """Hand back at once what runs, when the hub stops."""
+        self._handing_back = True
         for executor in list(self._running.values()):
             executor.hand_back()
-        if self._tasks:
-            await asyncio.wait(self._tasks)
+
+    async def _until_idle(self, seconds: float) -> None:
+        loop = asyncio.get_running_loop()
+        until = loop.time() + seconds
+        # what ends may let others in, which are given back
+        while self._tasks and (left := until - loop.time()) > 0:
+            await asyncio.wait(set(self._tasks), timeout=left, return_when=asyncio.FIRST_COMPLETED)
 
     async def recover(self) -> int:
         """Take over what earlier incarnations held. Answers how many executions go on."""
@@ -183,19 +228,20 @@ class Dispatcher:
         self.poke()
         return taken
 
+    # claiming
+
     async def _claim_for_ever(self) -> None:
         while True:
             self._poke.clear()
             try:
-                await self._claim_due()
-            except StorageUnavailable as error:
+                has_more = await self._claim_due()
+            except (StorageUnavailable, StorageOverloaded) as error:
                 log.warning("storage is away; trying again", error=str(error))
                 self._backlog = True
                 await asyncio.sleep(_LOOK_AGAIN)
                 continue
-            if self._backlog and len(self._running) < self._limit and not self._poke.is_set():
-                continue
-            await self._rest()
+            if not has_more:
+                await self._rest()
 
     async def _rest(self) -> None:
         """Sleep until something is due, ends or is told."""
@@ -209,107 +255,134 @@ class Dispatcher:
         except TimeoutError:
             return
 
-    async def _claim_due(self) -> None:
+    async def _claim_due(self) -> bool:
+        """Claim as many as there is room for; answers whether it is worth asking again at once."""
         now = self._services.clock.now()
-        is_due = self._next_wake is None or self._next_wake <= now
-        room = min(self._limit - len(self._running) - len(self._suspects), _CLAIM_AT_ONCE)
-        if self._draining or room <= 0 or not (self._backlog or is_due):
-            return
+        is_due = self._next_wake is not None and self._next_wake <= now
+        if is_due:
+            self._backlog = True
+        room = min(self._limit - self._busy, _CLAIM_AT_ONCE)
+        if self._draining or room <= 0 or not self._backlog:
+            return False
         storage = self._services.storage
         # before asking: what is accepted meanwhile must set it again
         self._backlog = False
         self._next_wake = None
         claims = await storage.claim(limit=room, at=now)
         for claim in claims:
-            if not claim.fresh:
-                self._recovered.add(claim.execution.id)
+            if not claim.fresh and not claim.suspect:
+                self._lane.wait_for(claim.execution.id)
             self._launch(claim)
         if len(claims) == room:
             self._backlog = True
-            return
+            return True
         following = await storage.next_wake_at()
         if following is not None:
             self.wake(following)
+        return False
+
+    # starting
 
     def _launch(self, claim: Claim) -> None:
-        if claim.suspect:
-            self._suspects.append(claim)
-            return
-        self._spawn(claim)
+        if self._draining:
+            self._own(self._give_back(claim))
+        elif claim.suspect:
+            self._lane.add(claim)
+        else:
+            self._spawn(claim)
 
     def _spawn(self, claim: Claim) -> asyncio.Task[None]:
-        task = asyncio.get_running_loop().create_task(self._run_one(claim))
+        return self._own(self._run_one(claim))
+
+    def _own(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._ended)
         return task
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        if self._backlog:
+            self._poke.set()
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("an executor failed; its execution stays claimed", exc_info=error)
 
     async def _run_one(self, claim: Claim) -> None:
         execution = claim.execution
         try:
-            flow = await self._catalog.compiled(execution.flow, execution.revision)
-        except HubError as error:
-            await self._fail(claim, f"flow {execution.flow} revision {execution.revision}: {error.message}")
-            return
+            if claim.suspect_starts >= _MOST_SUSPECT_STARTS:
+                reason = f"it took the node down {claim.suspect_starts} times; it is not tried again"
+                await self._fail(claim, reason)
+                return
+            try:
+                flow = await self._compiled(execution)
+            except StorageError:
+                raise
+            except HubError as error:
+                reason = f"flow {execution.flow} revision {execution.revision}: {error.message}"
+                await self._fail(claim, reason)
+                return
+            await self._execute(claim, flow)
+        except StorageError as error:
+            # it stays claimed; the next start takes it over
+            log.error("execution could not be ended", execution=execution.id, error=str(error))
+        finally:
+            self._killed_early.pop(execution.id, None)
+            self._lane.ended(execution.id)
+
+    async def _compiled(self, execution: Execution) -> CompiledFlow:
+        return await persist(
+            lambda: self._catalog.compiled(execution.flow, execution.revision),
+            execution=execution.id,
+            has_given_up=lambda: self._handing_back,
+        )
+
+    async def _execute(self, claim: Claim, flow: CompiledFlow) -> None:
         executor = Executor(claim, flow, self._services, self)
-        self._running[execution.id] = executor
-        early = self._killed_early.pop(execution.id, None)
+        execution_id = claim.execution.id
+        self._running[execution_id] = executor
+        early = self._killed_early.pop(execution_id, None)
         if early is not None:
             executor.kill(early)
+        if self._handing_back:
+            executor.hand_back()
         try:
             await executor.run()
         finally:
-            del self._running[execution.id]
-            self._recovered.discard(execution.id)
-            if self._backlog or self._suspects:
-                self._poke.set()
+            # released, it may have been claimed and begun again before this came to its end
+            if self._running.get(execution_id) is executor:
+                del self._running[execution_id]
 
     async def _fail(self, claim: Claim, reason: str) -> None:
         """End an execution that cannot be run at all."""
-        log.error("execution cannot run", execution=claim.execution.id, error=reason)
-        event = await self.end_of(claim.execution, ExecutionState.FAILED, error=reason)
-        transition = Transition(
-            claim.execution.id,
-            claim.fence,
-            self._services.clock.now(),
+        execution = claim.execution
+        log.error("execution cannot run", execution=execution.id, error=reason)
+        event = await self.end_of(execution, ExecutionState.FAILED, error=reason)
+        recorded = await self._record(
+            claim,
             state=ExecutionState.FAILED,
             error=reason,
             arrivals=(event,) if event is not None else (),
         )
+        self._services.watches.end(execution.id, ())
+        seconds = (self._services.clock.now() - execution.created_at).total_seconds()
+        self._services.bus.tell(
+            "execution", execution.id, state="FAILED", flow=str(execution.flow), seconds=seconds
+        )
+        self.take(recorded)
+        self.tell_parents(recorded.woken, execution.id)
+
+    async def _give_back(self, claim: Claim) -> None:
+        """Let go of what was claimed while the node stops, as if it had not been."""
         try:
-            recorded = await self._services.storage.record(transition)
-            self.take(recorded)
-            self.tell_parents(recorded.woken, claim.execution.id)
-            self._services.watches.end(claim.execution.id, ())
+            await self._record(claim, release=True)
         except StorageError as error:
-            # it stays claimed; the next start takes it over
-            log.error("execution could not be ended", execution=claim.execution.id, error=str(error))
+            log.warning("execution stays claimed", execution=claim.execution.id, error=str(error))
 
-    async def _run_suspects(self) -> None:
-        """The lane of suspects: one at a time, the next when one has shown itself harmless."""
-        waited = 0.0
-        while True:
-            if not self._suspects or (self._recovered and waited < _OTHERS_FIRST):
-                await asyncio.sleep(0.1)
-                waited = waited + 0.1 if self._suspects else 0.0
-                continue
-            claim = self._suspects.popleft()
-            if claim.suspect_starts >= _MOST_SUSPECT_STARTS:
-                reason = f"it took the node down {claim.suspect_starts} times; it is not tried again"
-                await self._fail(claim, reason)
-                continue
-            task = self._spawn(claim)
-            await self._until_harmless(claim, task)
-
-    async def _until_harmless(self, claim: Claim, task: asyncio.Task[None]) -> None:
-        await asyncio.sleep(0)
-        executor = self._running.get(claim.execution.id)
-        signs: list[asyncio.Future[object]] = [task]  # type: ignore[list-item]
-        progress = None
-        if executor is not None:
-            progress = asyncio.get_running_loop().create_task(executor.has_progress.wait())
-            signs.append(progress)  # type: ignore[arg-type]
-        try:
-            await asyncio.wait(signs, timeout=_LANE_PATIENCE, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            if progress is not None:
-                progress.cancel()
+    async def _record(self, claim: Claim, **changes: Any) -> Recorded:
+        step = Transition(claim.execution.id, claim.fence, self._services.clock.now(), **changes)
+        return await persist(
+            lambda: self._services.storage.record(step),
+            execution=claim.execution.id,
+            has_given_up=lambda: self._handing_back,
+        )

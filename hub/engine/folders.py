@@ -1,28 +1,70 @@
 """Flow folders: every ``*.hub.yaml`` below them is a flow, watched while the hub runs.
 
 A changed file is a new revision; a bad one keeps the last good revision and says why; a removed one retires
-its flow and keeps the history. The file system's notification is a hint, a scan is the truth.
+its flow and keeps the history; a renamed or moved one takes its flow along. The file system's notification is
+a hint, a scan is the truth. What cannot be read is no proof that anything is gone.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Sequence
+import os
+import stat
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import structlog
 from watchfiles import awatch
 
-from hub.engine.catalog import FlowCatalog
-from hub.errors import HubError, InvalidFlow, Position, Problem, StorageError
+from hub.engine.catalog import FlowCatalog, Stored
+from hub.errors import (
+    Conflict,
+    HubError,
+    InvalidFlow,
+    Position,
+    Problem,
+    StorageError,
+    StorageOverloaded,
+    StorageUnavailable,
+)
 from hub.model.ids import FlowKey
 
 log = structlog.get_logger("hub.flows")
 
 SUFFIX = ".hub.yaml"
 _LARGEST = 1024 * 1024
-_RESCAN_MS = 5_000
+_RESCAN = 5.0
+"""Seconds between scans that nothing asked for."""
+_LOOK_FOR_FOLDERS = 1.0
+"""Seconds between looks for a folder that does not exist yet."""
 _SETTLE_MS = 50
+_KEPT = "the flows of its files stay as they are"
+
+Mark = tuple[int, int, int]
+"""What tells one state of a file from another, without reading it."""
+
+
+@dataclass(slots=True)
+class Look:
+    """What the folders hold at one moment."""
+
+    files: dict[str, Mark | None] = field(default_factory=dict)
+    """None for a file that cannot even be examined."""
+    unreadable: dict[str, Problem] = field(default_factory=dict)
+    """Folders that cannot be read, and why; files whose names no text can hold."""
+    missing: dict[Path, str] = field(default_factory=dict)
+    """Those of the settings that are no folder, and why."""
+
+    def not_read(self, path: str, message: str, hint: str) -> None:
+        """Note what is there and cannot be read; the name may be no text at all."""
+        shown = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in path)
+        self.unreadable[shown] = Problem(message, Position(1, 1), hint, file=shown)
+
+    def hides(self, path: str) -> bool:
+        """Whether a file may be there unseen."""
+        return any(path.startswith(folder + os.sep) for folder in self.unreadable)
 
 
 class FlowFolders:
@@ -31,98 +73,171 @@ class FlowFolders:
     def __init__(self, folders: Sequence[Path], catalog: FlowCatalog) -> None:
         self._folders = [folder.resolve() for folder in folders]
         self._catalog = catalog
-        # what each file held when it was last looked at, and the flow it gave
-        self._seen: dict[str, tuple[int, int, int]] = {}
+        # what each file held when its text was last settled, and the flow it gave
+        self._seen: dict[str, Mark] = {}
         self._flow_of: dict[str, FlowKey] = {}
+        self._has_begun = False
+        # files that could not be taken for no fault of their text: they are read again at every scan
+        self._refused: set[str] = set()
+        self._look = Look()
+        self._poke = asyncio.Event()
 
     async def scan(self) -> None:
         """Read what is new or changed, retire what is gone."""
-        found: dict[str, tuple[int, int, int]] = {}
-        for path in self._files():
-            try:
-                stat = path.stat()
-            except OSError:
-                continue
-            found[str(path)] = (stat.st_mtime_ns, stat.st_size, stat.st_ino)
-        gone = await self._gone(found)
-        for name, mark in found.items():
-            if self._seen.get(name) != mark:
-                await self._read(name)
-                self._seen[name] = mark
-        for name, key in gone:
-            await self._retire(name, key)
+        if not self._folders:
+            return
+        if not self._has_begun:
+            records = self._catalog.records()
+            self._flow_of = {record.origin: record.key for record in records if record.origin}
+            self._has_begun = True
+        look = await asyncio.to_thread(_look_into, self._folders)
+        self._say_missing(look)
+        self._look = look
+        left: list[tuple[str, FlowKey]] = []
+        for path, mark in look.files.items():
+            if mark is None or path in self._refused or self._seen.get(path) != mark:
+                before = self._flow_of.get(path)
+                is_settled = await self._read(path)
+                self._remember(path, mark, is_settled)
+                if before is not None and self._flow_of.get(path) != before:
+                    left.append((path, before))
+        left += [(path, key) for path, key in self._flow_of.items() if self._is_gone(path)]
+        # last, so that a flow whose file was renamed has been taken over and is never out of use
+        for path, key in left:
+            await self._leave(path, key)
+        self._forget_gone()
 
     async def watch(self) -> None:
         """Scan again after every change, and now and then, until cancelled."""
+        self._catalog.on_change(self._reconsider)
+        hints = asyncio.create_task(self._take_hints(), name="flow folder hints")
+        try:
+            while True:
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(_LOOK_FOR_FOLDERS if self._look.missing else _RESCAN):
+                        await self._poke.wait()
+                self._poke.clear()
+                try:
+                    await self.scan()
+                except (StorageUnavailable, StorageOverloaded) as error:
+                    log.warning("flow folders could not be scanned; trying again", error=str(error))
+        finally:
+            hints.cancel()
+            await asyncio.gather(hints, return_exceptions=True)
+
+    # hints
+
+    async def _take_hints(self) -> None:
+        """Wake the scan at every change that the system tells of."""
+        said = ""
+        while True:
+            watched = self._watched()
+            try:
+                await self._wait_for_hints(watched)
+                said = ""
+            except (OSError, RuntimeError) as error:  # its own errors are RuntimeErrors
+                if str(error) != said:
+                    said = str(error)
+                    log.warning("flow folders cannot be watched; scanning them instead", error=said)
+                await asyncio.sleep(_RESCAN)
+
+    async def _wait_for_hints(self, watched: tuple[object, ...]) -> None:
+        """Pass hints on until other folders are to be watched."""
         existing = [folder for folder in self._folders if folder.is_dir()]
         if not existing:
-            while True:
-                await asyncio.sleep(_RESCAN_MS / 1000)
-                await self.scan()
-        async for _ in awatch(
-            *existing, debounce=_SETTLE_MS, step=10, rust_timeout=_RESCAN_MS, yield_on_timeout=True
+            await asyncio.sleep(_LOOK_FOR_FOLDERS)
+            return
+        every = _RESCAN if len(existing) == len(self._folders) else _LOOK_FOR_FOLDERS
+        async for changes in awatch(
+            *existing,
+            debounce=_SETTLE_MS,
+            step=10,
+            rust_timeout=int(every * 1000),
+            yield_on_timeout=True,
+            ignore_permission_denied=True,
         ):
-            await self.scan()
+            if changes:
+                self._poke.set()
+            if self._watched() != watched:
+                return
 
-    def _files(self) -> Iterator[Path]:
+    def _watched(self) -> tuple[object, ...]:
+        """What is to be watched: a folder that was made anew is another one."""
+        found: list[object] = [frozenset(self._look.unreadable)]
         for folder in self._folders:
-            if folder.is_dir():
-                yield from sorted(path for path in folder.rglob(f"*{SUFFIX}") if path.is_file())
+            with suppress(OSError):
+                told = folder.stat()
+                found.append((folder, told.st_dev, told.st_ino))
+        return tuple(found)
 
-    async def _gone(self, found: dict[str, tuple[int, int, int]]) -> list[tuple[str, FlowKey]]:
-        if not self._seen:
-            # the first scan: whatever belongs to a file of these folders that is not there any more
-            origins = {record.origin: record.key for record in self._catalog.records() if record.origin}
-            self._flow_of = {origin: key for origin, key in origins.items() if origin in found}
-            return [(origin, key) for origin, key in origins.items() if origin not in found]
-        return [
-            (path, self._flow_of[path]) for path in self._seen.keys() - found.keys() if path in self._flow_of
-        ]
+    def _reconsider(self, key: FlowKey) -> None:
+        """A flow was put or retired: what was refused may be taken now."""
+        if self._refused:
+            self._poke.set()
 
-    async def _read(self, path: str) -> None:
-        file = Path(path)
+    # files
+
+    async def _read(self, path: str) -> bool:
+        """Take a file's text; answers whether that is settled, for good or bad."""
         try:
-            raw = file.read_bytes()
+            raw = await asyncio.to_thread(_content, path)
             if len(raw) > _LARGEST:
                 raise InvalidFlow([Problem("the file is larger than 1 MiB", Position(1, 1), file=path)])
             source = raw.decode("utf-8")
             if self._is_known(path, source):
-                return
-            record, _, changed = await self._catalog.put(source, origin=path, file=path)
+                return True
+            stored = await self._put(path, source)
+        except FileNotFoundError:
+            return False  # gone since the look; the next one says so
         except OSError as error:
-            log.warning("flow file cannot be read", file=path, error=str(error))
-            return
+            self._break(path, (Problem(f"cannot be read: {error.strerror}", Position(1, 1), file=path),))
+            return False
         except UnicodeDecodeError as error:
             self._break(path, (Problem(f"not UTF-8: {error.reason}", Position(1, 1), file=path),))
-            return
+            return True
         except InvalidFlow as error:
             self._break(path, error.problems)
-            return
+            return True
+        except Conflict as error:
+            self._break(path, (Problem(error.message, Position(1, 1), file=path),))
+            return False
         except StorageError:
             raise
         except HubError as error:
             self._break(path, (Problem(error.message, Position(1, 1), error.hint, file=path),))
-            return
+            return True
         except Exception as error:
             # one file's fault, ours or a plugin's, must not end the hub that reads them all
             log.exception("internal error while loading a flow", file=path)
-            self._break(
-                path,
-                (
-                    Problem(
-                        f"internal error while loading: {type(error).__name__}", Position(1, 1), file=path
-                    ),
-                ),
-            )
-            return
+            reason = f"internal error while loading: {type(error).__name__}"
+            self._break(path, (Problem(reason, Position(1, 1), file=path),))
+            return True
         self._catalog.broken.pop(path, None)
-        before = self._flow_of.get(path)
+        record = stored.record
         self._flow_of[path] = record.key
-        if before is not None and before != record.key:
-            await self._retire(path, before)
-            self._flow_of[path] = record.key
-        if changed:
+        if stored.changed:
             log.info("flow loaded", flow=str(record.key), revision=record.revision, file=path)
+        return True
+
+    async def _put(self, path: str, source: str) -> Stored:
+        """Store a file's flow, taking it over from another file that has it no more. Raises ``Conflict``."""
+        try:
+            return await self._catalog.put(source, origin=path, file=path)
+        except Conflict:
+            key = self._catalog.check(source, path).flow.key
+            known = self._catalog.get(key)
+            if known is None or known.origin is None or self._holds(known.origin, key):
+                raise
+            return await self._catalog.put(source, origin=path, file=path, instead_of=known.origin)
+
+    def _holds(self, path: str, key: FlowKey) -> bool:
+        """Whether a file still gives a flow; one that cannot be used keeps what it gave last."""
+        if path not in self._look.files:
+            return self._look.hides(path)
+        try:
+            return self._catalog.check(_content(path).decode("utf-8"), path).flow.key == key
+        except (OSError, UnicodeDecodeError, HubError):
+            return True
 
     def _is_known(self, path: str, source: str) -> bool:
         """Whether the storage holds this very text for the file already: then it is not parsed now."""
@@ -133,21 +248,95 @@ class FlowFolders:
         self._catalog.broken.pop(path, None)
         return True
 
-    def _break(self, path: str, problems: Sequence[Problem]) -> None:
-        self._catalog.broken[path] = tuple(problems)
+    def _break(self, path: str, problems: Iterable[Problem]) -> None:
+        found = tuple(problems)
+        if self._catalog.broken.get(path) == found:
+            return  # said already
+        self._catalog.broken[path] = found
         kept = self._flow_of.get(path)
         log.error(
             "flow file cannot be used",
             file=path,
-            problem=problems[0].text(),
+            problem=found[0].text(),
             kept=f"the last good revision of {kept} stays in use" if kept else "nothing",
         )
 
-    async def _retire(self, path: str, key: FlowKey) -> None:
-        self._seen.pop(path, None)
-        self._flow_of.pop(path, None)
-        self._catalog.broken.pop(path, None)
+    def _remember(self, path: str, mark: Mark | None, is_settled: bool) -> None:
+        if is_settled and mark is not None:
+            self._seen[path] = mark
+            self._refused.discard(path)
+        else:
+            self._refused.add(path)
+
+    # what is gone
+
+    def _is_gone(self, path: str) -> bool:
+        return path not in self._look.files and not self._look.hides(path)
+
+    async def _leave(self, path: str, key: FlowKey) -> None:
+        """A file does not give a flow any more: retire it, unless another file has taken it over."""
+        if self._flow_of.get(path) == key:
+            del self._flow_of[path]
         record = self._catalog.get(key)
         if record is not None and record.origin == path:
             await self._catalog.retire(key)
             log.info("flow retired: its file is gone", flow=str(key), file=path)
+
+    def _forget_gone(self) -> None:
+        for path in [*self._catalog.broken]:
+            if path not in self._look.unreadable and self._is_gone(path):
+                del self._catalog.broken[path]
+        for path in [*self._seen]:
+            if self._is_gone(path):
+                del self._seen[path]
+        self._refused.intersection_update(self._look.files)
+        for path, problem in self._look.unreadable.items():
+            self._break(path, [problem])
+
+    def _say_missing(self, look: Look) -> None:
+        for folder, reason in look.missing.items():
+            if self._look.missing.get(folder) != reason:
+                log.warning(f"flow folder {reason}; watching for it", folder=str(folder))
+
+
+def _look_into(folders: Iterable[Path]) -> Look:
+    look = Look()
+    for folder in folders:
+        if folder.is_dir():
+            _walk(folder, look)
+        else:
+            look.missing[folder] = "is not a folder" if folder.exists() else "does not exist"
+    return look
+
+
+def _walk(folder: Path, look: Look) -> None:
+    def unreadable(error: OSError) -> None:
+        if not isinstance(error, FileNotFoundError):
+            look.not_read(error.filename, f"the folder cannot be read: {error.strerror}", _KEPT)
+
+    for parent, inner, names in os.walk(folder, onerror=unreadable):
+        inner.sort()
+        for name in sorted(names):
+            if name.endswith(SUFFIX):
+                _examine(os.path.join(parent, name), look)
+
+
+def _examine(path: str, look: Look) -> None:
+    """Note a regular file; whatever else bears such a name is none."""
+    if not path.isprintable():
+        look.not_read(path, "a file's name must be printable text", "rename it")
+        return
+    try:
+        told = os.stat(path)
+    except FileNotFoundError:
+        return  # gone since its name was read, or a link that leads nowhere
+    except OSError:
+        look.files[path] = None
+        return
+    if stat.S_ISREG(told.st_mode):
+        look.files[path] = (told.st_mtime_ns, told.st_size, told.st_ino)
+
+
+def _content(path: str) -> bytes:
+    with open(path, "rb") as file:
+        return file.read(_LARGEST + 1)

@@ -8,16 +8,18 @@ executions is the dispatcher's business.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
 from hub.config.inputs import resolve_inputs
 from hub.engine.catalog import FlowCatalog
+from hub.engine.owned import OwnedWork
 from hub.engine.routes import DEEPEST, Routes
 from hub.engine.services import Services
 from hub.engine.verdicts import Candidate, Judge, Judged
-from hub.errors import InvalidInput, NotFound
+from hub.errors import FenceRefused, InvalidInput, NotFound
 from hub.model.event import Event, Occurrence, Origin, Receipt, Verdict
 from hub.model.execution import Execution, ExecutionState, NewExecution, Parent
 from hub.model.ids import FlowKey, TriggerKey, new_id
@@ -40,14 +42,16 @@ class Intake:
         routes: Routes,
         *,
         dispatch: Callable[[Accepted], None],
-        has_room: Callable[[], bool],
+        places: Callable[[int], AbstractContextManager[int]],
     ) -> None:
         self._services = services
         self._catalog = catalog
         self._routes = routes
         self._judge = Judge(services)
         self._dispatch = dispatch
-        self._has_room = has_room
+        self._places = places
+        # stored events whose answers must not be lost, by the flow that they come from
+        self._owned: OwnedWork[FlowKey | None] = OwnedWork()
         self._states: dict[TriggerKey, TriggerState] = {}
 
     async def open(self) -> None:
@@ -82,17 +86,35 @@ class Intake:
         if state is not None and origin.key is not None:
             known = self._states.get(origin.key, TriggerState())
             move = TriggerMove(origin.key, state, known.version)
-        accepted = await self._services.storage.accept(arrivals, at=now, move=move, claim=self._has_room())
-        if move is not None:
-            self._states[move.key] = TriggerState(move.state, move.expected + 1)
-        for item in accepted:
-            self._dispatch(item)
+        accepted = await self._owned.finish(origin.flow, self._accept(arrivals, now, move))
         if self._services.bus.has_listeners:
             for item in accepted:
                 self._services.bus.tell(
                     "event", item.receipt.event_id, source=origin.uri, executions=item.receipt.execution_ids
                 )
         return [item.receipt for item in accepted]
+
+    async def settled(self, flow: FlowKey | None = None) -> None:
+        """Return once nothing is being stored any more that came from a flow's triggers, or from anywhere."""
+        await self._owned.settled(flow)
+
+    async def _accept(
+        self, arrivals: Sequence[Arrival], now: datetime, move: TriggerMove | None = None
+    ) -> list[Accepted]:
+        """Store, and hand on what that began. Owned: once stored it is known, whoever has gone meanwhile."""
+        storage = self._services.storage
+        wanted = sum(len(arrival.executions) for arrival in arrivals)
+        with self._places(wanted) as room:
+            try:
+                accepted = await storage.accept(arrivals, at=now, move=move, room=room)
+            except FenceRefused:
+                self._states = await storage.trigger_states()
+                raise
+            if move is not None:
+                self._states[move.key] = TriggerState(move.state, move.expected + 1)
+            for item in accepted:
+                self._dispatch(item)
+        return accepted
 
     async def _own_trigger(self, origin: Origin) -> Candidate | None:
         if origin.flow is None or origin.trigger is None:
@@ -208,17 +230,21 @@ class Intake:
         return {state: arrival for state, arrival in found.items() if arrival is not None}
 
     async def _born_ends(self, executions: Sequence[NewExecution]) -> dict[str, Ends]:
-        """What those bring that their concurrency limit may end at birth."""
+        """What those bring that may be ended at birth: over their limit, or too late for what started them."""
         found: dict[str, Ends] = {}
         for new in executions:
-            if new.queue is None or (state := new.queue.behavior.end) is None:
-                continue
-            execution = Execution(
-                new.id, new.flow, new.revision, state, new.created_at, labels=new.labels, depth=new.depth
-            )
-            arrival = await self.end_of(execution, state, error=new.queue.over_limit)
-            if arrival is not None:
-                found[new.id] = {state: arrival}
+            reasons: dict[ExecutionState, str] = {}
+            if new.queue is not None and (state := new.queue.behavior.end) is not None:
+                reasons[state] = new.queue.over_limit
+            if new.parent is not None:
+                reasons.setdefault(ExecutionState.CANCELLED, new.parent.is_over)
+            for state, reason in reasons.items():
+                execution = Execution(
+                    new.id, new.flow, new.revision, state, new.created_at, labels=new.labels, depth=new.depth
+                )
+                arrival = await self.end_of(execution, state, error=reason)
+                if arrival is not None:
+                    found[new.id] = {**found.get(new.id, {}), state: arrival}
         return found
 
     # by hand
@@ -275,10 +301,8 @@ class Intake:
             task_runs=tuple(task_runs),
         )
         ends = await self._born_ends([new]) if not self._routes.is_empty else {}
-        [accepted] = await self._services.storage.accept(
-            [Arrival(executions=(new,), event=event, ends=ends)], at=now, claim=self._has_room()
-        )
-        self._dispatch(accepted)
+        arrival = Arrival(executions=(new,), event=event, ends=ends)
+        await self._owned.finish(key, self._accept([arrival], now))
         return await self._services.storage.execution(new.id)
 
     async def _manual_event(

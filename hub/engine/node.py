@@ -47,7 +47,7 @@ class Node:
             self.catalog,
             self.routes,
             dispatch=self.dispatcher.take,
-            has_room=self.dispatcher.has_room,
+            places=self.dispatcher.places,
         )
         self.dispatcher.serve(self.intake)
         self.triggers = TriggerSupervisor(services, self.catalog, self.intake, self.routes)
@@ -69,6 +69,7 @@ class Node:
         await self.catalog.open()
         await self.intake.open()
         await self.folders.scan()
+        self.catalog.check_types()
         await self.dispatcher.recover()
         jobs = [asyncio.create_task(self.dispatcher.run(), name="dispatcher")]
         if with_triggers:
@@ -138,6 +139,7 @@ class Node:
 
     async def _stop(self, jobs: Sequence[asyncio.Task[None]]) -> None:
         await self.triggers.stop()
+        await self.intake.settled()
         await self.dispatcher.drain(self.drain_grace)
         for job in jobs:
             job.cancel()

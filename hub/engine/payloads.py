@@ -19,7 +19,7 @@ class Payloads:
     """Packs and unpacks mappings; a packed one is stored and flushed before any row names it."""
 
     def __init__(self, store: FileStore) -> None:
-        self._store = store
+        self.store = store
 
     async def pack(self, owner: str, name: str, value: Mapping[str, Any]) -> Mapping[str, Any]:
         """The value itself, or a reference to where it was put when its JSON text is over 64 KiB.
@@ -34,7 +34,7 @@ class Payloads:
             raise InvalidInput("data is nested too deep to be stored") from None
         if len(text) <= LARGEST_INLINE and _MARK not in value:
             return value
-        return {_MARK: await self._store.put(owner, f"{name}.json", text), _SIZE: len(text)}
+        return {_MARK: await self.store.put(owner, f"{name}.json", text), _SIZE: len(text)}
 
     async def unpack(self, value: Mapping[str, Any]) -> Mapping[str, Any]:
         """What ``pack`` was given. Raises ``NotFound`` when its file cannot be read any more."""
@@ -42,7 +42,7 @@ class Payloads:
             return value
         uri = value[_MARK]
         try:
-            loaded: Mapping[str, Any] = jsontext.loads(await self._store.get(uri))
+            loaded: Mapping[str, Any] = jsontext.loads(await self.store.get(uri))
         except (OSError, ValueError) as error:
             raise NotFound(f"{uri} cannot be read any more: {error}") from error
         return loaded
@@ -50,11 +50,11 @@ class Payloads:
     async def forget(self, owners: Sequence[str]) -> None:
         """Remove everything that belongs to these executions and events."""
         if owners:
-            await self._store.delete(owners)
+            await self.store.delete(owners)
 
     async def owners(self, *, before: datetime) -> list[str]:
         """Who owns files, none of them newer than ``before``."""
-        return await self._store.owners(before=before)
+        return await self.store.owners(before=before)
 
 
 def is_put_away(value: Mapping[str, Any]) -> bool:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 from urllib.parse import quote
 
-from hub.errors import NotFound
+from hub.errors import HubError, NotFound, PluginError
 from hub.expressions import Request
 from hub.model import jsontext
 from hub.plugin.secrets import SecretSource
@@ -34,7 +34,7 @@ class SecretVault:
     async def get(self, name: str) -> str:
         """A secret's value. Raises ``NotFound`` naming it."""
         for source in self._sources:
-            value = await source.get(name)
+            value = await _ask(source, name)
             if value is not None:
                 self._remember(value)
                 return value
@@ -78,6 +78,22 @@ class SecretVault:
         self._in_json |= new | {jsontext.dumps(one)[1:-1] for one in new}
         longest_first = sorted(self._spellings, key=len, reverse=True)
         self._pattern = re.compile("|".join(map(re.escape, longest_first)))
+
+
+async def _ask(source: SecretSource, name: str) -> str | None:
+    """What a source answers. Raises ``PluginError`` naming it, where it fails in a way of its own."""
+    try:
+        value = await source.get(name)
+    except HubError:
+        raise
+    except Exception as error:
+        # what the source said may hold a value that nobody masks yet
+        raise PluginError(
+            f'the secret source "{source.type}" failed to look for "{name}": {type(error).__name__}'
+        ) from error
+    if value is not None and not isinstance(value, str):
+        raise PluginError(f'the secret source "{source.type}" gave something else than text for "{name}"')
+    return value
 
 
 def _spellings(value: str) -> Iterable[str]:

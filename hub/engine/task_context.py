@@ -5,20 +5,23 @@ from __future__ import annotations
 import asyncio
 import shutil
 import tempfile
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+import threading
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
 from hub.engine.logs import TaskRunLogger
 from hub.model.event import Delivery, Occurrence, Origin, Receipt
 from hub.model.execution import Execution, Parent
 from hub.model.flow import TaskDeclaration
 from hub.model.ids import FlowKey, derived_id
-from hub.plugin.context import Branch, GroupOutcome, TaskContext
+from hub.plugin.context import BlockingCalls, Branch, GroupOutcome, TaskContext, TaskFiles
+from hub.plugin.file_store import FileStore
+from hub.plugin.outcomes import Fail
 
 if TYPE_CHECKING:
     from hub.engine.executor import Executor
@@ -57,18 +60,47 @@ class RunningTask(TaskContext):
         return self.task_run_id
 
     @property
+    def settings(self) -> Any:
+        return self._executor.services.registry.settings_of(self._live.task.component)
+
+    @property
     def process_token(self) -> str:  # type: ignore[override]
         return f"{self._executor.services.instance}:{self.task_run_id}"
 
+    @property
+    def files(self) -> TaskFiles:  # type: ignore[override]
+        return ExecutionFiles(self._executor.services.payloads.store, self.execution_id)
+
     def now(self) -> datetime:
         return self._executor.services.clock.now()
+
+    @property
+    def killed(self) -> threading.Event:  # type: ignore[override]
+        if self._live.killed is None:
+            self._live.killed = threading.Event()
+            if self._executor.stops.has_to_stop(self._live):
+                self._live.killed.set()
+        return self._live.killed
+
+    @cached_property
+    def blocking(self) -> BlockingCalls:  # type: ignore[override]
+        return _FromThread(self, self._executor.log.loop)
+
+    def prepare_for_thread(self) -> None:
+        """Make what a thread must not make itself."""
+        assert self.killed is not None
+        assert self.blocking is not None
 
     async def secret(self, name: str) -> str:
         return await self._executor.services.vault.get(name)
 
     async def decide(self, name: str, make: Callable[[], T]) -> T:
-        found: T = await self._live.decide(name, make)
+        found: T = await self._finished(self._live.decide(name, make))
         return found
+
+    async def _finished(self, work: Coroutine[Any, Any, T]) -> T:
+        """What is asked of the hub is done, and its answer used, even where this task run is stopped meanwhile."""
+        return await self._executor.owned.finish(self.path, work)
 
     async def run(self, tasks: Sequence[TaskDeclaration]) -> GroupOutcome:
         return await self._executor.run_group(self._live, self._scope, [Branch(tasks)], count=1, limit=1)
@@ -89,7 +121,10 @@ class RunningTask(TaskContext):
                 scope=_EMITTED,
             )
         origin = Origin(f"/{self.flow}", self.flow, depth=execution.depth + 1)
-        [receipt] = await executor.services.bus.publish(origin, [occurrence], event_type="hub.event.emitted")
+        bus, given = executor.services.bus, [occurrence]
+        [receipt] = await self._finished(
+            executor.recorder.persist(lambda: bus.publish(origin, given, event_type="hub.event.emitted"))
+        )
         return receipt
 
     async def start(
@@ -101,38 +136,125 @@ class RunningTask(TaskContext):
         revision: int | None = None,
         together: bool = True,
     ) -> str:
-        executor = self._executor
-        started = await executor.host.start(
-            flow,
-            inputs=inputs,
-            labels=labels or {},
-            revision=revision,
-            execution_id=derived_id(executor.execution_id, self.path, str(self.attempt)),
-            parent=Parent(executor.execution_id, self.path) if together else None,
-            depth=executor.claim.execution.depth + 1,
+        executor, live = self._executor, self._live
+        live.has_started_others = True
+        execution_id = derived_id(executor.execution_id, self.path, str(live.round))
+        started = await self._finished(
+            executor.recorder.persist(
+                lambda: executor.host.start(
+                    flow,
+                    inputs=inputs,
+                    labels=labels or {},
+                    revision=revision,
+                    execution_id=execution_id,
+                    parent=Parent(executor.execution_id, self.path) if together else None,
+                    depth=executor.claim.execution.depth + 1,
+                )
+            )
         )
         return started.id
 
     async def execution(self, execution_id: str) -> Execution:
-        services = self._executor.services
-        found = await services.storage.execution(execution_id)
-        if found.outputs is None:
+        services, persist = self._executor.services, self._executor.recorder.persist
+        found = await persist(lambda: services.storage.execution(execution_id))
+        outputs = found.outputs
+        if outputs is None:
             return found
-        return replace(found, outputs=await services.payloads.unpack(found.outputs))
+        return replace(found, outputs=await persist(lambda: services.payloads.unpack(outputs)))
 
     def place(self, path: str, *, write: bool = False, below: bool = False) -> Path:
         return self._executor.services.places.resolve(path, write=write, below=below)
 
+    @property
+    def work_dir(self) -> Path:
+        """Where working folders are made."""
+        return self._executor.services.work_dir
+
     def working_folder(self) -> AbstractAsyncContextManager[Path]:
-        return _fresh_folder(self._executor.services.work_dir)
+        return _fresh_folder(self.work_dir)
 
     async def shared(self, key: str, open: Callable[[], AbstractAsyncContextManager[T]]) -> T:
-        return await self._executor.services.shared.get(key, open)
+        return await self._executor.services.shared.get(self._live.task.declaration.type, key, open)
+
+
+class _FromThread(BlockingCalls):
+    """``BlockingCalls`` over a task context."""
+
+    def __init__(self, ctx: RunningTask, loop: asyncio.AbstractEventLoop) -> None:
+        self._ctx = ctx
+        self._loop = loop
+
+    def _call(self, make: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        if self._ctx.killed.is_set():
+            raise Fail("the task run has to stop")
+        with suppress(RuntimeError):
+            if asyncio.get_running_loop() is self._loop:
+                raise TypeError("ctx.blocking is for threads: await the same on ctx")
+        return asyncio.run_coroutine_threadsafe(make(), self._loop).result()
+
+    def secret(self, name: str) -> str:
+        return self._call(lambda: self._ctx.secret(name))
+
+    def decide(self, name: str, make: Callable[[], T]) -> T:
+        return self._call(lambda: self._ctx.decide(name, make))
+
+    def emit(self, occurrence: Occurrence) -> Receipt:
+        return self._call(lambda: self._ctx.emit(occurrence))
+
+    def start(
+        self,
+        flow: FlowKey,
+        *,
+        inputs: Mapping[str, Any],
+        labels: Mapping[str, str] | None = None,
+        revision: int | None = None,
+        together: bool = True,
+    ) -> str:
+        return self._call(
+            lambda: self._ctx.start(flow, inputs=inputs, labels=labels, revision=revision, together=together)
+        )
+
+    def execution(self, execution_id: str) -> Execution:
+        return self._call(lambda: self._ctx.execution(execution_id))
+
+    @contextmanager
+    def working_folder(self) -> Iterator[Path]:
+        folder = _new_folder(self._ctx.work_dir)
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _new_folder(parent: Path) -> Path:
+    return Path(tempfile.mkdtemp(prefix="run-", dir=parent))
+
+
+class ExecutionFiles(TaskFiles):
+    """``TaskFiles`` over the hub's file store: what is put goes when its execution goes."""
+
+    def __init__(self, store: FileStore, owner: str) -> None:
+        self._store = store
+        self._owner = owner
+
+    async def put(self, name: str, content: bytes | Path | BinaryIO) -> str:
+        if isinstance(content, bytes):
+            return await self._store.put(self._owner, name, content)
+        if isinstance(content, Path):
+            with content.open("rb") as file:
+                return await self._store.put_file(self._owner, name, file)
+        return await self._store.put_file(self._owner, name, content)
+
+    async def get(self, uri: str) -> bytes:
+        return await self._store.get(uri)
+
+    async def path(self, uri: str) -> Path:
+        return await self._store.path(uri)
 
 
 @asynccontextmanager
 async def _fresh_folder(parent: Path) -> AsyncIterator[Path]:
-    folder = Path(tempfile.mkdtemp(prefix="run-", dir=parent))
+    folder = _new_folder(parent)
     try:
         yield folder
     finally:
@@ -144,18 +266,8 @@ async def _fresh_folder(parent: Path) -> AsyncIterator[Path]:
 
 
 def _is_small(folder: Path) -> bool:
-    entries = list(folder.iterdir())
+    try:
+        entries = list(folder.iterdir())
+    except OSError:
+        return False  # its task removed it, or made it unreadable: whoever removes the rest finds out
     return len(entries) <= 8 and not any(entry.is_dir() and not entry.is_symlink() for entry in entries)
-
-
-def outputs_of(returned: Any) -> Mapping[str, Any]:
-    """What a task returned as its outputs: a model, a mapping, or nothing."""
-    if returned is None:
-        return {}
-    if isinstance(returned, Mapping):
-        return returned
-    dump = getattr(returned, "model_dump", None)
-    if dump is not None:
-        found: Mapping[str, Any] = dump(by_alias=True)
-        return found
-    return {"value": returned}

@@ -1,4 +1,4 @@
-"""Run one task run to its outcome: guard, start, attempts, time-out, retry, wait.
+"""Run one task run to its outcome: guard, start, attempts, retry, wait, end.
 
 Called by the executor for every task of the tree. What decides the path (decided fields, deadlines, the time
 of the next attempt) is stored before it is used, and read, not made again, on a later walk.
@@ -7,39 +7,40 @@ of the next attempt) is stored before it is used, and read, not made again, on a
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-import structlog
-
+from hub.engine.attempt import DEADLINE, Problem, attempt
 from hub.engine.compiled import CompiledTask
+from hub.engine.outputs import plain
 from hub.engine.scope import RunScope
-from hub.engine.task_context import RunningTask, outputs_of
-from hub.errors import HubError, InvalidInput, NotFound, StorageError
-from hub.model.durations import format_duration, parse_duration
+from hub.engine.stopping import Leaving, Reason, Stopped
+from hub.engine.waiting import Wake
+from hub.errors import InvalidInput, NotFound
 from hub.model.task_run import TaskRun, TaskRunState
-from hub.plugin.outcomes import Fail, Failed, Outcome, Retry, Skip, Wait
-from hub.plugin.task import Task
+from hub.plugin.outcomes import MOST_ATTEMPTS, Skip, Wait
+from hub.plugin.storage import Page
 
 if TYPE_CHECKING:
     from hub.engine.executor import Executor
 
-log = structlog.get_logger("hub.engine")
+__all__ = ["ATTEMPTS_BEFORE", "DEADLINE", "Ended", "Leaving", "LiveRun", "Stopped", "is_true", "run_task"]
 
 _FALSE_TEXTS = {"", "false", "0", "no", "null", "none"}
-DEADLINE = "$deadline"
 ATTEMPTS_BEFORE = "$attemptsBefore"
 """The deciding value that holds how many attempts were made before a restart."""
-_VALUES = "$fields"
-
-
-class Leaving(BaseException):
-    """The tree is being left: every live leaf waits, or the node gives the execution back.
-
-    Not an ``Exception``: no task's own handler may take it for a failure.
-    """
+_FAILED = "$failed"
+"""… that holds the last attempt that failed, where what it started must not be taken for the next one's."""
+_CRASHES = "$crashes"
+"""… that holds how often in a row the node went down while it ran."""
+_MOST_CRASHES = 3
+_SHORTEST_REST = timedelta(milliseconds=100)
+"""Between attempts that would follow each other at once."""
+_LAST_MOMENT = datetime.max.replace(tzinfo=UTC)
 
 
 @dataclass(slots=True)
@@ -65,7 +66,15 @@ class LiveRun:
         "decisions",
         "executor",
         "fresh",
+        "group",
+        "has_begun",
+        "has_started_others",
+        "idle_turns",
+        "is_late",
+        "is_new_attempt",
         "is_recorded",
+        "is_waiting",
+        "killed",
         "path",
         "progress",
         "started_at",
@@ -73,10 +82,19 @@ class LiveRun:
         "task",
     )
 
-    def __init__(self, executor: Executor, task: CompiledTask, path: str, stored: TaskRun | None) -> None:
+    def __init__(
+        self,
+        executor: Executor,
+        task: CompiledTask,
+        path: str,
+        stored: TaskRun | None,
+        group: LiveRun | None = None,
+    ) -> None:
         self.executor = executor
         self.task = task
         self.path = path
+        self.group = group
+        """The task run that it runs inside of."""
         self.stored = stored
         self.fresh = stored is None
         self.is_recorded = stored is not None
@@ -88,6 +106,18 @@ class LiveRun:
         self.decisions: dict[str, Any] = dict(stored.decisions or {}) if stored else {}
         self.child: str | None = None
         """The execution that it waits for."""
+        self.has_begun = False
+        """Whether an attempt is under way."""
+        self.is_new_attempt = False
+        """Whether it was counted, and did not go on with an earlier one."""
+        self.is_waiting = False
+        self.is_late = False
+        """Whether its time is over."""
+        self.has_started_others = False
+        self.idle_turns = 0
+        """How often in a row it waited for nothing."""
+        self.killed: threading.Event | None = None
+        """What a thread looks at, where one runs for it."""
 
     def row(self, state: TaskRunState, **changes: Any) -> TaskRun:
         """The task run as it is to be stored."""
@@ -101,54 +131,105 @@ class LiveRun:
             **changes,
         )
 
+    def say(self, level: str, message: str) -> None:
+        """Add a line to the log."""
+        self.executor.log.add(level, message, path=self.path, attempt=self.attempts, stream=None)
+
+    # deciding values
+
     async def decide(self, name: str, make: Callable[[], Any]) -> Any:
         """A deciding value: the stored one, else made now and stored before it is used."""
         if name not in self.decisions:
-            self.decisions[name] = make()
-            packed = await self.executor.services.payloads.pack(
-                self.executor.execution_id, self.task.declaration.id, self.decisions
-            )
-            await self.executor.record_rows(self.row(TaskRunState.RUNNING, decisions=packed))
+            value = plain(make())
+            packed = await self._packed({**self.decisions, name: value})
+            await self.executor.recorder.rows(self.row(TaskRunState.RUNNING, decisions=packed))
+            self.decisions.setdefault(name, value)
         return self.decisions[name]
+
+    async def packed_decisions(self) -> Mapping[str, Any]:
+        """The deciding values as a row holds them."""
+        return await self._packed(dict(self.decisions))
+
+    async def _packed(self, decisions: Mapping[str, Any]) -> Mapping[str, Any]:
+        executor, task = self.executor, self.task.declaration.id
+        payloads = executor.services.payloads
+        return await executor.recorder.persist(lambda: payloads.pack(executor.execution_id, task, decisions))
 
     async def load_decisions(self) -> None:
         """Fetch stored deciding values that were too large for a row."""
-        self.decisions = dict(await self.executor.services.payloads.unpack(self.decisions))
+        executor, stored = self.executor, self.decisions
+        payloads = executor.services.payloads
+        self.decisions = dict(await executor.recorder.persist(lambda: payloads.unpack(stored)))
+
+    @property
+    def round(self) -> int:
+        """Which of its tries this is; a crash is none, so what it has started stays its own."""
+        failed = int(self.decisions.get(_FAILED, 0))
+        return max(failed, int(self.decisions.get(ATTEMPTS_BEFORE, 0))) + 1
+
+    # attempts
+
+    def begin_attempt(self) -> None:
+        """Count a new attempt, unless it goes on with one that waited."""
+        stored = self.stored
+        resumes = stored is not None and (
+            stored.state is TaskRunState.PAUSED or (self.task.is_group and self.attempts > 0)
+        )
+        self.is_new_attempt = not resumes
+        self.attempts += self.is_new_attempt
+        self.started_at = self.started_at or self.executor.services.clock.now()
+        self.stored = None
+        self.is_recorded = False
+        self.has_begun = True
+
+    def end_attempt(self) -> None:
+        """It came to an outcome that is not the end: what follows has its own time."""
+        self.has_begun = self.is_late = False
+        self.killed = None
 
 
 async def run_task(
-    executor: Executor, task: CompiledTask, scope: RunScope, stored: TaskRun | None, *, record: bool
+    executor: Executor,
+    task: CompiledTask,
+    scope: RunScope,
+    stored: TaskRun | None,
+    *,
+    group: LiveRun | None,
+    record: bool,
 ) -> Ended:
     """Run a task run to its end; ``record`` False leaves the last row to the caller.
 
-    Raises ``Leaving`` when the tree is being left, ``CancelledError`` when it is killed.
+    Raises ``Leaving`` when the tree is being left, ``Stopped`` when it has to stop.
     """
     if stored is not None and stored.state.is_terminal:
         await _take_outputs(executor, task, scope, stored)
         return Ended(stored.state, stored.error)
-    live = LiveRun(executor, task, scope.prefix + task.declaration.id, stored)
+    executor.stops.check(group)
+    live = LiveRun(executor, task, scope.prefix + task.declaration.id, stored, group)
     if stored is not None and live.decisions:
         await live.load_decisions()
     try:
         if live.fresh:
             try:
-                wanted = await _is_wanted(executor, task, scope)
+                wanted = await _is_wanted(live, scope)
             except (InvalidInput, NotFound) as error:
-                return await _failed(live, scope, _Problem(f"when: {error.message}"), record=record)
+                return await _failed(live, scope, Problem(f"when: {error.message}"), record=record)
             if not wanted:
                 return await _end(live, scope, TaskRunState.SKIPPED, None, None, record=record)
         return await _attempts(live, scope, record=record)
-    except asyncio.CancelledError:
-        executor.note_cancelled(live)
+    except Stopped:
+        await _note_stopped(live)
         raise
 
 
-async def _is_wanted(executor: Executor, task: CompiledTask, scope: RunScope) -> bool:
+async def _is_wanted(live: LiveRun, scope: RunScope) -> bool:
+    task, executor = live.task, live.executor
     if task.declaration.disabled:
         return False
     if task.when is None:
         return True
-    return is_true(await task.when.render(scope.names, executor.services.vault))
+    with executor.stops.code_of_others(live):
+        return is_true(await task.when.render(scope.names, executor.services.vault))
 
 
 def is_true(value: Any) -> bool:
@@ -159,8 +240,11 @@ def is_true(value: Any) -> bool:
 
 
 async def _take_outputs(executor: Executor, task: CompiledTask, scope: RunScope, stored: TaskRun) -> None:
-    if stored.outputs is not None:
-        scope.outputs[task.declaration.id] = await executor.services.payloads.unpack(stored.outputs)
+    outputs = stored.outputs
+    if outputs is not None:
+        payloads = executor.services.payloads
+        taken = await executor.recorder.persist(lambda: payloads.unpack(outputs))
+        scope.outputs[task.declaration.id] = taken
     elif stored.state is not TaskRunState.SKIPPED:
         scope.outputs[task.declaration.id] = {}
 
@@ -170,160 +254,170 @@ async def _attempts(live: LiveRun, scope: RunScope, *, record: bool) -> Ended:
     executor = live.executor
     while True:
         await _wait_where_stored(live)
-        resumed = live.stored is not None and (
-            live.stored.state is TaskRunState.PAUSED or (live.task.is_group and live.attempts > 0)
-        )
-        if not resumed:
-            live.attempts += 1
-        live.started_at = live.started_at or executor.services.clock.now()
-        live.stored = None
-        live.is_recorded = False
-        await executor.note_start(live)
+        executor.stops.check(live.group)
+        if _went_down_with_it(live):
+            problem = await _after_crash(live)
+            if problem is not None:
+                return await _failed(live, scope, problem, record=record)
+        live.begin_attempt()
+        await executor.recorder.note_start(live)
         try:
-            returned = await _one_attempt(live, scope)
+            outputs = await attempt(live, scope)
         except Wait as wait:
-            live.stored = live.row(TaskRunState.PAUSED, wake_at=wait.until)
+            live.end_attempt()
+            live.stored = live.row(TaskRunState.PAUSED, wake_at=wait.until, decisions=await _settled(live))
             live.child = wait.execution
             continue
         except Skip as skip:
             return await _end(live, scope, TaskRunState.SKIPPED, None, skip.reason, record=record)
-        except _Problem as problem:
+        except Problem as problem:
             retry_at = _retry_at(live, problem)
-            if retry_at is not None:
-                executor.log.add(
-                    "WARN",
-                    f"attempt {live.attempts} failed: {problem.reason}; next at {retry_at.isoformat()}",
-                    path=live.path,
-                    attempt=live.attempts,
-                    stream=None,
-                )
-                live.stored = live.row(TaskRunState.RETRYING, wake_at=retry_at, error=problem.reason)
-                continue
-            return await _failed(live, scope, problem, record=record)
-        state = TaskRunState.SUCCESS
-        if executor.take_warning(live) or (
-            live.attempts > 1 and live.task.declaration.retry and live.task.declaration.retry.warning_on_retry
-        ):
-            state = TaskRunState.WARNING
-        return await _end(live, scope, state, outputs_of(returned), None, record=record)
+            if retry_at is None:
+                return await _failed(live, scope, problem, record=record)
+            await _plan_retry(live, problem, retry_at)
+            continue
+        retry = live.task.declaration.retry
+        warned = executor.take_warning(live) or (live.attempts > 1 and retry and retry.warning_on_retry)
+        state = TaskRunState.WARNING if warned else TaskRunState.SUCCESS
+        return await _end(live, scope, state, outputs, None, record=record)
+
+
+# waiting
 
 
 async def _wait_where_stored(live: LiveRun) -> None:
-    """Wait until the moment that the stored row names, if it names one."""
-    stored, child = live.stored, live.child
-    if stored is not None and (stored.wake_at is not None or child is not None):
-        live.child = None
-        await live.executor.wait(live, stored, child)
+    """Wait until the moment that the row names, or for the execution, if it waits for either."""
+    row, child = live.stored, live.child
+    if row is None or (row.wake_at is None and child is None):
+        return
+    live.child = None
+    executor = live.executor
+    wake = Wake(row.wake_at, child, row.state)
+    if executor.waits.is_over(wake):
+        live.idle_turns += 1
+        await asyncio.sleep(0)
+        if live.idle_turns == 1:
+            return
+        # once may happen; a task that asks for it again and again must not keep the hub from everything else
+        wake = Wake(executor.services.clock.now() + _SHORTEST_REST, None, row.state)
+        row = replace(row, wake_at=wake.until)
+    else:
+        live.idle_turns = 0
+    await executor.wait(live, wake, row)
 
 
-class _Problem(Exception):
-    """An attempt that failed, in the user's words."""
-
-    def __init__(
-        self,
-        reason: str,
-        *,
-        final: bool = False,
-        after: timedelta | None = None,
-        outputs: Mapping[str, Any] | None = None,
-    ) -> None:
-        super().__init__(reason)
-        self.reason = reason
-        self.final = final
-        self.after = after
-        self.outputs = outputs
-
-
-async def _one_attempt(live: LiveRun, scope: RunScope) -> Any:
-    """Run the component once. Raises the steering outcomes, and ``_Problem`` for every failure."""
-    executor, task = live.executor, live.task
-    deadline: float | None = None
-    length: timedelta | None = None
-    try:
-        if task.timeout is not None:
-            length = _length(await task.timeout.render(scope.names, executor.services.vault))
-            deadline = await _deadline(live, length)
-        component = task.ready or await _component(live, scope)
-        ctx = RunningTask(executor, live, scope)
-        if deadline is None:
-            return await _run(task, component, ctx)
-        async with asyncio.timeout_at(deadline):
-            return await _run(task, component, ctx)
-    except (Wait, Skip):
-        raise
-    except Fail as fail:
-        raise _Problem(fail.reason, final=True, outputs=fail.outputs) from fail
-    except Retry as retry:
-        raise _Problem(retry.reason, after=retry.after) from retry
-    except (Failed, Outcome) as failed:
-        raise _Problem(failed.reason, outputs=failed.outputs) from failed
-    except TimeoutError as late:
-        if deadline is not None and asyncio.get_running_loop().time() >= deadline and length is not None:
-            raise _Problem(f"timed out after {format_duration(length)}") from late
-        raise _Problem(str(late) or "timed out") from late
-    except StorageError:
-        raise
-    except HubError as error:
-        raise _Problem(error.message + (f" ({error.hint})" if error.hint else "")) from error
-    except Exception as error:
-        # a task's own failure must not become the hub's
-        log.debug("task raised", execution=executor.execution_id, task=live.path, exc_info=True)
-        raise _Problem(f"{type(error).__name__}: {error}" if str(error) else type(error).__name__) from error
-
-
-async def _run(task: CompiledTask, component: Task, ctx: RunningTask) -> Any:
-    if task.is_async:
-        return await component.run(ctx)
-    return await asyncio.to_thread(component.run, ctx)
-
-
-def _length(value: Any) -> timedelta:
-    return value if isinstance(value, timedelta) else parse_duration(str(value))
-
-
-async def _deadline(live: LiveRun, length: timedelta) -> float:
-    """The loop time at which an attempt is over; a group's is stored, so that waiting does not stretch it."""
-    now = live.executor.services.clock.now()
-    left = length
-    if live.task.is_group:
-        until = datetime.fromisoformat(await live.decide(DEADLINE, lambda: (now + length).isoformat()))
-        live.executor.note_deadline(live, until)
-        left = until - now
-    return asyncio.get_running_loop().time() + max(left.total_seconds(), 0.0)
-
-
-async def _component(live: LiveRun, scope: RunScope) -> Task:
-    """The component with its fields rendered; deciding ones are stored first and read afterwards."""
-    task, vault = live.task, live.executor.services.vault
-    values = {name: await field.render(scope.names, vault) for name, field in task.fields.items()}
-    if task.decided:
-        if _VALUES not in live.decisions:
-            rendered = {name: await field.render(scope.names, vault) for name, field in task.decided.items()}
-            await live.decide(_VALUES, lambda: rendered)
-        values.update(live.decisions[_VALUES])
-    return task.instance(values)
-
-
-def _retry_at(live: LiveRun, problem: _Problem) -> datetime | None:
+def _retry_at(live: LiveRun, problem: Problem) -> datetime | None:
     policy = live.task.declaration.retry
     if problem.final or live.task.is_group or (policy is None and problem.after is None):
         return None
     now = live.executor.services.clock.now()
-    if policy is None:
-        return now + (problem.after or timedelta())
     # a restart begins a new round of attempts
-    attempt = live.attempts - int(live.decisions.get(ATTEMPTS_BEFORE, 0))
-    planned = policy.next_attempt_at(attempt=attempt, first_at=live.started_at or now, failed_at=now)
-    if planned is not None and problem.after is not None:
-        return now + problem.after
-    return planned
+    attempts = live.attempts - int(live.decisions.get(ATTEMPTS_BEFORE, 0))
+    try:
+        if policy is None:
+            planned = None if attempts >= MOST_ATTEMPTS else now
+        else:
+            planned = policy.next_attempt_at(attempt=attempts, first_at=live.started_at or now, failed_at=now)
+        if planned is None:
+            return None
+        if problem.after is not None:
+            planned = now + problem.after
+    except OverflowError:
+        return _LAST_MOMENT
+    return planned if planned > now else now + _SHORTEST_REST
 
 
-async def _failed(live: LiveRun, scope: RunScope, problem: _Problem, *, record: bool) -> Ended:
+async def _plan_retry(live: LiveRun, problem: Problem, retry_at: datetime) -> None:
     reason = live.executor.services.vault.mask(problem.reason)
-    live.executor.log.add("ERROR", reason, path=live.path, attempt=live.attempts, stream=None)
+    live.say("WARN", f"attempt {live.attempts} failed: {reason}; next at {retry_at.isoformat()}")
+    live.end_attempt()
+    if live.has_started_others:
+        live.decisions[_FAILED] = live.attempts
+    decisions = await _settled(live, changed=live.has_started_others)
+    live.stored = live.row(TaskRunState.RETRYING, wake_at=retry_at, error=reason, decisions=decisions)
+    # what the next attempt does is no more idle than its delay
+    live.idle_turns = 0
+
+
+async def _settled(live: LiveRun, *, changed: bool = False) -> Mapping[str, Any] | None:
+    """The deciding values where they have changed: an attempt that came to an outcome took no node down."""
+    if live.decisions.pop(_CRASHES, None) is None and not changed:
+        return None
+    return await live.packed_decisions()
+
+
+# crashes
+
+
+def _went_down_with_it(live: LiveRun) -> bool:
+    """Whether it is a leaf that was running when its node went down."""
+    stored = live.stored
+    return stored is not None and stored.state is TaskRunState.RUNNING and not live.task.is_group
+
+
+async def _after_crash(live: LiveRun) -> Problem | None:
+    """Count, before it is tried again; one that went down with its node again and again is not."""
+    crashes = int(live.decisions.get(_CRASHES, 0)) + 1
+    if crashes >= _MOST_CRASHES:
+        return Problem(f"the hub went down {crashes} times while it ran; it is not tried again", final=True)
+    live.decisions[_CRASHES] = crashes
+    await live.executor.recorder.rows(live.row(TaskRunState.RUNNING, decisions=await live.packed_decisions()))
+    return None
+
+
+# ends
+
+
+async def _note_stopped(live: LiveRun) -> None:
+    """A task run stops: killed with its execution or group, or handed back to be gone on with."""
+    executor = live.executor
+    reason = executor.stops.reason
+    executor.forget(live)
+    if reason is Reason.LOST or (live.fresh and not live.has_begun and not live.is_waiting):
+        return
+    if reason is not Reason.HAND_BACK:
+        error = "killed" if reason is not None else "the time of its group was over"
+        now = executor.services.clock.now()
+        executor.recorder.soon(live.row(TaskRunState.KILLED, ended_at=now, error=error))
+    elif live.task.is_group:
+        executor.recorder.soon(live.row(TaskRunState.RUNNING, outputs=live.progress))
+    elif live.has_begun:
+        executor.recorder.soon(_handed_back(live, await _settled(live)))
+
+
+def _handed_back(live: LiveRun, decisions: Mapping[str, Any] | None) -> TaskRun:
+    """The row of a leaf whose attempt counts for nothing."""
+    if not live.is_new_attempt:
+        return live.row(TaskRunState.PAUSED, decisions=decisions)
+    live.attempts = max(live.attempts - 1, 0)
+    return live.row(TaskRunState.CREATED, decisions=decisions)
+
+
+async def _failed(live: LiveRun, scope: RunScope, problem: Problem, *, record: bool) -> Ended:
+    reason = live.executor.services.vault.mask(problem.reason)
+    live.say("ERROR", reason)
     state = TaskRunState.WARNING if live.task.declaration.allow_failure else TaskRunState.FAILED
+    if live.task.is_group and live.is_late:
+        await _end_those_below(live)
     return await _end(live, scope, state, problem.outputs or {}, reason, record=record)
+
+
+async def _end_those_below(group: LiveRun) -> None:
+    """What an earlier walk left waiting in a group whose time is over never goes on."""
+    executor = group.executor
+    if executor.claim.fresh:
+        return
+    live = tuple(state for state in TaskRunState if not state.is_terminal)
+    now = executor.services.clock.now()
+    task_runs = partial(executor.services.storage.task_runs, executor.execution_id, states=live)
+    page: Page | None = Page(1000)
+    while page is not None:
+        found = await executor.recorder.persist(partial(task_runs, page))
+        for run in found.items:
+            if run.path.startswith((f"{group.path}/", f"{group.path}[")):
+                killed = replace(run, state=TaskRunState.KILLED, ended_at=now, wake_at=None, decisions=None)
+                executor.recorder.later[run.path] = replace(killed, error="the time of its group was over")
+        page = Page(1000, found.next_cursor) if found.next_cursor is not None else None
 
 
 async def _end(
@@ -337,14 +431,18 @@ async def _end(
 ) -> Ended:
     """The end of a task run: outputs kept, stored now or left to the caller."""
     executor = live.executor
+    live.has_begun = False
     packed = outputs
     if outputs:
-        packed = await executor.services.payloads.pack(executor.execution_id, live.path, outputs)
+        given, payloads = outputs, executor.services.payloads
+        packed = await executor.recorder.persist(
+            lambda: payloads.pack(executor.execution_id, live.path, given)
+        )
     if outputs is not None:
         scope.outputs[live.task.declaration.id] = outputs
     row = live.row(state, outputs=packed, error=error, ended_at=executor.services.clock.now())
     executor.forget(live)
     if not record:
         return Ended(state, error, row)
-    await executor.record_rows(row, progress=True)
+    await executor.recorder.rows(row, progress=True)
     return Ended(state, error)

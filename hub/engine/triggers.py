@@ -31,6 +31,7 @@ from hub.model.event import Occurrence, Origin, Receipt
 from hub.model.execution import Execution, ExecutionState
 from hub.model.flow import TriggerDeclaration
 from hub.model.ids import FlowKey, TriggerKey
+from hub.model.naming import spelled
 from hub.model.task_run import TaskRun, TaskRunState
 from hub.plugin.context import Emit, EndNews, TriggerContext
 from hub.plugin.storage import Page
@@ -40,6 +41,8 @@ log = structlog.get_logger("hub.triggers")
 
 T = TypeVar("T")
 
+KEY_TAKEN = "another trigger of this flow has its key and a method of it"
+"""Why a webhook is broken that no secret heals."""
 _FIRST_BACKOFF = 0.5
 _LONGEST_BACKOFF = 60.0
 _BUILT_AGAIN_AFTER = 1.0
@@ -88,6 +91,7 @@ class TriggerSupervisor:
         self._receiving: dict[FlowKey, Receiving] = {}
         self._status: dict[TriggerKey, TriggerStatus] = {}
         self._changed: set[FlowKey] = set()
+        self._settling = asyncio.Lock()
         self._poke = asyncio.Event()
 
     async def run(self) -> None:
@@ -102,9 +106,11 @@ class TriggerSupervisor:
 
     async def settle(self) -> None:
         """Bring the running triggers in line with the flows that changed."""
-        while self._changed:
-            key = self._changed.pop()
-            await self._replace(key)
+        # one at a time: two that replaced the same flow would both start its triggers
+        async with self._settling:
+            while self._changed:
+                key = self._changed.pop()
+                await self._replace(key)
 
     def refresh(self, key: FlowKey) -> None:
         """A flow was put or retired."""
@@ -119,6 +125,7 @@ class TriggerSupervisor:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        await self._intake.settled()
 
     def status(self, key: TriggerKey) -> TriggerStatus:
         """How a trigger does; one that only receives requests is running when its flow is in use."""
@@ -162,10 +169,12 @@ class TriggerSupervisor:
                 continue
             assert isinstance(trigger, HttpTrigger)
             if any(collide(one.trigger, trigger) for one in receiving.listening):
-                self._break(name, InvalidInput("another trigger of this flow has its key and a method of it"))
+                self._break(name, InvalidInput(KEY_TAKEN))
                 continue
             self._status.pop(name, None)
-            receiving.listening.append(Listening(trigger, self._context(name), self._emit(name, trigger)))
+            receiving.listening.append(
+                Listening(trigger, self._context(name, trigger), self._emit(name, trigger))
+            )
         if record is not None and self._catalog.get(key) is record:
             self._receiving[key] = receiving
         return receiving
@@ -187,6 +196,8 @@ class TriggerSupervisor:
         for task in stopping:
             task.cancel()
         await asyncio.gather(*stopping, return_exceptions=True)
+        # what an old one has just emitted is known before a new one asks where it stands
+        await self._intake.settled(key)
         for name in [name for name in self._status if name.flow_key == key]:
             del self._status[name]
         self._routes.drop(key)
@@ -204,10 +215,20 @@ class TriggerSupervisor:
             self._status[name] = TriggerStatus(
                 "broken", f'no installed plugin brings the type "{declaration.type}"'
             )
-        elif not issubclass(component, HttpTrigger):
+        elif issubclass(component, HttpTrigger):
+            await self._try(name, declaration)
+        else:
             self._status[name] = TriggerStatus("starting")
             task = asyncio.get_running_loop().create_task(self._supervise(name, declaration))
             self._tasks[name] = task
+
+    async def _try(self, name: TriggerKey, declaration: TriggerDeclaration) -> None:
+        """Say what a webhook lacks, a secret as a rule, before somebody calls it."""
+        if "{{" in str(declaration.properties):
+            try:
+                await self.build(name.flow_key, declaration)
+            except HubError as error:
+                self._break(name, error)
 
     async def _open_route(self, name: TriggerKey, declaration: TriggerDeclaration) -> None:
         try:
@@ -223,17 +244,21 @@ class TriggerSupervisor:
         """Run one trigger for ever: what it raises is shown, then it is started again."""
         status = self._status[name]
         backoff = _FIRST_BACKOFF
+        loop = asyncio.get_running_loop()
         while True:
+            began = loop.time()
             try:
                 trigger = await self.build(name.flow_key, declaration)
                 status.state, status.error = "running", None
-                await trigger.run(self._context(name), self._emit(name, trigger))
+                await trigger.run(self._context(name, trigger), self._emit(name, trigger))
                 raise RuntimeError("the trigger stopped by itself")
             except Exception as error:
                 # a trigger's failure must not become the hub's
                 status.state, status.failures = "failing", status.failures + 1
                 status.error = self._services.vault.mask(str(error) or type(error).__name__)
                 log.warning("trigger failed; starting it again", trigger=str(name), error=status.error)
+            if loop.time() - began >= _LONGEST_BACKOFF:
+                backoff = _FIRST_BACKOFF  # it had been well for longer than it would have to wait
             await asyncio.sleep(backoff * random.uniform(0.5, 1.0))
             backoff = min(backoff * 2, _LONGEST_BACKOFF)
 
@@ -244,18 +269,20 @@ class TriggerSupervisor:
             log.warning("trigger cannot be used", trigger=str(name), error=reason)
         self._status[name] = TriggerStatus("broken", reason)
 
-    def _context(self, name: TriggerKey) -> RunningTrigger:
+    def _context(self, name: TriggerKey, trigger: Trigger) -> RunningTrigger:
         since = self._catalog.enabled_since(name.flow_key, name.trigger)
         return RunningTrigger(
             name,
+            trigger.type,
             self._intake.state(name),
             datetime.fromisoformat(since) if since else self._services.clock.now(),
+            self._services.registry.settings_of(type(trigger)),
             self._services,
             self._catalog,
         )
 
     def _emit(self, name: TriggerKey, trigger: Trigger) -> Emit:
-        return BusEmit(self._services.bus, name, trigger.event_type)
+        return BusEmit(self._services.bus, name, trigger)
 
 
 def _is(key: str, wanted: bytes) -> bool:
@@ -265,15 +292,18 @@ def _is(key: str, wanted: bytes) -> bool:
 class BusEmit:
     """``Emit`` for one trigger."""
 
-    def __init__(self, bus: Bus, source: TriggerKey, event_type: str) -> None:
+    def __init__(self, bus: Bus, source: TriggerKey, trigger: Trigger) -> None:
         self._bus = bus
         self._origin = Origin.of_trigger(source)
-        self._event_type = event_type
+        self._event_type = trigger.event_type or f"hub.{trigger.type}"
+        self._model = trigger.Data
 
     async def __call__(
         self, occurrences: Sequence[Occurrence] | Occurrence, *, state: Mapping[str, Any] | None = None
     ) -> list[Receipt]:
         several = [occurrences] if isinstance(occurrences, Occurrence) else list(occurrences)
+        if self._model is not None:
+            several = [replace(one, data=spelled(one.data, self._model)) for one in several]
         return await self._bus.publish(self._origin, several, state, event_type=self._event_type)
 
 
@@ -283,14 +313,18 @@ class RunningTrigger(TriggerContext):
     def __init__(
         self,
         key: TriggerKey,
+        type_name: str,
         state: Mapping[str, Any],
         enabled_since: datetime,
+        settings: Any,
         services: Services,
         catalog: FlowCatalog,
     ) -> None:
         self.key = key
+        self._type = type_name
         self.state = state
         self.enabled_since = enabled_since
+        self.settings = settings
         self._services = services
         self._catalog = catalog
         self._fields: dict[str, Field] = {}
@@ -370,7 +404,7 @@ class RunningTrigger(TriggerContext):
         log.log(_LEVELS.get(level.upper(), 20), message, trigger=str(self.key), **fields)
 
     async def shared(self, key: str, open: Callable[[], AbstractAsyncContextManager[T]]) -> T:
-        return await self._services.shared.get(key, open)
+        return await self._services.shared.get(self._type, key, open)
 
 
 class _Ends:

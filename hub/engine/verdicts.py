@@ -101,7 +101,15 @@ class Judge:
             return None
         key = str(flow.flow.key)
         if flow.queue_key is not None:
-            scope = {"inputs": inputs, "trigger": data, "flow": flow.names, "labels": flow.names["labels"]}
+            scope: dict[str, Any] = {
+                "inputs": inputs,
+                "trigger": data,
+                "flow": flow.names,
+                "labels": flow.names["labels"],
+                "vars": {},
+            }
+            if flow.flow.variables:
+                scope["vars"] = await flow.variables.render(scope, self._services.vault)
             key += f"#{await flow.queue_key.render(scope, self._services.vault)}"
         return Queue(key, concurrency.limit, concurrency.behavior)
 

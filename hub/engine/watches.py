@@ -37,7 +37,7 @@ class Watches:
         self._watches: dict[str, list[Watch]] = {}
 
     def row(self, execution_id: str, row: TaskRun) -> None:
-        """A task run was, or is about to be, recorded."""
+        """A task run was recorded."""
         if self._watches:
             for watch in self._watches.get(execution_id, ()):
                 watch.see(row)

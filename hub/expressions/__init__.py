@@ -8,7 +8,7 @@ from hub.expressions.check import Finding, check_template, find_expressions_nami
 from hub.expressions.compile import Template, compile_template
 from hub.expressions.frame import Request
 from hub.expressions.functions import Function, FunctionTable, NeedsAnswer, builtin_functions
-from hub.expressions.nodes import TemplateTree
+from hub.expressions.nodes import TemplateTree, names_in
 from hub.expressions.parse import parse_template
 from hub.expressions.reading import values_read
 from hub.expressions.shapes import (
@@ -46,6 +46,7 @@ __all__ = [
     "compile_template",
     "find_expressions_naming",
     "merge",
+    "names_in",
     "parse_template",
     "shape_of_json_schema",
     "shape_of_template",

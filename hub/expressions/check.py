@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from heapq import nsmallest
 from typing import Any
@@ -49,12 +48,19 @@ class Finding:
 
 
 def check_template(
-    tree: TemplateTree, names: Mapping[str, Shape], functions: FunctionTable, near: Near = did_you_mean
+    tree: TemplateTree,
+    names: Mapping[str, Shape],
+    functions: FunctionTable,
+    near: Near | None = did_you_mean,
 ) -> list[Finding]:
-    """Every finding in a template, in its order; ``near`` looks for what an unknown name was meant to be."""
+    """Every finding in a template, in its order.
+
+    ``near`` looks for what an unknown name was meant to be; without it unknown names have no hints.
+    """
     checker = _Checker(tree.source, names, functions, near)
     checker.block(tree.parts)
-    return sorted(checker.found(), key=lambda finding: finding.start)
+    found = checker.found()
+    return sorted(found, key=lambda finding: finding.start) if len(found) > 1 else found
 
 
 def shape_of_template(tree: TemplateTree, names: Mapping[str, Shape], functions: FunctionTable) -> Shape:
@@ -62,7 +68,7 @@ def shape_of_template(tree: TemplateTree, names: Mapping[str, Shape], functions:
     single = tree.single
     if single is None:
         return TEXT
-    return _Checker(tree.source, names, functions, lambda name, known: None).shape(single)
+    return _Checker(tree.source, names, functions, None).shape(single)
 
 
 # -- scripts
@@ -136,7 +142,9 @@ _REST = re.compile(r"(?:\.\w++|\[[^\[\]]*+\])*+")
 
 
 class _Checker:
-    def __init__(self, source: str, names: Mapping[str, Shape], functions: FunctionTable, near: Near) -> None:
+    def __init__(
+        self, source: str, names: Mapping[str, Shape], functions: FunctionTable, near: Near | None
+    ) -> None:
         self._source = source
         self._names = dict(names)
         self._functions = functions
@@ -150,6 +158,8 @@ class _Checker:
 
     def found(self) -> list[Finding]:
         """What was found, less what comes from something else that was."""
+        if not self._dashed:
+            return self._findings
         return [one for one in self._findings if not self._is_explained(one)]
 
     def _is_explained(self, one: Finding) -> bool:
@@ -164,7 +174,9 @@ class _Checker:
             self._findings.append(Finding(message, start, end, hint, severity))
 
     def _near(self, name: str, known: Iterable[str]) -> str | None:
-        return self._look_for(name, list(known)) if len(self._findings) < _MOST_FINDINGS else None
+        if self._look_for is None or len(self._findings) >= _MOST_FINDINGS:
+            return None
+        return self._look_for(name, list(known))
 
     # -- parts
 
@@ -177,12 +189,14 @@ class _Checker:
             case nodes.Output(value=value):
                 self.shape(value)
             case nodes.If(branches=branches, otherwise=otherwise):
-                with self._proving() as prove:
-                    for test, body in branches:
-                        self.shape(test)
-                        prove()
-                        self.block(body)
-                    self.block(otherwise)
+                before = self._proven
+                for test, body in branches:
+                    asked = len(self._asked)
+                    self.shape(test)
+                    self._prove(asked)
+                    self.block(body)
+                self.block(otherwise)
+                self._proven = before
             case nodes.For():
                 self._for(part)
 
@@ -205,28 +219,17 @@ class _Checker:
 
     # -- what may be missing
 
-    @contextmanager
-    def _accepting(self) -> Iterator[None]:
-        """Inside, what is missing is no mistake: ``??``, ``default`` and ``is defined``."""
+    def _accepted(self, node: Node) -> Shape:
+        """The shape of what may be missing without a mistake: ``??``, ``default`` and ``is defined``."""
         self._optional += 1
-        try:
-            yield
-        finally:
-            self._optional -= 1
+        shape = self.shape(node)
+        self._optional -= 1
+        return shape
 
-    @contextmanager
-    def _proving(self) -> Iterator[Callable[[], None]]:
-        """Inside, what was asked for with ``is defined`` before the call is taken as looked after."""
-        before, asked = self._proven, len(self._asked)
-
-        def prove() -> None:
-            if len(self._asked) > asked:
-                self._proven = (*before, *self._asked[asked:])
-
-        try:
-            yield prove
-        finally:
-            self._proven = before
+    def _prove(self, asked: int) -> None:
+        """Take what has been asked for with ``is defined``, from the ``asked``th on, as looked after."""
+        if len(self._asked) > asked:
+            self._proven = (*self._proven, *self._asked[asked:])
 
     def _may_be_missing(self, node: Node) -> bool:
         if self._optional:
@@ -256,16 +259,11 @@ class _Checker:
             case nodes.Binary():
                 return self._binary(node)
             case nodes.Logic():
-                with self._proving() as prove:
-                    left = self.shape(node.left)
-                    prove()
-                    return merge(left, self.shape(node.right))
+                return self._logic(node)
             case nodes.Compare():
                 return self._compare(node)
             case nodes.Coalesce():
-                with self._accepting():
-                    left = self.shape(node.left)
-                return merge(left, self.shape(node.right))
+                return merge(self._accepted(node.left), self.shape(node.right))
             case nodes.Condition():
                 return self._condition(node)
             case nodes.Call():
@@ -294,8 +292,8 @@ class _Checker:
         self._find(f'unknown name "{node.name}"', node.start, node.end, hint or self._names_hint())
         return ANY
 
-    def _names_hint(self) -> str:
-        return "there are " + ", ".join(sorted(self._names))
+    def _names_hint(self) -> str | None:
+        return "there are " + ", ".join(sorted(self._names)) if self._look_for is not None else None
 
     def _member(self, node: nodes.Member) -> Shape:
         of = self.shape(node.of)
@@ -305,7 +303,8 @@ class _Checker:
                 return of.item
             return ANY
         key = node.key.value
-        if isinstance(key, str) and self._is_dashed(node, key, of):
+        is_followed = self._source[node.key.end : node.key.end + 1] == "-"
+        if is_followed and isinstance(key, str) and self._is_dashed(node, key, of):
             return ANY
         if isinstance(of, ObjectShape):
             return self._known_member(node, of, key)
@@ -348,7 +347,7 @@ class _Checker:
 
     def _member_hint(self, of: ObjectShape, name: str) -> str | None:
         near = self._near(name, of.members) or self._near(name, [*of.absent, *of.reasons])
-        if near is not None or of.hint is not None:
+        if near is not None or of.hint is not None or self._look_for is None:
             return near or of.hint
         known = nsmallest(_SHOWN_NAMES + 1, of.members)
         if not known:
@@ -398,8 +397,7 @@ class _Checker:
         if plain is not None:
             return None
         dashed = [one for one in (*of.members, *of.absent, *of.reasons) if "-" in one]
-        near = self._near(name, dashed)
-        return near.removeprefix('did you mean "').removesuffix('"?') if near else None
+        return _named_in(self._near(name, dashed))
 
     def _mapping(self, node: nodes.MappingOf) -> Shape:
         members: dict[str, Shape] = {}
@@ -462,12 +460,23 @@ class _Checker:
             left, start = right, operand.start
         return BOOLEAN
 
+    def _logic(self, node: nodes.Logic) -> Shape:
+        before, asked = self._proven, len(self._asked)
+        left = self.shape(node.left)
+        self._prove(asked)
+        right = self.shape(node.right)
+        self._proven = before
+        return merge(left, right)
+
     def _condition(self, node: nodes.Condition) -> Shape:
-        with self._proving() as prove:
-            self.shape(node.test)
-            prove()
-            then = self.shape(node.then)
-            return then if node.otherwise is None else merge(then, self.shape(node.otherwise))
+        before, asked = self._proven, len(self._asked)
+        self.shape(node.test)
+        self._prove(asked)
+        shape = self.shape(node.then)
+        if node.otherwise is not None:
+            shape = merge(shape, self.shape(node.otherwise))
+        self._proven = before
+        return shape
 
     # -- functions, filters and tests
 
@@ -488,16 +497,11 @@ class _Checker:
         """What to write where a filter is called like a function."""
         if name in self._functions.filters:
             return f"it is a filter: value | {name}"
-        near = self._near(name, self._functions.filters)
-        meant = near.removeprefix('did you mean "').removesuffix('"?') if near else None
+        meant = _named_in(self._near(name, self._functions.filters))
         return f"did you mean the filter: value | {meant}" if meant else None
 
     def _filter(self, node: nodes.Filter) -> Shape:
-        if node.name == "default":
-            with self._accepting():
-                of = self.shape(node.of)
-        else:
-            of = self.shape(node.of)
+        of = self._accepted(node.of) if node.name == "default" else self.shape(node.of)
         given = [self.shape(argument) for argument in node.arguments]
         for _, value in node.named:
             self.shape(value)
@@ -525,7 +529,7 @@ class _Checker:
         except ExpressionError as error:
             self._find(error.message, error.start, error.end, error.hint)
             return
-        if function.is_metered:
+        if function.is_metered and function.name in ("now", "date"):
             given = {**dict(zip(function.order, node.arguments, strict=False)), **dict(node.named)}
             self._literal_argument(given.get("timezone"), zone_of)
             if function.name == "date":
@@ -541,8 +545,7 @@ class _Checker:
 
     def _test(self, node: nodes.Test) -> Shape:
         if node.name in ("defined", "undefined"):
-            with self._accepting():
-                self.shape(node.of)
+            self._accepted(node.of)
             path = nodes.constant_path(node.of)
             if path is not None and len(self._asked) < _MOST_ASKED:
                 self._asked.append(path)
@@ -558,6 +561,11 @@ class _Checker:
 
 
 _DASH_MESSAGE = "a dash is a minus here"
+
+
+def _named_in(hint: str | None) -> str | None:
+    """The name that a hint puts in quotes."""
+    return hint.split('"')[1] if hint else None
 
 
 def _is(shape: Shape, kind: type[Shape] | Shape) -> bool:

@@ -229,19 +229,13 @@ def _split(frame: Frame, value: Any, separator: Any = None, limit: Any = None) -
         raise ExpressionError("split's separator is empty")
     most = -1 if limit is None else _whole(limit, "split's limit") - 1
     frame.charge(len(text) // 30)
-    if separator is None:
-        # words are at least one character and a blank apart
-        bounded_list(len(text) // 2 if len(text) > 2 * _LONGEST_SURE else 0)
-    else:
+    if separator is not None:
         parts = text.count(separator) + 1
         bounded_list(parts if most < 0 else min(parts, most + 1))
         frame.charge(parts // 8)
     result = text.split(separator, most)
     bounded_list(len(result))
     return result
-
-
-_LONGEST_SURE = 750_000
 
 
 def _lower(frame: Frame, value: Any) -> str:

@@ -87,6 +87,11 @@ class Parent:
     execution_id: str
     path: str
 
+    @property
+    def is_over(self) -> str:
+        """Why one that comes too late is not started."""
+        return f"execution {self.execution_id}, which started it, has been killed or has ended"
+
 
 @dataclass(frozen=True, slots=True)
 class NewExecution:
@@ -149,3 +154,5 @@ class Claim:
     """It was being run, without progress, when its last node went down."""
     suspect_starts: int = 0
     """How many recorded starts as a suspect took the node down."""
+    variables: Mapping[str, Any] | None = None
+    """The flow's variables, where an earlier claim decided them."""

@@ -111,7 +111,9 @@ def _plain(value: Any) -> Any:
         return value.decode("utf-8", "replace")
     dump = getattr(value, "model_dump", None)
     if dump is not None:
-        return dump(by_alias=True, mode="json")
+        from hub.model.naming import renamed
+
+        return renamed(value, dump(by_alias=True, mode="json"))
     if isinstance(value, set | frozenset | tuple):
         return list(value)
     raise TypeError(f"{type(value).__name__} is not plain data")

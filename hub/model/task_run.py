@@ -32,8 +32,8 @@ TERMINAL = frozenset({_S.SUCCESS, _S.WARNING, _S.FAILED, _S.SKIPPED, _S.KILLED})
 _LIVE = {_S.RUNNING, _S.PAUSED, _S.RETRYING}
 ALLOWED: Mapping[TaskRunState, frozenset[TaskRunState]] = {
     _S.CREATED: frozenset(_LIVE | TERMINAL),
-    # RUNNING again: the next attempt, or another incarnation took it over
-    _S.RUNNING: frozenset(_LIVE | TERMINAL),
+    # RUNNING again: the next attempt, or another incarnation took it over; CREATED: handed back unfinished
+    _S.RUNNING: frozenset({_S.CREATED} | _LIVE | TERMINAL),
     _S.PAUSED: frozenset(_LIVE | TERMINAL),
     _S.RETRYING: frozenset(_LIVE | TERMINAL),
     **{state: frozenset() for state in TERMINAL},

@@ -28,11 +28,13 @@ from hub.model.ids import FlowKey, TriggerKey, derived_id, new_id
 from hub.model.task_run import TaskRun, TaskRunState, scope_of
 from hub.plugin.component import Component, Model
 from hub.plugin.context import (
+    BlockingCalls,
     Branch,
     Emit,
     EndNews,
     GroupOutcome,
     TaskContext,
+    TaskFiles,
     TaskLogger,
     TriggerContext,
 )
@@ -75,6 +77,7 @@ __all__ = [
     "SCRIPT",
     "Accepted",
     "Arrival",
+    "BlockingCalls",
     "Branch",
     "Cases",
     "Change",
@@ -143,6 +146,7 @@ __all__ = [
     "Task",
     "TaskContext",
     "TaskDeclaration",
+    "TaskFiles",
     "TaskLogger",
     "TaskRun",
     "TaskRunState",

@@ -32,10 +32,20 @@ class Model(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _spell_booleans(cls, data: Any) -> Any:
-        """Booleans become text as JSON spells them where text is wanted (numbers do by themselves)."""
+    def _spell(cls, data: Any) -> Any:
+        """Words of a choice are read in either case; booleans become text as JSON spells them where text is
+        wanted (numbers do by themselves)."""
         if not isinstance(data, dict):
             return data
+        for name, choices in choice_fields(cls).items():
+            value = data.get(name)
+            if isinstance(value, str):
+                data = {**data, name: choices.get(value.lower(), value)}
+            elif isinstance(value, list):
+                data = {
+                    **data,
+                    name: [choices.get(one.lower(), one) if isinstance(one, str) else one for one in value],
+                }
         for name in text_fields(cls):
             value = data.get(name)
             if isinstance(value, bool):
@@ -70,6 +80,34 @@ def field_roles(component: type[BaseModel]) -> dict[str, FieldRole]:
             if isinstance(item, FieldRole):
                 roles[field.alias or name] = item
     return roles
+
+
+@cache
+def choice_fields(model: type[BaseModel]) -> dict[str, dict[str, str]]:
+    """The fields that take words of a choice (``Literal``), by YAML and Python name: each word by its lower case.
+
+    A field that takes any text too is none of them, and neither is a choice whose words differ in case alone.
+    """
+    found: dict[str, dict[str, str]] = {}
+    for name, field in model.model_fields.items():
+        words = [word for word in _words(field.annotation) if isinstance(word, str)]
+        by_lower = {word.lower(): word for word in words}
+        if words and len(by_lower) == len(words) and str not in _leaves(field.annotation):
+            found[name] = by_lower
+            found[field.alias or name] = by_lower
+    return found
+
+
+def _words(annotation: Any) -> list[Any]:
+    """The words of the choices in an annotation, a list's included."""
+    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin is typing.Literal:
+        return list(arguments)
+    if origin is typing.Annotated:
+        return _words(arguments[0])
+    if origin in (typing.Union, types.UnionType, list, tuple):
+        return [word for argument in arguments for word in _words(argument)]
+    return []
 
 
 @cache

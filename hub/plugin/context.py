@@ -5,13 +5,14 @@
 
 from __future__ import annotations
 
+import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, BinaryIO, Protocol, TypeVar
 
 from hub.model.event import Occurrence, Receipt
 from hub.model.execution import Execution, ExecutionState
@@ -62,8 +63,67 @@ class GroupOutcome:
     """The first failure's reason."""
 
 
+class TaskFiles(ABC):
+    """The file store as one execution sees it. A file is named by the URI that ``put`` gave it."""
+
+    @abstractmethod
+    async def put(self, name: str, content: bytes | Path | BinaryIO) -> str:
+        """Store bytes, a file, or the rest of an open one; returns the URI once it is flushed."""
+
+    @abstractmethod
+    async def get(self, uri: str) -> bytes:
+        """The content of a small file. Raises ``NotFound``."""
+
+    @abstractmethod
+    async def path(self, uri: str) -> Path:
+        """A local file with the content, to be read and never changed. Raises ``NotFound``."""
+
+
+class BlockingCalls(ABC):
+    """What a task whose ``run`` is a plain ``def`` calls from its thread; each waits for its answer.
+
+    Raises ``Fail`` once the task run has to stop.
+    """
+
+    @abstractmethod
+    def secret(self, name: str) -> str:
+        """See ``TaskContext.secret``."""
+
+    @abstractmethod
+    def decide(self, name: str, make: Callable[[], T]) -> T:
+        """See ``TaskContext.decide``."""
+
+    @abstractmethod
+    def emit(self, occurrence: Occurrence) -> Receipt:
+        """See ``TaskContext.emit``."""
+
+    @abstractmethod
+    def start(
+        self,
+        flow: FlowKey,
+        *,
+        inputs: Mapping[str, Any],
+        labels: Mapping[str, str] | None = None,
+        revision: int | None = None,
+        together: bool = True,
+    ) -> str:
+        """See ``TaskContext.start``."""
+
+    @abstractmethod
+    def execution(self, execution_id: str) -> Execution:
+        """See ``TaskContext.execution``."""
+
+    @abstractmethod
+    def working_folder(self) -> AbstractContextManager[Path]:
+        """See ``TaskContext.working_folder``."""
+
+
 class TaskContext(ABC):
-    """What ``Task.run`` is given."""
+    """What ``Task.run`` is given.
+
+    Where ``run`` is a plain ``def``, in a thread, it uses ``logger``, ``now``, ``place``, ``killed`` and
+    ``blocking``; the coroutines are for ``async def``.
+    """
 
     execution_id: str
     task_run_id: str
@@ -75,9 +135,17 @@ class TaskContext(ABC):
     path: str
     attempt: int
     """Counts from 1."""
+    settings: Any
+    """This plugin's settings: an instance of its ``settings_model``, None where it has none."""
     process_token: str
     """What a started process carries as ``HUB_TASK_TOKEN``, so that its whole tree can be found again."""
     logger: TaskLogger
+    """May be used from any thread."""
+    files: TaskFiles
+    killed: threading.Event
+    """Set when the task run has to stop: killed, out of time, or handed back. A coroutine is cancelled anyway; a
+    thread has to look at it now and then, or wait on it, and has 5 seconds to return."""
+    blocking: BlockingCalls
 
     @abstractmethod
     def now(self) -> datetime:
@@ -96,7 +164,10 @@ class TaskContext(ABC):
 
     @abstractmethod
     async def run(self, tasks: Sequence[TaskDeclaration]) -> GroupOutcome:
-        """Run child tasks one after another; stops after the first that fails."""
+        """Run child tasks one after another; stops after the first that fails.
+
+        One group at a time: what is to run side by side is given to ``run_branches``.
+        """
 
     @abstractmethod
     async def run_branches(
@@ -121,7 +192,7 @@ class TaskContext(ABC):
         revision: int | None = None,
         together: bool = True,
     ) -> str:
-        """Start a flow, once per attempt of this task run; answers the execution's id.
+        """Start a flow, once per attempt of this task run (a crash begins none); answers the execution's id.
 
         ``together``: it is killed with this one, and its end ends ``Wait(execution=…)``. Raises ``NotFound``,
         ``InvalidInput``.
@@ -174,6 +245,8 @@ class TriggerContext(ABC):
     key: TriggerKey
     state: Mapping[str, Any]
     """What the last ``emit(…, state=…)`` stored, empty at first."""
+    settings: Any
+    """This plugin's settings: an instance of its ``settings_model``, None where it has none."""
     enabled_since: datetime
     """Since when this trigger has been enabled, without a gap."""
 

@@ -64,10 +64,21 @@ Cases = Annotated[
 def _to_duration(value: Any) -> Any:
     if isinstance(value, str):
         return parse_duration(value)
-    if isinstance(value, bool | int | float):
-        raise ValueError(f"a duration needs a unit: write {value}s or PT{value}S")
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        shown = value if abs(value) < 1e9 else 30
+        raise ValueError(f"a duration needs a unit: write {shown}s or PT{shown}S")
+    if isinstance(value, bool):
+        raise ValueError("expected a duration such as PT30S or 30s, got true or false")
     return value
 
+
+_PART = r"\d+(?:\.\d+)?"
+DURATION_PATTERN = (
+    rf"^\s*(?:[Pp](?=.*\d)(?:{_PART}[Ww])?(?:{_PART}[Dd])?"
+    rf"(?:[Tt](?:{_PART}[Hh])?(?:{_PART}[Mm])?(?:{_PART}[Ss])?)?"
+    rf"|(?:{_PART}(?:[Mm][Ss]|[SsMmHhDdWw]))+)\s*$"
+)
+"""What ``parse_duration`` reads, for schemas."""
 
 Duration = Annotated[
     timedelta,
@@ -76,6 +87,7 @@ Duration = Annotated[
     WithJsonSchema(
         {
             "type": "string",
+            "pattern": DURATION_PATTERN,
             "examples": ["PT30S", "5m"],
             "description": "ISO 8601 (`PT30S`) or short (`30s`, `5m`, `1h`).",
         }

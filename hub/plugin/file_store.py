@@ -6,10 +6,12 @@ goes.
 
 from __future__ import annotations
 
+import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
+from typing import Any, BinaryIO
 
 
 class FileStore(ABC):
@@ -21,8 +23,10 @@ class FileStore(ABC):
     type: str
     """The plugin's name."""
 
-    def __init__(self, data_dir: Path) -> None:
+    def __init__(self, data_dir: Path, settings: Any = None) -> None:
+        """``settings`` are its plugin's: an instance of the ``settings_model``, None where it has none."""
         self.data_dir = data_dir
+        self.settings = settings
 
     @abstractmethod
     async def put(self, owner: str, name: str, content: bytes) -> str:
@@ -31,21 +35,20 @@ class FileStore(ABC):
         Raises ``StorageUnavailable`` when it cannot be stored now, and leaves nothing behind then.
         """
 
-    @abstractmethod
-    async def put_file(self, owner: str, name: str, path: Path) -> str:
-        """Store what a local file holds, however large; returns its URI once it is flushed."""
+    async def put_file(self, owner: str, name: str, file: BinaryIO) -> str:
+        """Store the rest of an open file; a store that need not hold it in memory says how."""
+        return await self.put(owner, name, await asyncio.to_thread(file.read))
 
     @abstractmethod
     async def get(self, uri: str) -> bytes:
         """What was stored. Raises ``NotFound``."""
 
     @abstractmethod
-    async def fetch(self, uri: str, target: Path) -> None:
-        """Write what was stored to a new local file, however large. Raises ``NotFound``."""
+    async def path(self, uri: str) -> Path:
+        """A local file with what was stored, to be read and never changed. Raises ``NotFound``.
 
-    @abstractmethod
-    async def size(self, uri: str) -> int:
-        """How many bytes were stored. Raises ``NotFound``."""
+        A store that keeps its content elsewhere fetches it into a cache below the data folder.
+        """
 
     @abstractmethod
     async def delete(self, owners: Sequence[str]) -> None:

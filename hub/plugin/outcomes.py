@@ -7,15 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, ClassVar
 
 
 class Outcome(Exception):
     """The root of the named outcomes."""
 
-    def __init__(self, reason: str, *, outputs: Mapping[str, Any] | None = None) -> None:
-        super().__init__(reason)
-        self.reason = reason
+    default_reason: ClassVar[str] = "failed"
+
+    def __init__(self, reason: str | None = None, *, outputs: Mapping[str, Any] | None = None) -> None:
+        self.reason = reason or self.default_reason
+        super().__init__(self.reason)
         self.outputs = outputs
 
 
@@ -30,11 +32,24 @@ class Failed(Outcome):
 class Skip(Outcome):
     """The task had nothing to do; it ends SKIPPED, which is no failure."""
 
+    default_reason = "nothing to do"
+
+
+MOST_ATTEMPTS = 10
+"""How often a task without a retry policy is tried that raises ``Retry``."""
+
 
 class Retry(Outcome):
-    """Try again ``after`` a while, whatever the policy says of delays; its attempts still count."""
+    """Try again ``after`` a while, whatever the policy says of delays; its attempts still count.
 
-    def __init__(self, reason: str, *, after: timedelta) -> None:
+    Without a policy a task is tried ``MOST_ATTEMPTS`` times.
+    """
+
+    default_reason = "to be tried again"
+
+    def __init__(self, reason: str | None = None, *, after: timedelta) -> None:
+        if not isinstance(after, timedelta):
+            raise TypeError(f"Retry needs after= as a timedelta, got {type(after).__name__}")
         super().__init__(reason)
         self.after = after
 
@@ -46,11 +61,15 @@ class Wait(Outcome):
     with both, at what comes first.
     """
 
+    default_reason = "waiting"
+
     def __init__(
-        self, reason: str = "waiting", *, until: datetime | None = None, execution: str | None = None
+        self, reason: str | None = None, *, until: datetime | None = None, execution: str | None = None
     ) -> None:
         if until is None and execution is None:
             raise TypeError("Wait needs until= or execution=")
+        if until is not None and until.utcoffset() is None:
+            raise TypeError("Wait needs until= with a time zone, as ctx.now() gives it")
         super().__init__(reason)
         self.until = until
         self.execution = execution

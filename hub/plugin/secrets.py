@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 
 class SecretSource(ABC):
@@ -13,10 +14,11 @@ class SecretSource(ABC):
     type: str
     """The source's name, ``<plugin>.<name>`` or the plugin's name."""
 
-    def __init__(self, environ: Mapping[str, str], folder: Path) -> None:
-        """``folder`` is the settings' folder."""
+    def __init__(self, environ: Mapping[str, str], folder: Path, settings: Any = None) -> None:
+        """``folder`` is where ``hub.yaml`` is; ``settings`` are its plugin's, None where it has none."""
         self.environ = environ
         self.folder = folder
+        self.settings = settings
 
     @abstractmethod
     async def get(self, name: str) -> str | None:

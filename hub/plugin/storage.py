@@ -105,11 +105,13 @@ class Transition:
     progress: bool = False
     """A task run ended: whoever goes down now is no suspect."""
     suspect_start: bool = False
-    """A suspect is about to run a task."""
+    """A suspect is about to run; counted when its node goes down before it made progress or was released."""
     started_at: datetime | None = None
     """When the execution first ran, where a step says so; the storage keeps the first it hears."""
     waits_for: tuple[str, ...] = ()
     """With ``release``: the executions it waits for. Where one has ended already it may be claimed at once."""
+    variables: Mapping[str, Any] | None = None
+    """The flow's variables as they were decided for this execution, given with every later claim."""
     arrivals: tuple[Arrival, ...] = ()
     """Events that this step brings, with what they start: stored with it, or not at all."""
 
@@ -246,6 +248,8 @@ class StorageSettings:
     clock: Clock
     queue_limit: int = 10_000
     """How many writes may wait before ``StorageOverloaded`` is raised."""
+    settings: Any = None
+    """Its plugin's: an instance of the ``settings_model``, None where it has none."""
 
 
 class Storage(ABC):
@@ -276,12 +280,13 @@ class Storage(ABC):
         *,
         at: datetime,
         move: TriggerMove | None = None,
-        claim: bool = True,
+        room: int | None = None,
     ) -> list[Accepted]:
         """Store events, their executions and a trigger's new state in one transaction.
 
-        Admission is decided here: each execution is born CREATED (claimed, when ``claim``), QUEUED, CANCELLED
-        or FAILED by its queue. A known delivery key stores nothing and answers the first event's receipt,
+        Admission is decided here: each execution is born CREATED, QUEUED, CANCELLED or FAILED by its queue,
+        and CANCELLED when the one that it belongs to is being killed or has ended. At most ``room`` of them
+        are born claimed, the first ones; None claims every one that may run. A known delivery key stores nothing and answers the first event's receipt,
         marked ``duplicate``, or ``conflict`` when the body differs. A derived execution whose id is known is
         not stored again. Raises ``FenceRefused``, with nothing stored, when ``move`` does not start
         from the stored version.
@@ -289,7 +294,11 @@ class Storage(ABC):
 
     @abstractmethod
     async def record(self, transition: Transition) -> Recorded:
-        """Store one step of an execution. Raises ``FenceRefused``, with nothing of it stored."""
+        """Store one step of an execution. Raises ``FenceRefused``, with nothing of it stored.
+
+        A task run that has ended stays as it ended, whatever a later step says of it; with the end of its
+        execution every other one ends KILLED.
+        """
 
     @abstractmethod
     def record_soon(self, transition: Transition) -> None:
@@ -365,12 +374,12 @@ class Storage(ABC):
         """The task runs of one loop iteration (``each[3]/``), or of the top level (empty), by path."""
 
     @abstractmethod
-    async def append_logs(self, execution_id: str, lines: Sequence[LogLine]) -> None:
-        """Store log lines; returns when they can be read."""
-
-    @abstractmethod
     async def logs(self, execution_id: str, *, after: int = 0, limit: int = 1000) -> list[LogLine]:
         """Log lines with a number above ``after``, in order."""
+
+    @abstractmethod
+    async def log_size(self, execution_id: str) -> tuple[int, int]:
+        """How many lines an execution's log has, and about how many characters."""
 
     @abstractmethod
     async def event(self, event_id: str) -> StoredEvent:

@@ -20,6 +20,9 @@ class Task(Component):
     Output: ClassVar[type[BaseModel] | None] = None
     """The model of what ``run`` returns, where it is known."""
 
-    async def run(self, ctx: TaskContext) -> Any:
-        """Do the work. Raise ``Retry``, ``Skip``, ``Fail`` or ``Wait`` to steer; any other error may be retried."""
+    def run(self, ctx: TaskContext) -> Any:
+        """Do the work, as ``async def`` or as ``def``.
+
+        Raise ``Retry``, ``Skip``, ``Fail`` or ``Wait`` to steer; any other error may be retried.
+        """
         raise NotImplementedError

@@ -21,8 +21,8 @@ class Trigger(Component):
     with back-off. Acknowledge the source only after ``await emit(…)``.
     """
 
-    event_type: ClassVar[str]
-    """The CloudEvents type of its events."""
+    event_type: ClassVar[str] = ""
+    """The CloudEvents type of its events; ``hub.`` and its own type where it says none."""
     Data: ClassVar[type[BaseModel] | None] = None
     """The model of what expressions see as ``trigger``."""
 

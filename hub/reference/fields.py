@@ -72,9 +72,11 @@ def words(schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> str:
         return f"`{schema['const']}`"
     for key in ("anyOf", "oneOf"):
         if key in schema:
-            parts = [words(one, definitions) for one in schema[key] if one.get("type") != "null"]
+            parts = [words(one, definitions) for one in schema[key] if not _is_aside(one)]
             return " or ".join(dict.fromkeys(parts))
     kind = schema.get("type")
+    if isinstance(kind, list) and "string" in kind:
+        return "text"  # numbers and flags are read as the text they spell
     if isinstance(kind, list):
         return " or ".join(_KINDS.get(str(one), str(one)) for one in kind)
     if kind == "array":
@@ -85,6 +87,11 @@ def words(schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> str:
     if kind == "string" and "PT30S" in schema.get("examples", ()):
         return "duration"
     return _KINDS.get(str(kind), "anything")
+
+
+def _is_aside(schema: Mapping[str, Any]) -> bool:
+    """Whether a form is not worth a word: nothing, an expression, a word in another case."""
+    return schema.get("type") == "null" or ("pattern" in schema and "examples" not in schema)
 
 
 _KINDS = {

@@ -1,32 +1,39 @@
-"""Find the plugins by their entry points and collect what they bring, each in its own ``try``.
+"""Find the plugins by their entry points and load each in its own ``try``.
 
-A plugin that cannot be loaded is reported by name and the rest loads. Of two distributions that claim one
-type name a built-in one wins, else neither loads.
+A plugin that cannot be loaded is reported by name, with what to do, and the rest loads. Of two distributions
+that claim one name (a type, a storage's scheme, an expression function) a built-in one wins, else neither
+loads.
 """
 
 from __future__ import annotations
 
+import io
 import re
-from collections.abc import Callable, Iterable, Mapping
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass, field
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
-import pluggy
-
-from hub.errors import did_you_mean
+from hub.clock import SystemClock
+from hub.errors import PluginError
+from hub.expressions import builtin_functions
 from hub.plugin import hookspecs
-from hub.plugin.component import Component
-from hub.plugin.file_store import FileStore
-from hub.plugin.secrets import SecretSource
-from hub.plugin.storage import Storage
-from hub.plugin.task import Task
-from hub.plugin.trigger import Trigger
+from hub.registry.collecting import Brought, collect
 from hub.registry.registry import PluginReport, Registry
 
 BUILT_IN = "asynchub"
-_TYPE_NAME = re.compile(r"[a-z][A-Za-z0-9_-]*(?:\.[A-Za-z0-9_-]+)*\Z")
 _EXTRAS = re.compile(r"""extra\s*==\s*['"]([^'"]+)['"]""")
+_CLAIMED = {
+    "tasks": 'the task type "{}"',
+    "triggers": 'the trigger type "{}"',
+    "storages": 'the storage scheme "{}:"',
+    "file_stores": 'the file store type "{}"',
+    "secret_sources": 'the secret source type "{}"',
+    "functions": 'the expression function "{}"',
+}
+"""What one plugin alone may bring, and what a message calls it."""
 
 
 @dataclass
@@ -37,34 +44,35 @@ class _Plugin:
     distribution: str | None
     version: str | None
     is_built_in: bool
-    tasks: list[type[Task]] = field(default_factory=list)
-    triggers: list[type[Trigger]] = field(default_factory=list)
-    storages: list[type[Storage]] = field(default_factory=list)
-    file_stores: list[type[FileStore]] = field(default_factory=list)
-    secret_sources: list[type[SecretSource]] = field(default_factory=list)
-    functions: Mapping[str, Callable[..., object]] = field(default_factory=dict)
-    cleaners: list[Any] = field(default_factory=list)
-    settings: Any = None
+    brought: Brought = field(default_factory=Brought)
     errors: list[str] = field(default_factory=list)
     failed: bool = False
+    off: bool = False
 
     @property
     def origin(self) -> str:
         return f'plugin "{self.name}" of {self.distribution or "an unknown distribution"}'
 
-    def types(self) -> list[str]:
-        brought: list[Any] = [*self.tasks, *self.triggers, *self.file_stores, *self.secret_sources]
-        return sorted(
-            [one.type for one in brought] + [f"{scheme}:" for one in self.storages for scheme in one.schemes]
+    def fail(self, error: str) -> None:
+        """Nothing of it is used, and this is why."""
+        self.errors.append(error)
+        self.failed = True
+        self.brought = Brought()
+
+    def switch_off(self) -> None:
+        """Leave it out, as the settings have it."""
+        self.off = True
+        self.errors.append(
+            f'plugin "{self.name}" is switched off: plugins.{self.name}.enabled is false in the settings'
         )
 
     def report(self) -> PluginReport:
-        state = "failed" if self.failed else "partly" if self.errors else "loaded"
+        state = "off" if self.off else "failed" if self.failed else "partly" if self.errors else "loaded"
         return PluginReport(
             self.name,
             self.distribution,
             self.version,
-            tuple(self.types()),
+            self.brought.types(),
             state,
             "; ".join(self.errors) or None,
         )
@@ -80,27 +88,34 @@ def load_plugins(
     """
     points = list(entry_points(group=hookspecs.GROUP) if found is None else found)
     points.sort(key=lambda point: (not _is_built_in(point), point.name))
-    switched_off = {
-        name
-        for name, settings in (raw_settings or {}).items()
-        if isinstance(settings, Mapping) and settings.get("enabled") is False
-    }
     loaded: list[_Plugin] = []
     names: dict[str, _Plugin] = {}
     for point in points:
-        if point.name in switched_off:
-            continue
-        plugin = _load(point)
-        first = names.get(point.name)
-        if first is not None:
-            _clash(f'the plugin name "{point.name}"', first, plugin)
-            if not first.is_built_in:
-                _drop(first)
-            _drop(plugin)
-        names.setdefault(point.name, plugin)
+        plugin = _named(point)
         loaded.append(plugin)
-    _settle_types(loaded)
+        if _is_switched_off(raw_settings or {}, point.name):
+            plugin.switch_off()
+            continue
+        _load(point, plugin)
+        first = names.setdefault(point.name, plugin)
+        if first is not plugin:
+            _clash(f'the plugin name "{point.name}"', first, plugin)
+            plugin.failed, plugin.brought = True, Brought()
+            if not first.is_built_in:
+                first.failed, first.brought = True, Brought()
+    installed = {point.name for point in points}
+    for name in raw_settings or {}:
+        if name not in installed and _is_switched_off(raw_settings or {}, name):
+            absent = _Plugin(name, None, None, False)
+            absent.switch_off()
+            loaded.append(absent)
+    _settle(loaded)
     return _registry(loaded)
+
+
+def _is_switched_off(raw_settings: Mapping[str, Any], name: str) -> bool:
+    settings = raw_settings.get(name)
+    return isinstance(settings, Mapping) and settings.get("enabled") is False
 
 
 def _is_built_in(point: EntryPoint) -> bool:
@@ -111,80 +126,65 @@ def _normal(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
-def _load(point: EntryPoint) -> _Plugin:
+def _named(point: EntryPoint) -> _Plugin:
     dist = point.dist
-    plugin = _Plugin(
+    return _Plugin(
         point.name, dist.name if dist else None, dist.version if dist else None, _is_built_in(point)
     )
+
+
+def _load(point: EntryPoint, plugin: _Plugin) -> None:
+    """Import a plugin and ask for what it brings. Whatever it does wrong is its own failure, never the hub's."""
     try:
-        module = point.load()
-        hooks = _hooks(module, plugin)
-        _collect(plugin, hooks)
+        with stdout_kept_free(point.name):
+            plugin.brought = collect(point.load(), point.name, is_built_in=plugin.is_built_in)
     except ModuleNotFoundError as error:
-        plugin.errors.append(_missing_module(point, error))
-        plugin.failed = True
-    except Exception as error:
-        # whatever a plugin does wrong is its own failure, never the hub's
-        plugin.errors.append(f'plugin "{point.name}" cannot be loaded: {type(error).__name__}: {error}')
-        plugin.failed = True
-    if plugin.failed:
-        _drop(plugin)
-    return plugin
+        plugin.fail(_missing_module(point, error))
+    except PluginError as error:
+        plugin.fail(_unusable(point, error.message + (f" ({error.hint})" if error.hint else "")))
+    except KeyboardInterrupt:
+        raise
+    except (
+        BaseException
+    ) as error:  # sys.exit() among them: a module that ends the process is a module's fault
+        plugin.fail(_unusable(point, f"{type(error).__name__}: {error}".removesuffix(": ")))
 
 
-def _hooks(module: Any, plugin: _Plugin) -> Mapping[str, Any]:
-    """The hooks a module implements, checked against their specifications."""
-    manager = pluggy.PluginManager(hookspecs.PROJECT)
-    manager.add_hookspecs(hookspecs)
-    manager.register(module, plugin.name)
-    try:
-        manager.check_pending()
-    except pluggy.PluginValidationError as error:
-        wrong = re.search(r"unknown hook '(\w+)'", str(error))
-        name = wrong.group(1) if wrong else "?"
-        known = [spec for spec in dir(hookspecs) if getattr(getattr(hookspecs, spec), "hub_spec", None)]
-        hint = did_you_mean(name, known)
-        raise ValueError(f'unknown hook "{name}"' + (f" ({hint})" if hint else "")) from None
-    return {caller.name: caller for caller in manager.get_hookcallers(module) or ()}
+def _unusable(point: EntryPoint, reason: str) -> str:
+    """The message for a plugin that is there and cannot be used."""
+    leave_out = f"plugins: {{{point.name}: {{enabled: false}}}}"
+    return f'plugin "{point.name}" cannot be loaded: {reason}. Update it, or leave it out with {leave_out}'
 
 
-def _collect(plugin: _Plugin, hooks: Mapping[str, Any]) -> None:
-    def all_of(name: str) -> list[Any]:
-        return [item for answer in hooks[name]() for item in answer] if name in hooks else []
-
-    plugin.tasks = [_component(plugin, one, Task) for one in all_of("register_tasks")]
-    plugin.triggers = [_component(plugin, one, Trigger) for one in all_of("register_triggers")]
-    plugin.storages = [_of_kind(one, Storage) for one in all_of("register_storages")]
-    plugin.file_stores = [_of_kind(one, FileStore) for one in all_of("register_file_stores")]
-    plugin.secret_sources = [_of_kind(one, SecretSource) for one in all_of("register_secret_sources")]
-    plugin.cleaners = all_of("register_cleaners")
-    if "register_expression_functions" in hooks:
-        for answer in hooks["register_expression_functions"]():
-            plugin.functions = {**plugin.functions, **answer}
-    if "settings_model" in hooks:
-        plugin.settings = next(iter(hooks["settings_model"]()), None)
+@contextmanager
+def stdout_kept_free(plugin: str) -> Iterator[None]:
+    """Send what a plugin prints while it is loaded to stderr: a command's stdout is data for programs."""
+    with redirect_stdout(_Said(plugin)):
+        yield
 
 
-def _of_kind(one: Any, kind: type[Any]) -> Any:
-    if not (isinstance(one, type) and issubclass(one, kind)):
-        raise TypeError(f"expected a subclass of {kind.__name__}, got {one!r}")
-    return one
+class _Said(io.TextIOBase):
+    """Stands in for stdout; whose text it was is said with it."""
 
+    def __init__(self, plugin: str) -> None:
+        self._plugin = plugin
+        self._at_start = True
 
-def _component(plugin: _Plugin, one: Any, kind: type[Component]) -> Any:
-    """A task or trigger whose name fits its plugin's."""
-    _of_kind(one, kind)
-    name = getattr(one, "type", None)
-    if not isinstance(name, str) or not _TYPE_NAME.match(name):
-        raise ValueError(f"{one.__name__}.type is not a type name: {name!r}")
-    if not plugin.is_built_in and name.split(".", 1)[0] != plugin.name:
-        raise ValueError(f'the type "{name}" must begin with the plugin\'s name: "{plugin.name}.…"')
-    return one
+    def write(self, text: str) -> int:
+        for line in text.splitlines(keepends=True):
+            sys.stderr.write(f'plugin "{self._plugin}" says: {line}' if self._at_start else line)
+            self._at_start = line.endswith("\n")
+        return len(text)
+
+    def flush(self) -> None:
+        sys.stderr.flush()
 
 
 def _missing_module(point: EntryPoint, error: ModuleNotFoundError) -> str:
     """The message for a driver that is not installed, with the extra that brings it."""
     module = error.name or "a module"
+    if f"{point.module}.".startswith(f"{module}."):
+        return _unusable(point, f'its entry point names the module "{module}", which does not exist')
     message = f'plugin "{point.name}" is not available: {module} is not installed'
     extra = _extra_for(point, module)
     if extra:
@@ -208,6 +208,9 @@ def _extra_for(point: EntryPoint, module: str) -> str | None:
     return None
 
 
+# -- names that two claim
+
+
 def _clash(what: str, first: _Plugin, second: _Plugin) -> None:
     """Note on both sides that two claim one name."""
     winner = f"; the built-in {first.origin} keeps it" if first.is_built_in else "; neither is loaded"
@@ -217,50 +220,40 @@ def _clash(what: str, first: _Plugin, second: _Plugin) -> None:
         first.errors.append(message)
 
 
-def _drop(plugin: _Plugin) -> None:
-    plugin.failed = True
-    plugin.tasks, plugin.triggers, plugin.storages = [], [], []
-    plugin.file_stores, plugin.secret_sources, plugin.cleaners = [], [], []
-    plugin.functions, plugin.settings = {}, None
-
-
-def _settle_types(plugins: list[_Plugin]) -> None:
-    """Leave each type name to one plugin, per kind."""
-    for kind in ("tasks", "triggers", "file_stores", "secret_sources"):
+def _settle(plugins: list[_Plugin]) -> None:
+    """Leave each name to one plugin, per kind."""
+    for name in builtin_functions(SystemClock().now).functions:
+        for plugin in plugins:
+            if plugin.brought.functions.pop(name, None) is not None:
+                plugin.errors.append(f'the expression function "{name}" is a built-in one and stays it')
+    for kind, what in _CLAIMED.items():
         owners: dict[str, list[_Plugin]] = {}
         for plugin in plugins:
-            for one in getattr(plugin, kind):
-                owners.setdefault(one.type, []).append(plugin)
+            for name in getattr(plugin.brought, kind):
+                owners.setdefault(name, []).append(plugin)
         for name, claiming in owners.items():
-            if len(claiming) > 1:
-                _settle_one(kind, name, claiming)
-
-
-def _settle_one(kind: str, name: str, claiming: list[_Plugin]) -> None:
-    first = claiming[0]
-    what = f'the {kind.removesuffix("s").replace("_", " ")} type "{name}"'
-    for other in claiming[1:]:
-        _clash(what, first, other)
-    losers = claiming[1:] if first.is_built_in else claiming
-    for plugin in losers:
-        setattr(plugin, kind, [one for one in getattr(plugin, kind) if one.type != name])
+            first = claiming[0]
+            for other in claiming[1:]:
+                _clash(what.format(name), first, other)
+            losers = claiming[1:] if first.is_built_in or len(claiming) == 1 else claiming
+            for plugin in losers:
+                del getattr(plugin.brought, kind)[name]
 
 
 def _registry(plugins: list[_Plugin]) -> Registry:
-    functions: dict[str, Callable[..., object]] = {}
-    for plugin in plugins:
-        for name, call in plugin.functions.items():
-            functions.setdefault(name, call)
+    def all_of(kind: str) -> dict[str, Any]:
+        return {name: one for plugin in plugins for name, one in getattr(plugin.brought, kind).items()}
+
+    functions: dict[str, Callable[..., object]] = all_of("functions")
     return Registry(
-        tasks={one.type: one for plugin in plugins for one in plugin.tasks},
-        triggers={one.type: one for plugin in plugins for one in plugin.triggers},
-        storages={
-            scheme: one for plugin in reversed(plugins) for one in plugin.storages for scheme in one.schemes
-        },
-        file_stores={one.type: one for plugin in plugins for one in plugin.file_stores},
-        secret_sources=tuple(one for plugin in plugins for one in plugin.secret_sources),
+        tasks=all_of("tasks"),
+        triggers=all_of("triggers"),
+        storages=all_of("storages"),
+        file_stores=all_of("file_stores"),
+        secret_sources=tuple(all_of("secret_sources").values()),
         functions=functions,
-        cleaners=tuple(one for plugin in plugins for one in plugin.cleaners),
-        settings={plugin.name: plugin.settings for plugin in plugins if plugin.settings is not None},
+        cleaners={p.name: tuple(p.brought.cleaners) for p in plugins if p.brought.cleaners},
+        settings={p.name: p.brought.settings for p in plugins if p.brought.settings is not None},
+        owners={one: plugin.name for plugin in plugins for one in plugin.brought.classes()},
         plugins=tuple(plugin.report() for plugin in sorted(plugins, key=lambda p: p.name)),
     )

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 from pydantic import BaseModel
 
@@ -25,7 +26,7 @@ class PluginReport:
     version: str | None
     types: tuple[str, ...] = ()
     state: str = "loaded"
-    """``loaded``, ``partly`` (some of its types are claimed by another), or ``failed``."""
+    """``loaded``, ``partly`` (something of it cannot be used), ``failed`` or ``off`` (by the settings)."""
     error: str | None = None
 
 
@@ -40,9 +41,14 @@ class Registry:
     file_stores: Mapping[str, type[FileStore]] = field(default_factory=dict)
     secret_sources: tuple[type[SecretSource], ...] = ()
     functions: Mapping[str, Callable[..., object]] = field(default_factory=dict)
-    cleaners: tuple[Cleaner, ...] = ()
+    cleaners: Mapping[str, tuple[Cleaner, ...]] = field(default_factory=dict)
+    """By the plugin that brings them."""
     settings: Mapping[str, type[BaseModel]] = field(default_factory=dict)
     """The plugins' settings models, by plugin name."""
+    values: Mapping[str, BaseModel] = field(default_factory=dict)
+    """The settings themselves, once they are checked."""
+    owners: Mapping[type[Any], str] = field(default_factory=dict)
+    """Which plugin brings a class."""
     plugins: tuple[PluginReport, ...] = ()
 
     @classmethod
@@ -63,6 +69,58 @@ class Registry:
             file_stores=file_stores or {},
             secret_sources=tuple(secret_sources),
         )
+
+    def owner_of(self, component: type[Any]) -> str:
+        """The plugin that brings a class; its type's prefix where nobody said."""
+        return self.owners.get(component) or str(getattr(component, "type", "?")).split(".", 1)[0]
+
+    def settings_of(self, component: type[Any]) -> Any:
+        """The settings of the plugin that brings a class; None where it has none."""
+        return self.values.get(self.owner_of(component))
+
+    def with_values(self, values: Mapping[str, BaseModel]) -> Registry:
+        """The same with the plugins' settings."""
+        return replace(self, values=values)
+
+    def without(self, plugin: str, error: str) -> Registry:
+        """The same without the classes of a plugin, which says why in its report."""
+
+        def others(kind: Mapping[str, type[Any]]) -> dict[str, Any]:
+            return {name: one for name, one in kind.items() if self.owner_of(one) != plugin}
+
+        return replace(
+            self,
+            tasks=others(self.tasks),
+            triggers=others(self.triggers),
+            storages=others(self.storages),
+            file_stores=others(self.file_stores),
+            secret_sources=tuple(one for one in self.secret_sources if self.owner_of(one) != plugin),
+            plugins=tuple(
+                replace(one, state="failed", types=(), error=error) if one.name == plugin else one
+                for one in self.plugins
+            ),
+        )
+
+    def with_fault(self, plugin: str, error: str) -> Registry:
+        """The same, with something of a plugin that turned out to be unusable in its report."""
+        return replace(
+            self,
+            plugins=tuple(
+                replace(
+                    one,
+                    state="partly" if one.state == "loaded" else one.state,
+                    error="; ".join(filter(None, (one.error, error))),
+                )
+                if one.name == plugin
+                else one
+                for one in self.plugins
+            ),
+        )
+
+    def is_switched_off(self, type_name: str) -> bool:
+        """Whether the settings have switched off the plugin that a type is of."""
+        plugin = type_name.split(".", 1)[0]
+        return any(report.name == plugin and report.state == "off" for report in self.plugins)
 
     def explain(self, kind: str, type_name: str) -> str | None:
         """Why a type is not there although its plugin is known, or None."""

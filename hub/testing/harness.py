@@ -51,9 +51,9 @@ class Harness:
 
     async def put(self, source: str) -> FlowKey:
         """Save a flow. Raises ``InvalidFlow``."""
-        record, _, _ = await self.node.catalog.put(source)
+        stored = await self.node.catalog.put(source)
         await self.node.triggers.settle()
-        return record.key
+        return stored.record.key
 
     async def start(
         self,

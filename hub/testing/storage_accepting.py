@@ -79,10 +79,26 @@ class AcceptingContract:
         assert await storage.claim(limit=10, at=AT) == []
 
     async def test_an_unclaimed_execution_waits_to_be_claimed(self, storage: Storage) -> None:
-        [accepted] = await storage.accept([Arrival((an_execution(),))], at=AT, claim=False)
+        [accepted] = await storage.accept([Arrival((an_execution(),))], at=AT, room=0)
         assert (accepted.claims, accepted.waiting) == ((), 1)
         [claim] = await storage.claim(limit=10, at=AT)
         assert claim.fresh
+
+    async def test_no_more_are_born_claimed_than_there_is_room_for(self, storage: Storage) -> None:
+        new = [an_execution() for _ in range(5)]
+        accepted = await storage.accept([Arrival((one,)) for one in new[:4]], at=AT, room=2)
+        [last] = await storage.accept([Arrival((new[4],))], at=AT, room=1)
+        assert [len(one.claims) for one in (*accepted, last)] == [1, 1, 0, 0, 1]
+        assert [one.waiting for one in (*accepted, last)] == [0, 0, 1, 1, 0]
+        left = [claim.execution.id for claim in await storage.claim(limit=10, at=AT)]
+        assert left == [new[2].id, new[3].id]
+
+    async def test_what_is_born_ended_takes_no_room(self, storage: Storage) -> None:
+        queue = Queue("q", 1, QueueBehavior.CANCEL)
+        await started(storage, queue=queue)
+        over, free = an_execution(queue=queue), an_execution()
+        one, other = await storage.accept([Arrival((over,)), Arrival((free,))], at=AT, room=1)
+        assert (len(one.claims), len(other.claims)) == (0, 1)
 
     async def test_a_repeated_delivery_gives_the_first_event_and_starts_nothing(
         self, storage: Storage
@@ -234,7 +250,7 @@ class AcceptingContract:
         claim = await started(storage, task_runs=runs)
         assert not claim.fresh
         assert (await storage.task_runs(claim.execution.id, Page())).items == runs
-        await storage.accept([Arrival((an_execution(task_runs=runs),))], at=AT, claim=False)
+        await storage.accept([Arrival((an_execution(task_runs=runs),))], at=AT, room=0)
         [other] = await storage.claim(limit=1, at=AT)
         assert (other.fence, other.fresh) == (1, False)
 

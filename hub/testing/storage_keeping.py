@@ -102,9 +102,8 @@ class KeepingContract:
     async def test_log_lines_are_numbered_over_chunks(self, storage: Storage) -> None:
         claim = await started(storage)
         for number in range(3):
-            await storage.append_logs(
-                claim.execution.id, [LogLine(AT, "INFO", f"{number}{letter}") for letter in "ab"]
-            )
+            lines = tuple(LogLine(AT, "INFO", f"{number}{letter}") for letter in "ab")
+            await storage.record(step(claim, logs=lines))
         found = await storage.logs(claim.execution.id, after=1, limit=3)
         assert [(line.number, line.message) for line in found] == [(2, "0b"), (3, "1a"), (4, "1b")]
 
@@ -215,7 +214,7 @@ class KeepingContract:
         claim = await started(storage)
         before = await storage.last_change()
         await storage.record(step(claim, task_runs=(a_run(),), progress=True))
-        await storage.append_logs(claim.execution.id, [LogLine(AT, "INFO", "one")])
+        await storage.record(step(claim, logs=(LogLine(AT, "INFO", "one"),)))
         await storage.claim(limit=1, at=AT)
         with pytest.raises(FenceRefused):
             await storage.record(Transition(claim.execution.id, 99, AT, state=_S.FAILED))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from datetime import timedelta
+from unittest.mock import ANY
 
 import pytest
 
@@ -11,7 +12,7 @@ from hub.errors import FenceRefused
 from hub.model.execution import ExecutionState, Queue
 from hub.model.ids import FlowKey
 from hub.model.task_run import TaskRunState
-from hub.plugin.storage import Arrival, EventFilter, LogLine, Page, Recorded, Storage
+from hub.plugin.storage import Arrival, EventFilter, LogLine, Page, Recorded, Restart, Storage
 from hub.testing.storage_samples import (
     AT,
     HOUR,
@@ -80,6 +81,18 @@ class MovingContract:
         [run] = (await storage.task_runs(claim.execution.id, Page())).items
         assert run.decisions == {"values": [1]}
 
+    async def test_variables_that_were_decided_come_with_every_later_claim(self, storage: Storage) -> None:
+        claim = await started(storage)
+        assert claim.variables is None
+        await storage.record(step(claim, variables={"at": "noon", "n": 2**70}))
+        await storage.record(step(claim, state=_S.RUNNING, release=True))
+        [again] = await storage.claim(limit=1, at=AT)
+        assert again.variables == {"at": "noon", "n": 2**70}
+        await storage.record(step(again, state=_S.FAILED))
+        await storage.restart(Restart(claim.execution.id, AT))
+        [last] = await storage.claim(limit=1, at=AT)
+        assert last.variables == again.variables
+
     async def test_the_task_runs_of_one_iteration_are_found_alone(self, storage: Storage) -> None:
         claim = await started(storage)
         runs = tuple(a_run(path) for path in ("each", "each[0]/a", "each[1]/a", "each[1]/b", "each[11]/a"))
@@ -101,7 +114,7 @@ class MovingContract:
         late = an_execution(created_at=AT + timedelta(seconds=5))
         early = an_execution(created_at=AT)
         for execution in (late, early):
-            await storage.accept([Arrival((execution,))], at=AT, claim=False)
+            await storage.accept([Arrival((execution,))], at=AT, room=0)
         claims = await storage.claim(limit=1, at=AT + timedelta(minutes=1))
         assert [claim.execution.id for claim in claims] == [early.id]
 
@@ -114,12 +127,76 @@ class MovingContract:
         assert (found.state, found.started_at, found.wake_at) == (_S.PAUSED, AT, AT + HOUR)
         assert await claimed_ids(storage) == []
 
+    async def test_a_log_is_stored_under_the_fence_in_the_order_of_the_steps(self, storage: Storage) -> None:
+        claim = await started(storage)
+        storage.record_soon(step(claim, logs=(LogLine(AT, "INFO", "one"),)))
+        storage.record_soon(step(claim, logs=(LogLine(AT, "INFO", "two"),), task_runs=(a_run(),)))
+        await storage.record(step(claim, logs=(LogLine(AT, "INFO", "three"),)))
+        assert await storage.log_size(claim.execution.id) == (3, ANY)
+        await storage.take_over(at=AT)
+        with pytest.raises(FenceRefused):
+            await storage.record(step(claim, logs=(LogLine(AT, "INFO", "late"),)))
+        found = await storage.logs(claim.execution.id)
+        assert [(line.number, line.message) for line in found] == [(1, "one"), (2, "two"), (3, "three")]
+
+    async def test_the_size_of_a_log_is_about_that_of_its_lines(self, storage: Storage) -> None:
+        claim = await started(storage)
+        assert await storage.log_size(claim.execution.id) == (0, 0)
+        for _ in range(2):
+            lines = tuple(LogLine(AT, "INFO", "x" * 10_000, "a") for _ in range(5))
+            await storage.record(step(claim, logs=lines))
+        count, size = await storage.log_size(claim.execution.id)
+        assert count == 10
+        assert 100_000 <= size < 120_000
+
+    # ends are final
+
+    async def test_an_ended_task_run_stays_as_it_ended(self, storage: Storage) -> None:
+        claim = await started(storage)
+        ended = a_run(outputs={"x": 1}, started_at=AT, ended_at=AT)
+        later = (
+            a_run(state=TaskRunState.CREATED),
+            a_run(state=TaskRunState.KILLED, error="killed", ended_at=AT + HOUR),
+        )
+        for run in (ended, *later):
+            storage.record_soon(step(claim, task_runs=(run,)))
+        await storage.record(step(claim, state=_S.RUNNING))
+        assert (await storage.task_runs(claim.execution.id, Page())).items == (ended,)
+        for run in later:
+            await storage.record(step(claim, task_runs=(run,)))
+        assert (await storage.task_runs(claim.execution.id, Page())).items == (ended,)
+
+    async def test_no_task_run_outlives_its_execution(self, storage: Storage) -> None:
+        claim, other = await started(storage), await started(storage)
+        await storage.record(
+            step(
+                claim,
+                task_runs=(
+                    a_run("a", ended_at=AT),
+                    a_run("each[3]/b", TaskRunState.PAUSED, wake_at=AT + HOUR),
+                    a_run("c", TaskRunState.RUNNING, outputs={"iterationCount": 3}),
+                ),
+            )
+        )
+        await storage.record(step(other, task_runs=(a_run("a", TaskRunState.RUNNING),)))
+        storage.record_soon(step(claim, task_runs=(a_run("d", TaskRunState.CREATED),)))
+        await storage.record(step(claim, state=_S.FAILED, at=AT + HOUR))
+        runs = (await storage.task_runs(claim.execution.id, Page())).items
+        assert [(run.path, run.state, run.ended_at, run.wake_at) for run in runs] == [
+            ("a", TaskRunState.SUCCESS, AT, None),
+            ("each[3]/b", TaskRunState.KILLED, AT + HOUR, None),
+            ("c", TaskRunState.KILLED, AT + HOUR, None),
+            ("d", TaskRunState.KILLED, AT + HOUR, None),
+        ]
+        [left] = (await storage.task_runs(other.execution.id, Page())).items
+        assert left.state is TaskRunState.RUNNING
+
     # claims in turn
 
     async def test_a_namespace_that_floods_leaves_the_others_their_share(self, storage: Storage) -> None:
         flood = [an_execution(flow=FlowKey("flood", "f")) for _ in range(50)]
         other = an_execution(flow=FlowKey("other", "f"), created_at=AT + timedelta(seconds=1))
-        await storage.accept([Arrival((one,)) for one in (*flood, other)], at=AT, claim=False)
+        await storage.accept([Arrival((one,)) for one in (*flood, other)], at=AT, room=0)
         later = AT + HOUR
         first = [claim.execution.id for claim in await storage.claim(limit=2, at=later)]
         assert first == [flood[0].id, other.id]
@@ -129,7 +206,7 @@ class MovingContract:
     async def test_every_namespace_comes_to_its_turn(self, storage: Storage) -> None:
         names = ["a", "a", "a", "b", "b", "c"]
         await storage.accept(
-            [Arrival((an_execution(flow=FlowKey(name, "f")),)) for name in names], at=AT, claim=False
+            [Arrival((an_execution(flow=FlowKey(name, "f")),)) for name in names], at=AT, room=0
         )
         taken = []
         while claims := await storage.claim(limit=3, at=AT):
@@ -139,7 +216,7 @@ class MovingContract:
     async def test_a_namespace_whose_time_has_not_come_takes_no_turn(self, storage: Storage) -> None:
         now = [an_execution(flow=FlowKey("b", "f")) for _ in range(2)]
         later = an_execution(flow=FlowKey("a", "f"), created_at=AT + HOUR)
-        await storage.accept([Arrival((one,)) for one in (later, *now)], at=AT, claim=False)
+        await storage.accept([Arrival((one,)) for one in (later, *now)], at=AT, room=0)
         assert [claim.execution.id for claim in await storage.claim(limit=2, at=AT)] == [
             one.id for one in now
         ]
@@ -148,7 +225,7 @@ class MovingContract:
         suspect = await started(storage, flow=FlowKey("a", "f"))
         await storage.take_over(at=AT)
         fine = [an_execution(flow=FlowKey("b", "f")) for _ in range(3)]
-        await storage.accept([Arrival((one,)) for one in fine], at=AT, claim=False)
+        await storage.accept([Arrival((one,)) for one in fine], at=AT, room=0)
         assert [claim.execution.id for claim in await storage.claim(limit=3, at=AT)] == [
             one.id for one in fine
         ]
@@ -169,7 +246,9 @@ class MovingContract:
             (suspect.execution.id, True),
         ]
 
-    async def test_starts_of_a_suspect_are_counted_until_it_makes_progress(self, storage: Storage) -> None:
+    async def test_starts_of_a_suspect_that_went_down_are_counted_until_it_makes_progress(
+        self, storage: Storage
+    ) -> None:
         await started(storage)
         for count in range(3):
             await storage.take_over(at=AT)
@@ -180,6 +259,39 @@ class MovingContract:
         await storage.take_over(at=AT)
         [claim] = await storage.claim(limit=1, at=AT)
         assert (claim.suspect, claim.suspect_starts) == (False, 0)
+
+    async def test_a_suspect_that_never_got_to_start_is_not_counted(self, storage: Storage) -> None:
+        await started(storage)
+        for _ in range(3):
+            await storage.take_over(at=AT)
+            [claim] = await storage.claim(limit=1, at=AT)
+            assert (claim.suspect, claim.suspect_starts) == (True, 0)
+
+    async def test_a_suspect_that_was_handed_back_took_nothing_down(self, storage: Storage) -> None:
+        await started(storage)
+        await storage.take_over(at=AT)
+        for _ in range(3):
+            [claim] = await storage.claim(limit=1, at=AT)
+            assert (claim.suspect, claim.suspect_starts) == (True, 0)
+            await storage.record(step(claim, state=_S.RUNNING, suspect_start=True))
+            await storage.record(step(claim, state=_S.RUNNING, release=True))
+        [claim] = await storage.claim(limit=1, at=AT)
+        await storage.record(step(claim, state=_S.RUNNING, suspect_start=True))
+        await storage.take_over(at=AT)
+        [claim] = await storage.claim(limit=1, at=AT)
+        assert (claim.suspect, claim.suspect_starts) == (True, 1)
+
+    async def test_one_let_in_after_a_restart_begins_without_progress(self, storage: Storage) -> None:
+        queue = Queue("q", 1)
+        claim = await started(storage, queue=queue)
+        await storage.record(step(claim, task_runs=(a_run(),), state=_S.FAILED, progress=True))
+        other = await started(storage, queue=queue)
+        await storage.restart(Restart(claim.execution.id, AT))
+        [again] = (await storage.record(step(other, state=_S.SUCCESS))).claims
+        assert again.execution.id == claim.execution.id
+        await storage.take_over(at=AT)
+        [after] = await storage.claim(limit=1, at=AT)
+        assert after.suspect
 
     # parents that wait
 

@@ -61,8 +61,9 @@ def step(claim: Claim, **changes: Any) -> Transition:
 
 
 def a_run(path: str = "a", state: TaskRunState = TaskRunState.SUCCESS, **changes: Any) -> TaskRun:
-    """A task run."""
-    return TaskRun(path, path.rsplit("/", 1)[-1], "log", state, 1, **changes)
+    """A task run; one that has ended did so at once."""
+    given = {"ended_at": AT if state.is_terminal else None, **changes}
+    return TaskRun(path, path.rsplit("/", 1)[-1], "log", state, 1, **given)
 
 
 def a_child_of(claim: Claim, path: str = "call", **changes: Any) -> NewExecution:

@@ -82,7 +82,7 @@ class SteeringContract:
         grandchild = await child_of(storage, child)
         sleeping = await paused(storage, await child_of(storage, child, path="b"), wake_at=AT + HOUR)
         unborn = a_child_of(child, "c")
-        await storage.accept([Arrival((unborn,))], at=AT, claim=False)
+        await storage.accept([Arrival((unborn,))], at=AT, room=0)
         stranger = await started(storage)
         await paused(storage, parent, waits_for=(child.execution.id,))
         await paused(storage, child, waits_for=(grandchild.execution.id,))
@@ -182,6 +182,23 @@ class SteeringContract:
         assert await storage.last_change() == before
         killed = await kill(storage, parent, {parent.execution.id: {}, child.execution.id: {}})
         assert killed.ended == (parent.execution.id,)
+
+    async def test_a_child_that_comes_after_the_kill_of_its_parent_never_starts(
+        self, storage: Storage
+    ) -> None:
+        held, waiting = await started(storage), await started(storage)
+        await paused(storage, waiting, wake_at=AT + HOUR)
+        for parent in (held, waiting):
+            await kill(storage, parent)
+            child = a_child_of(parent)
+            event = an_event()
+            ends = {child.id: {_S.CANCELLED: Arrival((), event)}}
+            [accepted] = await storage.accept([Arrival((child,), ends=ends)], at=AT)
+            assert (accepted.claims, accepted.waiting) == ((), 0)
+            found = await storage.execution(child.id)
+            assert (found.state, found.ended_at) == (_S.CANCELLED, AT)
+            assert (await storage.event(event.id)).event == event
+        assert await claimed_ids(storage, AT + HOUR) == []
 
     # restart
 
@@ -286,6 +303,7 @@ class SteeringContract:
         claim = await started(storage)
         await storage.record(step(claim, state=_S.FAILED, logs=(LogLine(AT, "INFO", "one"),)))
         await storage.restart(Restart(claim.execution.id, AT))
-        await storage.append_logs(claim.execution.id, [LogLine(AT, "INFO", "two")])
+        [again] = await storage.claim(limit=1, at=AT)
+        await storage.record(step(again, logs=(LogLine(AT, "INFO", "two"),)))
         found = await storage.logs(claim.execution.id)
         assert [(line.number, line.message) for line in found] == [(1, "one"), (2, "two")]

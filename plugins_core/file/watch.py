@@ -47,7 +47,7 @@ _KEPT_FOR = timedelta(days=3650)
 """A file that is kept must never come again as long as it lies there."""
 _TAKEN_FOR = timedelta(days=30)
 _LONGEST_BACKOFF = 5.0
-_LEFT_ALONE_FOR = 3600.0
+_LEFT_ALONE_FOR = 5.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
+import io
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import BinaryIO
@@ -16,9 +17,11 @@ from typing import BinaryIO
 from hub.plugin import FileStore, NotFound, StorageUnavailable, new_id
 
 _SCHEME = "hub:///"
+_URI = re.compile(r"hub:///[0-9a-f]{2}/[A-Za-z0-9][A-Za-z0-9._-]{0,150}/[A-Za-z0-9._-]{1,200}\Z")
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
 _OWNER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,150}\Z")
 _LONGEST_NAME = 80
+_BLOCK = 1024 * 1024
 
 
 class LocalFileStore(FileStore):
@@ -27,23 +30,13 @@ class LocalFileStore(FileStore):
     type = "local"
 
     async def put(self, owner: str, name: str, content: bytes) -> str:
-        return await asyncio.to_thread(self._put, owner, name, lambda file: file.write(content))
+        return await asyncio.to_thread(self._put, owner, name, io.BytesIO(content))
 
-    async def put_file(self, owner: str, name: str, path: Path) -> str:
-        def copy(file: BinaryIO) -> None:
-            with path.open("rb") as source:
-                shutil.copyfileobj(source, file)
-
-        return await asyncio.to_thread(self._put, owner, name, copy)
+    async def put_file(self, owner: str, name: str, file: BinaryIO) -> str:
+        return await asyncio.to_thread(self._put, owner, name, file)
 
     async def get(self, uri: str) -> bytes:
-        return await asyncio.to_thread(lambda: self._path(uri).read_bytes())
-
-    async def fetch(self, uri: str, target: Path) -> None:
-        await asyncio.to_thread(lambda: shutil.copyfile(self._path(uri), target))
-
-    async def size(self, uri: str) -> int:
-        return await asyncio.to_thread(lambda: self._path(uri).stat().st_size)
+        return await asyncio.to_thread(lambda: self._existing(uri).read_bytes())
 
     async def delete(self, owners: Sequence[str]) -> None:
         def delete() -> None:
@@ -55,6 +48,9 @@ class LocalFileStore(FileStore):
     async def owners(self, *, before: datetime) -> list[str]:
         return await asyncio.to_thread(lambda: list(self._idle(before.timestamp())))
 
+    async def path(self, uri: str) -> Path:
+        return await asyncio.to_thread(self._existing, uri)
+
     @property
     def _root(self) -> Path:
         return self.data_dir / "files"
@@ -65,24 +61,27 @@ class LocalFileStore(FileStore):
         # a new folder is flushed on its own: spread, so that none ever holds too many
         return self._root / hashlib.sha256(owner.encode()).hexdigest()[:2] / owner
 
-    def _put(self, owner: str, name: str, write: Callable[[BinaryIO], object]) -> str:
+    def _put(self, owner: str, name: str, source: BinaryIO) -> str:
         folder = self._folder(owner)
         safe = _UNSAFE.sub("-", name)[-_LONGEST_NAME:].lstrip(".-") or "payload"
         path = folder / f"{new_id()}-{safe}"
         try:
             self._make(folder)
-            self._write(path, write)
+            self._write(path, source)
             _flush_folder(folder)
-        except OSError as error:
+        except BaseException as error:
+            # half a file that nobody will ever name: the disk is full, or who gave it has gone
             with contextlib.suppress(OSError):
                 path.unlink(missing_ok=True)
-            raise StorageUnavailable(f"the file store cannot keep {name}: {error.strerror}") from error
+            if isinstance(error, OSError):
+                raise StorageUnavailable(f"the file store cannot keep {name}: {error.strerror}") from error
+            raise
         return f"{_SCHEME}{folder.parent.name}/{owner}/{path.name}"
 
-    def _write(self, path: Path, write: Callable[[BinaryIO], object]) -> None:
+    def _write(self, path: Path, source: BinaryIO) -> None:
         handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         with open(handle, "wb") as file:
-            write(file)
+            shutil.copyfileobj(source, file, _BLOCK)
             file.flush()
             os.fsync(file.fileno())
 
@@ -93,14 +92,6 @@ class LocalFileStore(FileStore):
             # a new name is durable only once its folder is flushed too
             _flush_folder(one.parent)
 
-    def _path(self, uri: str) -> Path:
-        path = (self._root / uri.removeprefix(_SCHEME)).resolve()
-        if not uri.startswith(_SCHEME) or not path.is_relative_to(self._root.resolve()):
-            raise NotFound(f"{uri} is not in this file store")
-        if not path.is_file():
-            raise NotFound(f"{uri} is not in this file store any more")
-        return path
-
     def _idle(self, before: float) -> Iterator[str]:
         for spread in self._root.glob("??"):
             for folder in spread.iterdir():
@@ -108,6 +99,14 @@ class LocalFileStore(FileStore):
                     # a folder's own time is that of the newest name in it
                     if folder.stat().st_mtime < before:
                         yield folder.name
+
+    def _existing(self, uri: str) -> Path:
+        path = (self._root / uri.removeprefix(_SCHEME)).resolve() if _URI.match(uri) else None
+        if path is None or not path.is_relative_to(self._root.resolve()):
+            raise NotFound(f"{uri[:200]} is not in this file store")
+        if not path.is_file():
+            raise NotFound(f"{uri} is not in this file store any more")
+        return path
 
 
 def _flush_folder(folder: Path) -> None:

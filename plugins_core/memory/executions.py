@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from typing import Any
 
 from hub.plugin import (
     Arrival,
@@ -18,6 +19,7 @@ from hub.plugin import (
     Queue,
     Recorded,
     TaskRun,
+    TaskRunState,
     Transition,
 )
 from plugins_core.memory.journal import Journal
@@ -37,16 +39,27 @@ class Kept:
     ready_at: datetime | None = None
     progress: bool = False
     suspect: bool = False
+    suspect_started: bool = False
     suspect_starts: int = 0
+    variables: Mapping[str, Any] | None = None
     task_runs: dict[str, TaskRun] = field(default_factory=dict)
     logs: list[LogLine] = field(default_factory=list)
 
     def claim(self) -> Claim:
         """Claim it."""
-        self.claimed, self.ready_at, self.progress = True, None, False
+        self.claimed, self.ready_at, self.progress, self.suspect_started = True, None, False, False
         self.fence += 1
         fresh = self.fence == 1 and not self.task_runs
-        return Claim(self.execution, self.fence, fresh, self.suspect, self.suspect_starts)
+        return Claim(self.execution, self.fence, fresh, self.suspect, self.suspect_starts, self.variables)
+
+    def end_task_runs(self, at: datetime) -> None:
+        """None of its task runs outlives it."""
+        self.task_runs = {
+            path: run
+            if run.ended_at is not None
+            else replace(run, state=TaskRunState.KILLED, ended_at=at, wake_at=None)
+            for path, run in self.task_runs.items()
+        }
 
     def ready_from(self, at: datetime) -> None:
         """Let it be claimed from then on, or from earlier where it already may."""
@@ -134,6 +147,10 @@ class Executions:
         return kept, None
 
     def _admitted(self, new: NewExecution) -> tuple[ExecutionState, str | None]:
+        if new.parent is not None:
+            parent = self._live.get(new.parent.execution_id)
+            if parent is None or parent.execution.state is _S.KILLING:
+                return _S.CANCELLED, new.parent.is_over
         queue = new.queue
         if queue is None or self.has_room(queue):
             return _S.CREATED, None
@@ -171,6 +188,7 @@ class Executions:
         held = [kept for kept in self._live.values() if kept.claimed]
         for kept in held:
             kept.claimed, kept.ready_at, kept.suspect = False, at, not kept.progress
+            kept.suspect_starts += kept.suspect_started and not kept.progress
             kept.execution = replace(kept.execution, wake_at=None)
         return len(held)
 
@@ -183,11 +201,13 @@ class Executions:
             raise FenceRefused(f"execution {step.execution_id} is held by another incarnation now")
         for run in step.task_runs:
             kept.task_runs[run.path] = _merged(kept.task_runs.get(run.path), run)
-        self.append_logs(step.execution_id, step.logs)
+        self._append_logs(kept, step.logs)
+        if step.variables is not None:
+            kept.variables = step.variables
         if step.progress:
             kept.progress, kept.suspect, kept.suspect_starts = True, False, 0
         elif step.suspect_start:
-            kept.suspect_starts += 1
+            kept.suspect_started = True
         if step.state is None and not step.release:
             return Recorded()
         self._change(kept, step)
@@ -196,6 +216,7 @@ class Executions:
         if step.state is None or not step.state.is_terminal:
             return Recorded()
         del self._live[step.execution_id]
+        kept.end_task_runs(step.at)
         claims = self.admit_next(kept.queue, claim=True)
         woken, ready = self.wake_parent(kept, step.at)
         return Recorded(tuple(claims), ready, woken)
@@ -273,12 +294,8 @@ class Executions:
         kept.ready_from(at)
         return (), 1
 
-    def append_logs(self, execution_id: str, lines: Iterable[LogLine]) -> None:
-        kept = self._kept.get(execution_id)
-        if kept is not None:
-            kept.logs += [
-                replace(line, number=number) for number, line in enumerate(lines, len(kept.logs) + 1)
-            ]
+    def _append_logs(self, kept: Kept, lines: Iterable[LogLine]) -> None:
+        kept.logs += [replace(line, number=number) for number, line in enumerate(lines, len(kept.logs) + 1)]
 
     # -- going away
 
@@ -313,9 +330,11 @@ def _in_turn(ready: list[Kept]) -> list[Kept]:
 
 
 def _merged(earlier: TaskRun | None, later: TaskRun) -> TaskRun:
-    """The later row, keeping what it leaves open."""
+    """The later row, keeping what it leaves open; an end is final."""
     if earlier is None:
         return later
+    if earlier.ended_at is not None:
+        return earlier
     return replace(
         later,
         decisions=later.decisions if later.decisions is not None else earlier.decisions,

@@ -14,8 +14,6 @@ from hub.plugin import (
     ExecutionState,
     Killed,
     Restart,
-    TaskRun,
-    TaskRunState,
 )
 from plugins_core.memory.executions import Executions, Kept
 
@@ -42,7 +40,7 @@ def request_kill(
     ended = [kept for kept in family if not kept.claimed]
     for kept in ended:
         executions.end(kept, _S.KILLED if kept.fence else _S.CANCELLED, at, reason)
-        kept.task_runs = {path: _killed(run, at) for path, run in kept.task_runs.items()}
+        kept.end_task_runs(at)
     # after every end: nobody of the family is let in or woken, only to be ended
     woken: list[str] = []
     for kept in ended:
@@ -66,12 +64,6 @@ def _family(executions: Executions, execution_id: str) -> list[Kept]:
     return [executions.get(execution_id)] + [
         kept for child in children for kept in _family(executions, child)
     ]
-
-
-def _killed(run: TaskRun, at: datetime) -> TaskRun:
-    if run.state.is_terminal:
-        return run
-    return replace(run, state=TaskRunState.KILLED, ended_at=at, wake_at=None)
 
 
 def _ids(found: list[Kept]) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -77,7 +78,7 @@ class MemoryStorage(Storage):
         *,
         at: datetime,
         move: TriggerMove | None = None,
-        claim: bool = True,
+        room: int | None = None,
     ) -> list[Accepted]:
         if move is not None:
             known = self._triggers.get(move.key, TriggerState())
@@ -85,9 +86,14 @@ class MemoryStorage(Storage):
                 raise FenceRefused(f"trigger {move.key} was moved on by another")
             self._triggers[move.key] = TriggerState(move.state, known.version + 1)
         with self._journal.call():
-            return [self._accept(arrival, at, claim) for arrival in arrivals]
+            accepted = []
+            for arrival in arrivals:
+                accepted.append(self._accept(arrival, at, room))
+                if room is not None:
+                    room -= len(accepted[-1].claims)
+            return accepted
 
-    def _accept(self, arrival: Arrival, at: datetime, claim: bool) -> Accepted:
+    def _accept(self, arrival: Arrival, at: datetime, room: int | None) -> Accepted:
         event = arrival.event
         if event is not None:
             known = self._known(arrival, event, at)
@@ -99,13 +105,14 @@ class MemoryStorage(Storage):
         for new in arrival.executions:
             if new.is_derived and new.id in self._executions:
                 continue
-            kept, claimed = self._executions.add(new, arrival, at, claim=claim)
+            is_free = room is None or len(claims) < room
+            kept, claimed = self._executions.add(new, arrival, at, claim=is_free)
             waiting += kept.ready_at is not None
             if claimed is not None:
                 claims.append(claimed)
             following = arrival.ends.get(new.id, {}).get(kept.execution.state)
             if following is not None:
-                accepted = self._accept(following, at, claim)
+                accepted = self._accept(following, at, None if room is None else room - len(claims))
                 claims += accepted.claims
                 waiting += accepted.waiting
         receipt = Receipt(
@@ -145,7 +152,7 @@ class MemoryStorage(Storage):
     def _record(self, step: Transition) -> Recorded:
         with self._journal.call():
             recorded = self._executions.step(step)
-            brought = [self._accept(arrival, step.at, claim=False) for arrival in step.arrivals]
+            brought = [self._accept(arrival, step.at, 0) for arrival in step.arrivals]
             return replace(recorded, waiting=recorded.waiting + sum(one.waiting for one in brought))
 
     async def claim(self, *, limit: int, at: datetime) -> list[Claim]:
@@ -167,7 +174,7 @@ class MemoryStorage(Storage):
                 at,
                 reason,
                 ends,
-                lambda arrival: self._accept(arrival, at, claim=False),
+                lambda arrival: self._accept(arrival, at, 0),
             )
 
     async def restart(self, restart: Restart) -> Execution:
@@ -215,14 +222,15 @@ class MemoryStorage(Storage):
         except NotFound:
             return {}
 
-    async def append_logs(self, execution_id: str, lines: Sequence[LogLine]) -> None:
-        self._executions.append_logs(execution_id, lines)
-
     async def logs(self, execution_id: str, *, after: int = 0, limit: int = 1000) -> list[LogLine]:
         try:
             return self._executions.get(execution_id).logs[after : after + limit]
         except NotFound:
             return []
+
+    async def log_size(self, execution_id: str) -> tuple[int, int]:
+        lines = await self.logs(execution_id, limit=sys.maxsize)
+        return len(lines), sum(len(line.message) for line in lines)
 
     async def event(self, event_id: str) -> StoredEvent:
         found = self._events.find(event_id)

@@ -31,6 +31,8 @@ from plugins_core.schedule.planned import due
 
 _REMEMBERED = timedelta(days=30)
 _LAST = "last"
+_SET_BACK = timedelta(minutes=1)
+"""A clock put back by less is one that is being kept in step."""
 
 
 class ScheduleData(BaseModel):
@@ -80,6 +82,9 @@ class _Schedule(Trigger):
         last = max(previous, ctx.enabled_since) if previous is not None else ctx.enabled_since
         while True:
             now = ctx.now()
+            if now < last - _SET_BACK:
+                # a clock that was wrong has been put right: what was planned meanwhile is known by its keys
+                last = now
             for planned in self._due(last, now):
                 await self._emit(planned, previous, emit)
                 previous = planned
@@ -99,7 +104,7 @@ class _Schedule(Trigger):
 
     async def _wait(self, ctx: TriggerContext, last: datetime) -> None:
         planned = self.next_after(last)
-        while ctx.now() < planned:
+        while last - _SET_BACK <= ctx.now() < planned:
             await ctx.sleep_until(planned)
 
     async def _emit(self, planned: datetime, previous: datetime | None, emit: Emit) -> None:

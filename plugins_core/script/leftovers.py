@@ -6,7 +6,7 @@ import asyncio
 import os
 import signal
 
-from plugins_core.script import processes
+from plugins_core.script import marks, processes
 from plugins_core.script.tree import GRACE
 
 _LOOK_EVERY = 0.02
@@ -14,7 +14,7 @@ _GIVE_UP = 3.5
 
 
 async def end_leftovers(instance: str) -> int:
-    """End every process whose token begins with this installation's name, and all below it; answers how many."""
+    """End every process that carries this installation's mark or name, and all below it; answers how many."""
     loop = asyncio.get_running_loop()
     seen: set[int] = set()
     asked: set[int] = set()
@@ -36,14 +36,16 @@ async def end_leftovers(instance: str) -> int:
 
 def _members(instance: str, seen: set[int]) -> set[int]:
     table = processes.process_table()
-    start = f"{instance}:"
-    roots = {
-        pid
-        for pid in table
-        if pid != os.getpid() and (token := processes.token_of(pid)) is not None and token.startswith(start)
-    }
+    roots = {pid for pid in table if pid != os.getpid() and _is_of(pid, instance)}
     # a member seen before may have wiped its environment since; its id is still its own
     roots |= seen & table.keys()
     return {
         pid for pid in processes.descendants(roots, table) if pid in table and not table[pid].is_zombie
     } - {os.getpid()}
+
+
+def _is_of(pid: int, instance: str) -> bool:
+    if marks.is_of(marks.mark_of(pid), instance):
+        return True
+    token = processes.token_of(pid)
+    return token is not None and token.startswith(f"{instance}:")

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import re
+import stat
 from pathlib import Path
 from typing import Any
 
@@ -37,16 +40,33 @@ def read_output_file(path: Path) -> dict[str, Any]:
     Raises ``InvalidInput`` with the line.
     """
     try:
-        if path.stat().st_size > LARGEST:
-            raise InvalidInput(f"$HUB_OUTPUT is larger than {LARGEST // 1024 // 1024} MiB")
-        text = path.read_text(encoding="utf-8")
+        text = _content(path).decode("utf-8")
     except FileNotFoundError:
         return {}
     except UnicodeDecodeError as error:
         raise InvalidInput("$HUB_OUTPUT is not UTF-8 text") from error
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise InvalidInput("$HUB_OUTPUT is a symbolic link: write into the file itself") from error
+        raise InvalidInput(f"$HUB_OUTPUT cannot be read: {error.strerror}") from error
     if text.lstrip().startswith("{"):
         return _json(text)
     return _lines(text)
+
+
+def _content(path: Path) -> bytes:
+    """The bytes of a small regular file; what only looks like one (a pipe, a device) is not waited for."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise InvalidInput("$HUB_OUTPUT is not a regular file")
+        with open(descriptor, "rb", closefd=False) as file:
+            content = file.read(LARGEST + 1)
+    finally:
+        os.close(descriptor)
+    if len(content) > LARGEST:
+        raise InvalidInput(f"$HUB_OUTPUT is larger than {LARGEST // 1024 // 1024} MiB")
+    return content
 
 
 def _json(text: str) -> dict[str, Any]:
@@ -61,7 +81,9 @@ def _json(text: str) -> dict[str, Any]:
 
 def _lines(text: str) -> dict[str, Any]:
     found: dict[str, Any] = {}
-    for number, line in enumerate(text.splitlines(), start=1):
+    for number, line in enumerate(text.split("\n"), start=1):
+        # only the end of a line ends it: a value may hold form feeds and other characters that look like one
+        line = line.removesuffix("\r")
         if not line.strip():
             continue
         name, equals, value = line.partition("=")

@@ -11,7 +11,7 @@ from plugins_core.script.leftovers import end_leftovers
 
 @hookimpl
 def register_tasks() -> Iterable[type[Task]]:
-    return [tasks.Shell, tasks.Python, tasks.Run]
+    return [tasks.Shell, tasks.Python, tasks.Node, tasks.Run]
 
 
 @hookimpl

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from hub.plugin import Fail
+from plugins_core.script import marks
 from plugins_core.script.processes import adopt_orphans
 from plugins_core.script.tree import ProcessTree
 
@@ -32,37 +33,30 @@ async def run_program(
     it ends (by itself, cancelled, timed out), no process of its tree is left.
     """
     _adopt_once()
-    out, err = _Lines("stdout", on_line), _Lines("stderr", on_line)
+    out = _Lines("stdout", on_line)
     try:
-        # vfork inside: half a millisecond, less than a thread would take to reach
-        popen = subprocess.Popen(  # noqa: ASYNC220, S603 - the flow's author names the program
-            list(command),
-            cwd=folder,
-            env=dict(env),
-            stdin=subprocess.DEVNULL,
-            stdout=out.write_end,
-            stderr=err.write_end,
-            start_new_session=True,
-        )
-    except OSError as error:
+        err = _Lines("stderr", on_line)
+    except OSError:
+        out.close()
+        raise
+    try:
+        popen, mark = _start(command, folder, env, token, out, err)
+    except BaseException:
         out.close()
         err.close()
-        raise Fail(f'"{command[0]}" cannot be started: {error.strerror or error}') from error
-    tree = ProcessTree(popen.pid, token, folder)
+        raise
+    tree = ProcessTree(popen.pid, mark=mark, token=token, folder=folder)
     try:
         out.start()
         err.start()
         code = await _exit_code(popen)
         tree.main_ended()
         if tree.may_have_leftovers():
-            await _uninterrupted(tree.end(grace=0.5))
+            await finish(tree.end(grace=0.5))
         await _last_words(out, err)
         return code
     except BaseException:
-        ending = asyncio.ensure_future(_uninterrupted(tree.end()))
-        # taken as soon as it dies, else it would stand in the process table as a member for ever
-        await _uninterrupted(_take_exit(popen, tree))
-        await _uninterrupted(_wait_for(ending))
+        await finish(_end_all(popen, tree))
         raise
     finally:
         tree.main_ended()
@@ -70,8 +64,47 @@ async def run_program(
         err.close()
 
 
-async def _wait_for(task: asyncio.Future[None]) -> None:
-    await task
+def _start(
+    command: Sequence[str], folder: Path, env: Mapping[str, str], token: str, out: _Lines, err: _Lines
+) -> tuple[subprocess.Popen[bytes], int | None]:
+    """The program, started, and the mark it carries. Raises ``Fail``."""
+    try:
+        # vfork inside: half a millisecond, less than a thread would take to reach
+        with marks.marking(marks.new_mark(token.partition(":")[0])) as mark:
+            popen = subprocess.Popen(  # noqa: S603 - the flow's author names the program
+                list(command),
+                cwd=folder,
+                env=dict(env),
+                stdin=subprocess.DEVNULL,
+                stdout=out.write_end,
+                stderr=err.write_end,
+                start_new_session=True,
+            )
+    except OSError as error:
+        raise Fail(f'"{command[0]}" cannot be started: {error.strerror or error}') from error
+    except ValueError as error:
+        # an argument or a variable that the system cannot be given: a NUL character, half a character
+        raise Fail(f'"{command[0]}" cannot be started: {error}') from error
+    return popen, mark
+
+
+async def finish(work: Coroutine[Any, Any, None]) -> None:
+    """Finish ``work`` whoever cancels meanwhile, then let the cancellation through."""
+    task = asyncio.ensure_future(work)
+    cancelled: asyncio.CancelledError | None = None
+    while not task.done():
+        try:
+            await asyncio.shield(task)
+        except asyncio.CancelledError as error:
+            cancelled = error
+    task.result()
+    if cancelled is not None:
+        raise cancelled
+
+
+async def _end_all(popen: subprocess.Popen[bytes], tree: ProcessTree) -> None:
+    # the exit is taken as soon as it is there, else the dead would stand in the process table as a member
+    await asyncio.gather(tree.end(), _take_exit(popen, tree))
 
 
 @cache
@@ -106,15 +139,6 @@ async def _take_exit(popen: subprocess.Popen[bytes], tree: ProcessTree) -> None:
             async with asyncio.timeout(7.0):
                 await _exit_code(popen)
     tree.main_ended()
-
-
-async def _uninterrupted(work: Coroutine[Any, Any, None]) -> None:
-    """Finish ``work`` whoever cancels meanwhile."""
-    task = asyncio.ensure_future(work)
-    while not task.done():
-        with contextlib.suppress(asyncio.CancelledError):
-            await asyncio.shield(task)
-    task.result()
 
 
 async def _last_words(*streams: _Lines) -> None:

@@ -9,11 +9,19 @@ import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, Field, field_validator, model_validator
 
-from hub.plugin import SCRIPT, Failed, InvalidInput, Script, Task, TaskContext
+from hub.plugin import SCRIPT, Fail, Failed, InvalidInput, Script, Task, TaskContext
+from plugins_core.script.files import (
+    InputFile,
+    check_input_files,
+    check_patterns,
+    keep_files,
+    open_folder,
+    place_files,
+)
 from plugins_core.script.outputs import outputs_in_line, read_output_file
 from plugins_core.script.processes import TOKEN
 from plugins_core.script.running import run_program
@@ -30,6 +38,7 @@ class ScriptOutput(BaseModel):
     vars: dict[str, Any] = Field(
         description='What it wrote to `$HUB_OUTPUT` and in `::{"outputs": {…}}::` lines.'
     )
+    files: dict[str, str] = Field(description="The URIs of the `outputFiles` that were kept, by name.")
 
 
 class _ScriptTask(Task):
@@ -39,6 +48,16 @@ class _ScriptTask(Task):
 
     env: dict[str, str] = Field({}, description="Environment variables; the way to hand data to a script.")
     success_exit_codes: list[int] = Field([0], min_length=1, description="Exit codes that mean success.")
+    input_files: dict[str, str | InputFile] = Field(
+        {},
+        description="Files to put into the working folder, by relative name: text, the URI of a stored file, "
+        "`{uri: …}`, or `{text: …}` for text from outside that may look like a URI.",
+    )
+    output_files: list[str] = Field(
+        [],
+        description="Files to keep from the working folder: relative names, which must be there, and patterns "
+        "(`*.csv`, `out/**`).",
+    )
 
     @field_validator("env")
     @classmethod
@@ -50,31 +69,93 @@ class _ScriptTask(Task):
                 raise ValueError(f"{name}: a value cannot hold a NUL character")
         return value
 
-    async def _run(
-        self, ctx: TaskContext, command: Sequence[str], body: str | None, file: str
-    ) -> dict[str, Any]:
+    @field_validator("input_files", mode="before")
+    @classmethod
+    def _are_contents(cls, value: Any) -> Any:
+        if isinstance(value, dict):
+            for name, one in value.items():
+                if (
+                    one is None
+                    or isinstance(one, list)
+                    or (isinstance(one, dict) and not _names_content(one))
+                ):
+                    raise ValueError(
+                        f'"{name}": expected text, a URI, {{uri: …}} or {{text: …}}; for data write "| toJson"'
+                    )
+        return value
+
+    @field_validator("output_files")
+    @classmethod
+    def _are_patterns(cls, value: list[str]) -> list[str]:
+        check_patterns(value)
+        return value
+
+    @model_validator(mode="after")
+    def _names_are_free(self) -> Self:
+        if self.input_files:
+            try:
+                check_input_files(self.input_files, self._own_files())
+            except ValueError as error:
+                raise ValueError(f"inputFiles: {error}") from error
+        return self
+
+    def _own_files(self) -> set[str]:
+        """The names that the hub itself writes into the working folder."""
+        return {_OUTPUT_FILE, self._file()}
+
+    def _file(self) -> str:
+        """The name of the script's file."""
+        raise NotImplementedError
+
+    async def _run(self, ctx: TaskContext, command: Sequence[str], body: str | None) -> dict[str, Any]:
         async with ctx.working_folder() as folder:
+            if self.input_files:
+                await place_files(self.input_files, folder, ctx.files)
             argv = list(command)
             if body is not None:
-                (folder / file).write_text(body, encoding="utf-8")
-                argv.insert(self._place_of_file(argv), file)
-            found: dict[str, Any] = {}
-            code = await run_program(
-                argv,
-                folder=folder,
-                env=self._environment(ctx, folder),
-                token=ctx.process_token,
-                on_line=lambda stream, line: _take_line(ctx, found, stream, line),
-            )
-            problem = self._problem(code)
-            try:
-                found.update(read_output_file(folder / _OUTPUT_FILE))
-            except InvalidInput as error:
-                problem = problem or error.message
-        outputs = {"exitCode": code, "vars": found}
+                (folder / self._file()).write_text(body, encoding="utf-8")
+                argv.insert(self._place_of_file(argv), self._file())
+            if not self.output_files:
+                outputs, problem = await self._run_in(ctx, folder, argv)
+            else:
+                with open_folder(folder) as opened:
+                    outputs, problem = await self._run_in(ctx, folder, argv)
+                    outputs["files"], problem = await self._keep(ctx, opened, problem)
         if problem is not None:
             raise Failed(problem, outputs=outputs)
         return outputs
+
+    async def _run_in(
+        self, ctx: TaskContext, folder: Path, argv: Sequence[str]
+    ) -> tuple[dict[str, Any], str | None]:
+        """The outputs of one run, and what is wrong with it."""
+        found: dict[str, Any] = {}
+        code = await run_program(
+            argv,
+            folder=folder,
+            env=self._environment(ctx, folder),
+            token=ctx.process_token,
+            on_line=lambda stream, line: _take_line(ctx, found, stream, line),
+        )
+        problem = self._problem(code)
+        try:
+            found.update(read_output_file(folder / _OUTPUT_FILE))
+        except InvalidInput as error:
+            problem = problem or error.message
+        return {"exitCode": code, "vars": found, "files": {}}, problem
+
+    async def _keep(
+        self, ctx: TaskContext, folder: int, problem: str | None
+    ) -> tuple[dict[str, str], str | None]:
+        """The files that were kept, also of a script that failed, and the first problem there is."""
+        own = self._own_files() | set(self.input_files)
+        kept = await keep_files(folder, self.output_files, ctx.files, but_named=own)
+        if kept.left_out:
+            ctx.logger.warning(
+                f"outputFiles: left out {len(kept.left_out)}, which are no regular files with a name in UTF-8: "
+                + ", ".join(ascii(name) for name in kept.left_out[:5])
+            )
+        return kept.files, problem or kept.problem
 
     def _place_of_file(self, argv: list[str]) -> int:
         return len(argv)
@@ -104,6 +185,10 @@ class _ScriptTask(Task):
         return f"exit code {code}"
 
 
+def _names_content(given: dict[str, Any]) -> bool:
+    return len(given) == 1 and given.keys() <= {"uri", "text"}
+
+
 def _take_line(ctx: TaskContext, found: dict[str, Any], stream: str, line: str) -> None:
     outputs = outputs_in_line(line) if stream == "stdout" else None
     if outputs is not None:
@@ -126,7 +211,10 @@ class Shell(_ScriptTask):
 
     async def run(self, ctx: TaskContext) -> dict[str, Any]:
         command = [*self.interpreter, "-e"] if self.fail_fast else self.interpreter
-        return await self._run(ctx, command, self.script, "script.sh")
+        return await self._run(ctx, command, self.script)
+
+    def _file(self) -> str:
+        return "script.sh"
 
 
 class Python(_ScriptTask):
@@ -146,7 +234,41 @@ class Python(_ScriptTask):
 
     async def run(self, ctx: TaskContext) -> dict[str, Any]:
         command = self.interpreter or [shutil.which("python3") or sys.executable, "-u"]
-        return await self._run(ctx, command, self.script, "script.py")
+        return await self._run(ctx, command, self.script)
+
+    def _file(self) -> str:
+        return "script.py"
+
+
+class Node(_ScriptTask):
+    """Run a JavaScript program with Node.js."""
+
+    type: ClassVar[str] = "script.node"
+    examples: ClassVar[tuple[str, ...]] = (
+        "id: double\ntype: script.node\nenv: {N: '21'}\nscript: |\n"
+        "  const fs = require('fs');\n"
+        "  fs.writeFileSync(process.env.HUB_OUTPUT, JSON.stringify({n: process.env.N * 2}));",
+    )
+
+    script: Script = Field(min_length=1, description="The script; never rendered, hand it data by `env`.")
+    interpreter: list[str] = Field([], description="What to run it with; by default `node` on `PATH`.")
+    file: Literal["script.js", "script.mjs", "script.cjs"] = Field(
+        "script.js",
+        description="The script's file name; `script.mjs` makes it an ES module (`import`, `await`).",
+    )
+
+    async def run(self, ctx: TaskContext) -> dict[str, Any]:
+        return await self._run(ctx, self.interpreter or [self._node()], self.script)
+
+    def _node(self) -> str:
+        path = self.env.get("PATH") or os.environ.get("PATH", _DEFAULT_PATH)
+        found = shutil.which("node", path=path) or shutil.which("nodejs", path=path)
+        if found is None:
+            raise Fail(f"node is not on PATH ({path}): install Node.js, or name it by interpreter")
+        return found
+
+    def _file(self) -> str:
+        return self.file
 
 
 class Run(_ScriptTask):
@@ -170,6 +292,13 @@ class Run(_ScriptTask):
     )
     args: list[str] = Field([], description="More arguments; these are rendered.")
 
+    @field_validator("args", "command")
+    @classmethod
+    def _are_arguments(cls, value: list[str]) -> list[str]:
+        if any("\0" in one for one in value):
+            raise ValueError("an argument cannot hold a NUL character")
+        return value
+
     @field_validator("command", mode="before")
     @classmethod
     def _is_a_list(cls, value: Any) -> Any:
@@ -187,7 +316,13 @@ class Run(_ScriptTask):
 
     async def run(self, ctx: TaskContext) -> dict[str, Any]:
         command = [*(self.command or self.interpreter), *self.args]
-        return await self._run(ctx, command, self.script, self.file)
+        return await self._run(ctx, command, self.script)
+
+    def _file(self) -> str:
+        return self.file
+
+    def _own_files(self) -> set[str]:
+        return super()._own_files() if self.script is not None else {_OUTPUT_FILE}
 
     def _place_of_file(self, argv: list[str]) -> int:
         return len(argv) - len(self.args)

@@ -1,7 +1,8 @@
 """The process tree of one task run: everything a script started, however it tried to get away.
 
-Members are the descendants of the script's own process, and orphans that this hub has adopted: known by the
-token in their environment, by the script's session or by its working folder.
+Members are the descendants of the script's own process, and orphans that this hub has adopted: known by
+their mark; where there are no marks by the token in their environment, by the script's session or by its
+working folder.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import os
 import signal
 from pathlib import Path
 
-from plugins_core.script import processes
+from plugins_core.script import marks, processes
 from plugins_core.script.processes import Process
 
 GRACE = 3.0
@@ -26,8 +27,9 @@ class ProcessTree:
     _mains: set[int] = set()
     """The scripts' own processes that this hub is waiting for."""
 
-    def __init__(self, main: int, token: str, folder: Path) -> None:
+    def __init__(self, main: int, *, mark: int | None, token: str, folder: Path) -> None:
         self._main = main
+        self._mark = mark
         self._token = token
         self._folder = folder
         self._mains.add(main)
@@ -38,11 +40,13 @@ class ProcessTree:
         self._mains.discard(self._main)
 
     def may_have_leftovers(self) -> bool:
-        """A quick look after the script's end: whether this hub has children that no script owns."""
+        """A quick look after the script's end: whether this hub has adopted something of this tree."""
         own = processes.children()
         if own is None:
             return True
-        return any(pid not in self._mains for pid in own)
+        # the others are nearly always mains of other scripts, which costs no look at the process
+        strangers = [processes.process(pid) for pid in own if pid not in self._mains]
+        return any(one is not None and self._is_ours(one) for one in strangers)
 
     async def end(self, *, grace: float = GRACE) -> None:
         """Ask every member to end, then end it; returns when none is left."""
@@ -68,7 +72,8 @@ class ProcessTree:
             return self._group_only()
         table = processes.process_table()
         hub = os.getpid()
-        roots = {self._main, *self._known}
+        # the script's own process is one only until its exit is taken: then its id may be anybody's
+        roots = self._known | ({self._main} & self._mains)
         roots |= {
             pid
             for pid, one in table.items()
@@ -84,9 +89,12 @@ class ProcessTree:
         return {pid for pid in found if pid in table and not table[pid].is_zombie}
 
     def _is_ours(self, one: Process) -> bool:
+        mark = marks.mark_of(one.pid) if self._mark is not None else None
+        if mark is not None:
+            return mark == self._mark
         if one.is_zombie:
-            # a zombie has no environment any more; what scripts start never runs in the hub's own session
-            return one.session == self._main or one.session != os.getsid(0)
+            # the dead have no environment; without marks, what runs in another session than the hub's is taken
+            return one.session == self._main or (self._mark is None and one.session != os.getsid(0))
         return (
             one.session == self._main
             or processes.token_of(one.pid) == self._token

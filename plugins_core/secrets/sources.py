@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 from hub.plugin import InvalidInput, SecretSource
 
@@ -41,8 +42,8 @@ class FileSource(SecretSource):
 
     type = "secrets.file"
 
-    def __init__(self, environ: Mapping[str, str], folder: Path) -> None:
-        super().__init__(environ, folder)
+    def __init__(self, environ: Mapping[str, str], folder: Path, settings: Any = None) -> None:
+        super().__init__(environ, folder, settings)
         self._stamp: tuple[int, int] | None = None
         self._values: dict[str, str] = {}
 

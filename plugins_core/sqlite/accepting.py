@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -35,13 +36,14 @@ class AcceptWork:
     arrivals: Sequence[Arrival]
     at: datetime
     move: TriggerMove | None
-    claim: bool
+    room: int | None
 
 
 class _Rows:
-    """What a batch is going to insert."""
+    """What a batch is going to insert, and how many of a job's executions may still be born claimed."""
 
     def __init__(self) -> None:
+        self.room: float = 0
         self.events: list[tuple[Any, ...]] = []
         self.executions: list[tuple[Any, ...]] = []
 
@@ -54,6 +56,7 @@ def run_accepts(commit: Commit, jobs: Sequence[Job[list[Accepted]]]) -> None:
         if work.move is not None and not _move_trigger(commit.connection, work.move):
             job.error = FenceRefused(f"trigger {work.move.key} was moved on by another")
             continue
+        rows.room = math.inf if work.room is None else work.room
         job.answer = [_accept_one(commit, arrival, work, rows) for arrival in work.arrivals]
     _flush(commit.connection, rows)
 
@@ -61,7 +64,7 @@ def run_accepts(commit: Commit, jobs: Sequence[Job[list[Accepted]]]) -> None:
 def accept_all(commit: Commit, arrivals: Sequence[Arrival], at: datetime) -> int:
     """Store what a step brings, unclaimed; answers how many executions may run now."""
     rows = _Rows()
-    work = AcceptWork(arrivals, at, None, False)
+    work = AcceptWork(arrivals, at, None, 0)
     waiting = sum(_accept_one(commit, arrival, work, rows).waiting for arrival in arrivals)
     _flush(commit.connection, rows)
     return waiting
@@ -143,7 +146,8 @@ def _accept_one(commit: Commit, arrival: Arrival, work: AcceptWork, rows: _Rows)
             continue
         state, error = _admit_new(connection, new, rows)
         ready = state is ExecutionState.CREATED
-        claimed = ready and work.claim
+        claimed = ready and rows.room > 0
+        rows.room -= claimed
         _insert_execution(arrival, new, work, rows, state, error, claimed)
         if new.task_runs:
             upsert_task_runs(connection, [(new.id, run) for run in new.task_runs])
@@ -221,7 +225,9 @@ def _known(commit: Commit, delivery: DeliveryKey, again: Event, event_id: str, b
 def _admit_new(
     connection: sqlite3.Connection, new: NewExecution, rows: _Rows
 ) -> tuple[ExecutionState, str | None]:
-    """The state an execution is born in: derived from what its queue holds now."""
+    """The state an execution is born in: derived from what it belongs to and what its queue holds now."""
+    if new.parent is not None and not _goes_on(connection, new.parent.execution_id):
+        return ExecutionState.CANCELLED, new.parent.is_over
     queue = new.queue
     if queue is None:
         return ExecutionState.CREATED, None
@@ -231,6 +237,13 @@ def _admit_new(
         return ExecutionState.CREATED, None
     end = queue.behavior.end
     return (ExecutionState.QUEUED, None) if end is None else (end, queue.over_limit)
+
+
+def _goes_on(connection: sqlite3.Connection, execution_id: str) -> bool:
+    found = connection.execute(
+        "SELECT 1 FROM executions WHERE id = ? AND ended_at IS NULL AND state <> 'KILLING'", (execution_id,)
+    )
+    return found.fetchone() is not None
 
 
 def queue_counts(connection: sqlite3.Connection, key: str) -> tuple[int, int]:

@@ -27,7 +27,7 @@ from plugins_core.sqlite.rows import (
     log_lines_text,
     write_many,
 )
-from plugins_core.sqlite.task_runs import upsert_task_runs
+from plugins_core.sqlite.task_runs import end_task_runs, upsert_task_runs
 from plugins_core.sqlite.writer import Commit, Job
 
 
@@ -39,6 +39,7 @@ def run_records(commit: Commit, jobs: Sequence[Job[Recorded]]) -> None:
     # an UPDATE takes one of several values for a row, whichever it meets: each goes once in a round
     rounds: list[dict[str, tuple[Any, ...]]] = []
     ended: list[tuple[Job[Recorded], str | None, str | None]] = []
+    ends: list[tuple[str, int]] = []
     waiting: list[Transition] = []
     for job in jobs:
         step: Transition = job.work
@@ -58,6 +59,8 @@ def run_records(commit: Commit, jobs: Sequence[Job[Recorded]]) -> None:
         if step.state is not None:
             told = ExecutionState.KILLING if is_killing and not is_end else step.state
             commit.changes.append(("execution", step.execution_id, told.value, flow))
+        if is_end:
+            ends.append((step.execution_id, to_micros(step.at)))
         if is_end or step.release:
             # nothing may follow an end in the same commit either
             held[step.execution_id] = _NOT_HELD
@@ -66,8 +69,9 @@ def run_records(commit: Commit, jobs: Sequence[Job[Recorded]]) -> None:
         if (is_end and (queue is not None or parent is not None)) or step.arrivals:
             ended.append((job, queue if is_end else None, parent if is_end else None))
     upsert_task_runs(connection, [(execution, run) for (execution, _), run in task_runs.items()])
+    end_task_runs(connection, ends)
     for changes in rounds:
-        write_many(connection, _update_executions, 11, list(changes.values()))
+        write_many(connection, _update_executions, 12, list(changes.values()))
     # after every end of this commit: what is waited for may be among them
     for step in waiting:
         _wake_if_over(connection, step)
@@ -139,9 +143,11 @@ def wake_parent(connection: sqlite3.Connection, parent: str, at: datetime) -> tu
 
 
 def _merged(earlier: TaskRun | None, later: TaskRun) -> TaskRun:
-    """Two rows of one task run in one commit: the later one wins, keeping what it leaves open."""
+    """Two rows of one task run in one commit: the later one wins, keeping what it leaves open; an end is final."""
     if earlier is None:
         return later
+    if earlier.ended_at is not None:
+        return earlier
     return TaskRun(
         path=later.path,
         task=later.task,
@@ -157,8 +163,18 @@ def _merged(earlier: TaskRun | None, later: TaskRun) -> TaskRun:
     )
 
 
+_NOTHING_YET, _STARTED, _PROGRESS = range(3)
+"""How far an execution has come under its claim: a suspect that has only started took the node down with it."""
+
+
 def _changes_execution(step: Transition) -> bool:
-    return step.state is not None or step.release or step.progress or step.suspect_start
+    return (
+        step.state is not None
+        or step.release
+        or step.progress
+        or step.suspect_start
+        or step.variables is not None
+    )
 
 
 def _change(step: Transition) -> tuple[Any, ...]:
@@ -177,7 +193,8 @@ def _change(step: Transition) -> tuple[Any, ...]:
         1 if released else 0,
         _ready_at(step, at, wake_at) if released and not terminal else None,
         wake_at,
-        (1 if step.progress else 0) + (2 if step.suspect_start else 0),
+        _PROGRESS if step.progress else _STARTED if step.suspect_start else _NOTHING_YET,
+        jsontext.dumps(step.variables) if step.variables is not None else None,
     )
 
 
@@ -193,7 +210,7 @@ def _started(step: Transition, at: int) -> int | None:
 
 
 def _update_executions(values: str) -> str:
-    # v: id, fence, state, started, ended, outputs, error, released, ready, wake, marks
+    # v: id, fence, state, started, ended, outputs, error, released, ready, wake, progress, variables
     return (
         f"WITH v AS (VALUES {values}) UPDATE executions SET"
         " state = CASE WHEN state = 'KILLING' AND v.column5 IS NULL THEN state ELSE coalesce(v.column3, state) END,"
@@ -202,9 +219,10 @@ def _update_executions(values: str) -> str:
         " claimed = CASE WHEN v.column8 THEN 0 ELSE claimed END, wake_at = v.column10,"
         # asked to be killed while it was letting go: it must be claimed again at once, to be ended
         " ready_at = CASE WHEN state = 'KILLING' AND v.column5 IS NULL AND v.column8 THEN 0 ELSE v.column9 END,"
-        " progress = CASE WHEN v.column11 & 1 THEN 1 ELSE progress END,"
-        " suspect = CASE WHEN v.column11 & 1 THEN 0 ELSE suspect END,"
-        " suspect_starts = CASE WHEN v.column11 & 1 THEN 0 ELSE suspect_starts + (v.column11 >> 1) END"
+        " progress = max(progress, v.column11),"
+        " suspect = CASE WHEN v.column11 = 2 THEN 0 ELSE suspect END,"
+        " suspect_starts = CASE WHEN v.column11 = 2 THEN 0 ELSE suspect_starts END,"
+        " variables = coalesce(v.column12, variables)"
         " FROM v WHERE executions.id = v.column1 AND executions.fence = v.column2"
     )
 
@@ -223,7 +241,7 @@ def admit_next(commit: Commit, queue: str, *, claim: bool) -> list[Claim]:
             return claims
         connection.execute(
             "UPDATE executions SET state = 'CREATED', claimed = ?, fence = fence + ?,"
-            " ready_at = CASE WHEN ? THEN NULL ELSE created_at END WHERE seq = ?",
+            " ready_at = CASE WHEN ? THEN NULL ELSE created_at END, progress = 0 WHERE seq = ?",
             (int(claim), int(claim), int(claim), row[0]),
         )
         commit.changes.append(("execution", row[1], "CREATED", row[3]))
@@ -290,8 +308,8 @@ def _namespaces_with_ready(connection: sqlite3.Connection, suspect: int, at: int
 def take_over(connection: sqlite3.Connection, at: datetime) -> int:
     """Release every claim; who ended no task run under it is a suspect now."""
     connection.execute(
-        "UPDATE executions SET claimed = 0, ready_at = ?, wake_at = NULL,"
-        " suspect = CASE WHEN progress = 0 THEN 1 ELSE 0 END WHERE claimed = 1",
+        "UPDATE executions SET claimed = 0, ready_at = ?, wake_at = NULL, suspect = progress <> 2,"
+        " suspect_starts = suspect_starts + (progress = 1) WHERE claimed = 1",
         (to_micros(at),),
     )
     row = connection.execute("SELECT changes()").fetchone()

@@ -96,20 +96,21 @@ def execution_of(row: Sequence[Any], trigger_data: Mapping[str, Any] | None = No
 
 
 CLAIM_COLUMNS = (
-    EXECUTION_COLUMNS + ", e.fence, e.suspect, e.suspect_starts,"
+    EXECUTION_COLUMNS + ", e.fence, e.suspect, e.suspect_starts, e.variables,"
     " EXISTS (SELECT 1 FROM task_runs t WHERE t.execution_id = e.id)"
 )
 
 
 def claim_of(row: Sequence[Any], trigger_data: Mapping[str, Any] | None) -> Claim:
     """A claim out of ``CLAIM_COLUMNS`` as they stand after claiming."""
-    fence, suspect, suspect_starts, has_rows = row[_EXECUTION_WIDTH : _EXECUTION_WIDTH + 4]
+    fence, suspect, suspect_starts, variables, has_rows = row[_EXECUTION_WIDTH : _EXECUTION_WIDTH + 5]
     return Claim(
         execution=execution_of(row, trigger_data),
         fence=fence,
         fresh=fence == 1 and not has_rows,
         suspect=bool(suspect),
         suspect_starts=suspect_starts,
+        variables=json_or_none(variables),
     )
 
 

@@ -23,6 +23,7 @@ from hub.plugin import (
 from plugins_core.sqlite.accepting import accept_all, queue_counts
 from plugins_core.sqlite.recording import admit_next, wake_parent
 from plugins_core.sqlite.rows import EXECUTION_COLUMNS, execution_of
+from plugins_core.sqlite.task_runs import end_task_runs
 from plugins_core.sqlite.writer import Commit
 
 _FAMILY = (
@@ -73,11 +74,7 @@ def _end(commit: Commit, execution_id: str, state: ExecutionState, at: datetime,
         " WHERE id = ?",
         (state.value, to_micros(at), reason, execution_id),
     )
-    commit.connection.execute(
-        "UPDATE task_runs SET state = 'KILLED', ended_at = ?, wake_at = NULL"
-        " WHERE execution_id = ? AND ended_at IS NULL",
-        (to_micros(at), execution_id),
-    )
+    end_task_runs(commit.connection, [(execution_id, to_micros(at))])
 
 
 def restart(commit: Commit, wanted: Restart) -> Execution:

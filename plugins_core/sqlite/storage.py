@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import os
 import sqlite3
 import threading
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
@@ -113,9 +114,9 @@ class SqliteStorage(Storage):
         *,
         at: datetime,
         move: TriggerMove | None = None,
-        claim: bool = True,
+        room: int | None = None,
     ) -> list[Accepted]:
-        return await self._writer.submit(self._accepts, accepting.AcceptWork(arrivals, at, move, claim))
+        return await self._writer.submit(self._accepts, accepting.AcceptWork(arrivals, at, move, room))
 
     async def record(self, transition: Transition) -> Recorded:
         return await self._writer.submit(self._records, transition)
@@ -206,9 +207,6 @@ class SqliteStorage(Storage):
         )
         return {run.path: run for run in map(task_run_of, rows)}
 
-    async def append_logs(self, execution_id: str, lines: Sequence[LogLine]) -> None:
-        await self._write(lambda commit: recording.insert_logs(commit.connection, execution_id, lines))
-
     async def logs(self, execution_id: str, *, after: int = 0, limit: int = 1000) -> list[LogLine]:
         found: list[LogLine] = []
         while len(found) < limit:
@@ -222,6 +220,13 @@ class SqliteStorage(Storage):
             if not rows:
                 break
         return found[:limit]
+
+    async def log_size(self, execution_id: str) -> tuple[int, int]:
+        row = await self._one(
+            "SELECT coalesce(max(last), 0), coalesce(sum(length(lines)), 0) FROM logs WHERE execution_id = ?",
+            (execution_id,),
+        )
+        return (row[0], row[1]) if row is not None else (0, 0)
 
     async def event(self, event_id: str) -> StoredEvent:
         row = await self._one(f"SELECT {EVENT_COLUMNS} FROM events WHERE id = ?", (event_id,))
@@ -479,9 +484,19 @@ def _cursor_value(cursor: str) -> int:
 
 def _path_of(url: str) -> Path:
     parts = urlsplit(url)
-    path = unquote(parts.netloc + parts.path)
+    path = unquote(parts.path)
     # sqlite:///relative and sqlite:////absolute, as SQLAlchemy and many others spell it
-    return Path(path[1:] if path.startswith("/") else path)
+    if (
+        not url.startswith("sqlite:///")
+        or not path[1:]
+        or path.endswith("/")
+        or parts.query
+        or parts.fragment
+    ):
+        raise InvalidInput(
+            f'the storage "{url}" names no file', hint="write sqlite:///PATH, as sqlite:///hub.db"
+        )
+    return Path(path[1:])
 
 
 def _connect(path: Path) -> sqlite3.Connection:
@@ -493,9 +508,22 @@ def _connect(path: Path) -> sqlite3.Connection:
     return connection
 
 
+def _make_private(path: Path) -> None:
+    """Let nobody else read the database; SQLite gives its log and index the rights that the file has."""
+    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+    for suffix in ("", "-wal", "-shm"):
+        # another's file that we may use is left as it is
+        with suppress(FileNotFoundError, PermissionError):
+            os.chmod(f"{path}{suffix}", 0o600)
+
+
 def _connect_for_writing(path: Path) -> sqlite3.Connection:
     fresh = not path.exists()
-    connection = _connect(path)
+    try:
+        _make_private(path)
+        connection = _connect(path)
+    except (OSError, sqlite3.DatabaseError) as error:
+        raise StorageError(f"{path} cannot be used as a database: {error}") from error
     try:
         if fresh:
             # must be said before the first table is made

@@ -47,4 +47,18 @@ def _upsert_task_runs(values: str) -> str:
         " decisions = coalesce(excluded.decisions, decisions),"
         " started_at = coalesce(excluded.started_at, started_at), ended_at = excluded.ended_at,"
         " wake_at = excluded.wake_at"
+        # an end is final, whatever step comes late
+        " WHERE task_runs.ended_at IS NULL"
+    )
+
+
+def end_task_runs(connection: sqlite3.Connection, ended: Sequence[tuple[str, int]]) -> None:
+    """End what is left of executions that have ended, each given with the moment of its end."""
+    write_many(connection, _end_task_runs, 2, ended)
+
+
+def _end_task_runs(values: str) -> str:
+    return (
+        f"WITH v AS (VALUES {values}) UPDATE task_runs SET state = 'KILLED', ended_at = v.column2,"
+        " wake_at = NULL FROM v WHERE task_runs.execution_id = v.column1 AND task_runs.ended_at IS NULL"
     )

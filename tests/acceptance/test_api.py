@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
+import socket
 import time
 from pathlib import Path
 
@@ -180,3 +181,50 @@ def test_a_stopped_hub_hands_back_what_runs_and_exits_with_0(tmp_path: Path, sig
     assert hub.process.wait(40) == 0
     with hub:
         assert hub.ended(execution)["state"] == "SUCCESS"
+
+
+def test_a_reader_that_leaves_a_stream_is_no_failure(tmp_path: Path) -> None:
+    flows = tmp_path / "flows"
+    flows.mkdir()
+    (flows / "talk.hub.yaml").write_text(
+        "id: talk\nnamespace: api\ntasks:\n  - id: t\n    type: script.python\n    script: |\n"
+        "      import time\n      for n in range(100):\n"
+        "          print('line', n, flush=True)\n          time.sleep(0.01)\n"
+    )
+    with HubProcess(tmp_path, flows=flows) as hub:
+        execution = hub.call("POST", "/api/v1/flows/api/talk/executions", {}).json["id"]
+        for path in ("/stream", "/logs?follow=true"):
+            with socket.create_connection(("127.0.0.1", hub.port), timeout=30) as reader:
+                request = (
+                    f"GET /api/v1/executions/{execution}{path} HTTP/1.1\r\nHost: 127.0.0.1:{hub.port}\r\n\r\n"
+                )
+                reader.sendall(request.encode())
+                seen = b""
+                while b"line 0" not in seen:
+                    seen += reader.recv(4096)
+        assert hub.ended(execution)["state"] == "SUCCESS"
+        assert "request failed" not in hub.log.read_text()
+        assert "Traceback" not in hub.log.read_text()
+
+
+def test_nobody_else_reads_what_the_hub_keeps(tmp_path: Path) -> None:
+    data, flows = tmp_path / "data", tmp_path / "flows"
+    data.mkdir(mode=0o755)
+    flows.mkdir()
+    (flows / "w.hub.yaml").write_text(
+        "id: w\nnamespace: api\ntriggers: [{id: h, type: webhook, key: k}]\n"
+        "tasks: [{id: t, type: script.shell, script: 'echo x > made; umask'}]\n"
+    )
+    for old in ("hub.db", "hub.instance"):
+        (data / old).touch(mode=0o644)
+    (data / "hub.instance").write_text("0199-old")
+    with HubProcess(data, flows=flows) as hub:
+        text = {"Content-Type": "text/plain"}
+        answer = hub.call("POST", "/api/v1/webhooks/api/w/k", b"x" * 100_000, text)
+        hub.ended(answer.json["executionIds"][0])
+        kept = [path for path in data.rglob("*") if path != hub.log]
+        names = {path.name for path in kept}
+        assert {"hub.db", "hub.db-wal", "hub.db-shm", "hub.address", "hub.instance", "hub.lock"} <= names
+        assert any(path.name.endswith("-event.json") for path in kept), names
+        open_to_others = {str(path): oct(path.stat().st_mode) for path in kept if path.stat().st_mode & 0o077}
+        assert open_to_others == {}

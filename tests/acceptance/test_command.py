@@ -89,7 +89,6 @@ def test_a_trigger_can_be_played_with_a_body(folder: Path) -> None:
         (["flows", "list", "--server", "http://127.0.0.1:9"], 6),
         (["validate", "nope"], 4),
         (["serve", "--host", "0.0.0.0"], 3),
-        (["serve", "--flows", "nope"], 2),
         (["no-such-command"], 2),
         (["run"], 2),
     ],

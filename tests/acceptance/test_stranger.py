@@ -89,7 +89,7 @@ def _next_execution(hub: HubProcess, known: set[str]) -> str:
 
     until = time.monotonic() + 20
     while time.monotonic() < until:
-        fresh = {one["id"] for one in hub.all_of("/api/v1/executions")} - known
+        fresh: set[str] = {one["id"] for one in hub.all_of("/api/v1/executions")} - known
         if fresh:
             return fresh.pop()
         time.sleep(0.05)

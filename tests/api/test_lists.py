@@ -142,7 +142,7 @@ async def test_data_that_looks_like_a_reference_is_only_data(serving: Serve) -> 
             started = await ask("POST", "/api/v1/flows/q/m/executions", {"data": forged})
             assert started.status == 201, started.raw
             assert started.json["trigger"] == forged
-        assert (await ask("GET", "/api/v1/events")).status == 200
+            assert (await ask("GET", "/api/v1/events")).json["items"][0]["data"] == forged
 
 
 async def test_labels_of_a_start_are_bounded(serving: Serve) -> None:
@@ -158,3 +158,17 @@ async def test_an_event_is_one_of_cloud_events(serving: Serve) -> None:
         await ask.node.catalog.put(_FLOW)
         event, _ = await deliver(ask, 1)
         assert (await ask("GET", f"/api/v1/events/{event}")).json["specversion"] == "1.0"
+
+
+async def test_what_the_file_store_cannot_keep_is_sent_again(serving: Serve, tmp_path: Path) -> None:
+    (tmp_path / "files").write_text("in the way")
+    async with serving() as ask:
+        await ask.node.catalog.put(_FLOW)
+        body = b'"' + b"x" * 100_000 + b'"'
+        for path, sent in (
+            ("/api/v1/webhooks/q/w/k", body),
+            ("/api/v1/flows/q/w/executions", b'{"data": {"body": %s}}' % body),
+        ):
+            answer = await ask("POST", path, sent, {"Content-Type": "application/json"})
+            assert (answer.status, answer.headers["retry-after"]) == (503, "1"), answer.raw
+        assert (await ask("POST", "/api/v1/webhooks/q/w/k", b"small")).status == 202

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from hub.testing import Harness, harness
+from tests.support.stage import Stage
 
 
 @pytest.fixture(params=["memory:", "sqlite"])
@@ -15,3 +16,8 @@ async def hub(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[H
     url = f"sqlite:///{tmp_path / 'hub.db'}" if request.param == "sqlite" else request.param
     async with harness(tmp_path, storage=url, environ={"HUB_SECRET_TOKEN": "s3cr3t-value"}) as hub:
         yield hub
+
+
+@pytest.fixture
+def stage() -> Stage:
+    return Stage()

@@ -380,6 +380,19 @@ tasks: [{id: say, type: return, value: "{{ trigger.n }}"}]
 # control
 
 
+async def test_a_concurrency_key_may_name_variables_and_inputs_with_defaults(hub: Harness) -> None:
+    await hub.put("""id: f
+namespace: c
+inputs: [{id: customer, type: STRING, defaults: anon}]
+variables: {shop: berlin}
+concurrency: {limit: 1, key: "{{ vars.shop }}-{{ inputs.customer }}", behavior: CANCEL}
+tasks: [{id: nap, type: flow.sleep, duration: PT1H}]
+""")
+    await hub.start("c/f")
+    second, other = await hub.start("c/f"), await hub.start("c/f", {"customer": "ada"})
+    assert (second.state, other.state.is_terminal) == (_S.CANCELLED, False)
+
+
 async def test_a_switch_takes_the_case_of_its_value(hub: Harness) -> None:
     await hub.put("""id: f
 namespace: c

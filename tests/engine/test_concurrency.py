@@ -55,14 +55,14 @@ class Queues(RuleBasedStateMachine):
             if claim.fresh:
                 self.begun[self.keys[id]].append(id)
 
-    @rule(key=KEYS, count=st.integers(1, 4), claim=st.booleans())
-    def start(self, key: str, count: int, claim: bool) -> None:
+    @rule(key=KEYS, count=st.integers(1, 4), room=st.integers(0, 5))
+    def start(self, key: str, count: int, room: int) -> None:
         new = [an_execution(queue=Queue(key, LIMITS[key])) for _ in range(count)]
         for one in new:
             self.keys[one.id] = key
             self.came[key].append(one.id)
         arrivals = [Arrival((one,)) for one in new]
-        for accepted in self.loop.run_until_complete(self.storage.accept(arrivals, at=AT, claim=claim)):
+        for accepted in self.loop.run_until_complete(self.storage.accept(arrivals, at=AT, room=room)):
             self._taken(accepted.claims)
 
     @rule()

@@ -81,3 +81,16 @@ async def test_only_enabled_time_counts(tmp_path: Path) -> None:
         assert await dates(hub, wait=0.2) == ["00:01"]
         clock.advance(timedelta(minutes=1))
         assert await ticked(hub, 2) == ["00:01", "00:12"]
+
+
+async def test_a_clock_that_was_a_day_ahead_for_a_while_silences_nothing(tmp_path: Path) -> None:
+    clock = VirtualClock()
+    async with harness(tmp_path, clock=clock) as hub:
+        await hub.put(_MINUTELY.replace("MISSED", "last"))
+        await asyncio.sleep(0.05)
+        clock.advance(timedelta(days=1))
+        await ticked(hub, 1)
+        clock.advance(timedelta(days=-1))
+        await asyncio.sleep(1.2)
+        clock.advance(timedelta(minutes=1))
+        assert (await ticked(hub, 2))[-1] == "00:01"

@@ -6,9 +6,9 @@ import asyncio
 from datetime import timedelta
 from pathlib import Path
 
-from hub.model.execution import ExecutionState
+from hub.model.execution import ExecutionState, NewExecution
 from hub.model.ids import FlowKey, new_id
-from hub.plugin.storage import Arrival, ExecutionFilter, NewExecution, Page
+from hub.plugin.storage import Arrival, ExecutionFilter, Page
 from hub.testing import Harness, VirtualClock, harness
 
 _COUNT = 20_000
@@ -63,5 +63,5 @@ async def _start(hub: Harness, key: FlowKey, count: int) -> None:
     arrivals = [
         Arrival((NewExecution(id=new_id(), flow=key, revision=1, created_at=now),)) for _ in range(count)
     ]
-    for accepted in await storage.accept(arrivals, at=now, claim=False):
+    for accepted in await storage.accept(arrivals, at=now, room=0):
         hub.node.dispatcher.take(accepted)

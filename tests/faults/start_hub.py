@@ -22,7 +22,7 @@ def answer_before_commit() -> None:
     async def accept(self: Any, arrivals: Any, **more: Any) -> Any:
         async def soon() -> None:
             await asyncio.sleep(0.15)
-            await store(self, arrivals, **{**more, "claim": False})
+            await store(self, arrivals, **{**more, "room": 0})
 
         job = asyncio.ensure_future(soon())
         later.add(job)
@@ -41,14 +41,13 @@ def answer_before_commit() -> None:
 def completed_not_skipped() -> None:
     """Recovery runs completed tasks again."""
     from hub.engine import executor
-
-    run = executor.run_task
+    from hub.engine.task_runner import run_task as run
 
     async def run_task(self: Any, task: Any, scope: Any, stored: Any, **more: Any) -> Any:
         forgotten = stored is not None and stored.state.is_terminal
         return await run(self, task, scope, None if forgotten else stored, **more)
 
-    executor.run_task = run_task
+    executor.run_task = run_task  # type: ignore[attr-defined, assignment]
 
 
 def unique_key_dropped() -> None:

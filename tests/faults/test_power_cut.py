@@ -96,8 +96,8 @@ def lost_after_power_cut(folder: Path, library: Path, bug: str) -> tuple[int, in
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(deliver, range(300)))
     hub.kill()
-    for path, content in survivors(folder / "log").items():
-        (after / Path(path).name).write_bytes(content)
+    for file, content in survivors(folder / "log").items():
+        (after / Path(file).name).write_bytes(content)
     with HubProcess(after, flows=flows) as restarted:
         there = {one["id"] for one in restarted.all_of("/api/v1/executions")}
     return len(acknowledged), len(set(acknowledged) - there)

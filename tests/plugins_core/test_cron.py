@@ -48,8 +48,43 @@ MOMENTS = st.integers(0, 3 * 366 * 24 * 60).map(
 )
 
 
+def clock_changes(zone: ZoneInfo, year: int) -> list[datetime]:
+    """The midnights before the days of a year on which a zone's clocks are changed."""
+    days = [datetime(year, 1, 1, tzinfo=UTC) + timedelta(days=number) for number in range(366)]
+    return [
+        day
+        for day in days
+        if day.astimezone(zone).utcoffset() != (day + timedelta(days=1)).astimezone(zone).utcoffset()
+    ]
+
+
+def changes_oddly(name: str) -> bool:
+    """Whether a zone's clocks go by less than an hour, at minutes past the hour, or around midnight: there cronsim
+    is wrong now and then, so those zones have an oracle of their own below."""
+    zone = ZoneInfo(name)
+    for day in (day for year in (2024, 2025, 2026) for day in clock_changes(zone, year)):
+        before, after = (
+            day.astimezone(zone).utcoffset(),
+            (day + timedelta(days=1)).astimezone(zone).utcoffset(),
+        )
+        assert before is not None
+        assert after is not None
+        if abs(after - before) != timedelta(hours=1) or before % timedelta(hours=1):
+            return True
+        minute = day
+        while (minute + timedelta(minutes=1)).astimezone(zone).utcoffset() == before:
+            minute += timedelta(minutes=1)
+        if minute.astimezone(zone).hour in (22, 23, 0):
+            return True
+    return False
+
+
+ODD = tuple(name for name in ZONES if changes_oddly(name))
+EVEN = tuple(name for name in ZONES if name not in ODD)
+
+
 @settings(max_examples=800, deadline=None)
-@given(EXPRESSIONS, st.sampled_from(ZONES), MOMENTS)
+@given(EXPRESSIONS, st.sampled_from(EVEN), MOMENTS)
 def test_instants_agree_with_cronsim(expression: str, zone_name: str, start: datetime) -> None:
     zone = ZoneInfo(zone_name)
     try:
@@ -63,17 +98,45 @@ def test_instants_agree_with_cronsim(expression: str, zone_name: str, start: dat
         assert moment == next(oracle).astimezone(UTC)
 
 
-def clock_changes(zone: ZoneInfo, year: int) -> list[datetime]:
-    """The midnights before the days of a year on which a zone's clocks are changed."""
-    days = [datetime(year, 1, 1, tzinfo=UTC) + timedelta(days=number) for number in range(366)]
-    return [
-        day
-        for day in days
-        if day.astimezone(zone).utcoffset() != (day + timedelta(days=1)).astimezone(zone).utcoffset()
+CHANGING = tuple(name for name in EVEN if clock_changes(ZoneInfo(name), 2024))
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.sampled_from(["*/7", "*", "*/20"]),
+    st.sampled_from(["*", "*/2", "0-5", "1,2,23"]),
+    st.sampled_from(ODD),
+    st.data(),
+)
+def test_where_clocks_change_oddly_an_expression_with_a_star_follows_real_time(
+    minute: str, hour: str, zone_name: str, data: st.DataObject
+) -> None:
+    zone = ZoneInfo(zone_name)
+    changes = clock_changes(zone, 2025)
+    assume(changes)
+    start = data.draw(st.sampled_from(changes)) - timedelta(hours=6)
+    cron = Cron(f"{minute} {hour} * * *", zone)
+    hours = {int(h) for h in range(24) if _in_field(h, hour)}
+    minutes = {m for m in range(60) if _in_field(m, minute)}
+    wanted = [
+        moment
+        for moment in (start + timedelta(minutes=number) for number in range(1, 36 * 60))
+        if (local := moment.astimezone(zone)).hour in hours and local.minute in minutes
     ]
+    found, moment = [], start
+    for _ in wanted:
+        moment = cron.next_after(moment)
+        found.append(moment)
+    assert found == wanted
 
 
-CHANGING = tuple(name for name in ZONES if clock_changes(ZoneInfo(name), 2024))
+def _in_field(value: int, text: str) -> bool:
+    if text.startswith("*"):
+        return value % int(text[2:] or 1) == 0
+    if "-" in text:
+        low, high = map(int, text.split("-"))
+        return low <= value <= high
+    return value in map(int, text.split(","))
 
 
 @settings(max_examples=100, deadline=None)
@@ -190,3 +253,18 @@ def test_nothing_is_due_before_its_time_or_twice() -> None:
     given: dict[str, object] = {"missed": "all", "window": timedelta(hours=1), "cap": 9}
     assert due(each_minute, last=NOON, now=NOON + timedelta(seconds=59), **given) == []  # type: ignore[arg-type]
     assert due(each_minute, last=NOON, now=NOON - timedelta(hours=1), **given) == []  # type: ignore[arg-type]
+
+
+def test_a_long_window_is_not_walked_second_by_second() -> None:
+    start, asked = datetime(2026, 1, 1, tzinfo=UTC), 0
+
+    def every_second(moment: datetime) -> datetime:
+        nonlocal asked
+        asked += 1
+        return start + ((moment - start) // timedelta(seconds=1) + 1) * timedelta(seconds=1)
+
+    now, month = start + timedelta(days=30), timedelta(days=30)
+    for missed, count in (("skip", 6), ("last", 6), ("all", 106)):
+        found = due(every_second, last=start, now=now, missed=missed, window=month, cap=100)
+        assert (len(found), found[-1]) == (count, now)
+    assert asked < 2_000

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import os
+import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -18,6 +21,7 @@ from plugins_core.file.confined import Folders
 from plugins_core.file.marks import Mark
 from plugins_core.file.moving import move_into, names_in
 from tests.support.arrivals import MOVES, SOON, Arrivals, Gates, arrivals, flow
+from tests.support.swapping import swapping
 
 FAILS = """id: drop
 namespace: files
@@ -479,3 +483,30 @@ async def test_an_execution_that_asks_while_its_file_is_put_away_gets_it_back(tm
             assert (await drop.hub.ended(replayed.id)).state is ExecutionState.SUCCESS, number
             await asyncio.sleep(number / 1000)
         await put_away(drop, "done", "a")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux exchanges two names at once")
+async def test_a_link_that_is_swapped_in_meanwhile_leads_nobody_outside(tmp_path: Path) -> None:
+    outside = tmp_path.parent / f"{tmp_path.name}-outside"
+    outside.mkdir()
+    theirs = {f"f{number}" for number in range(30)}
+    for name in theirs:
+        (outside / name).write_text("secret")
+    (tmp_path / "inbox" / "sub").mkdir(parents=True)
+    ours = [f"g{number}" for number in range(30)]
+    more = f"recursive: true, rescan: PT0.1S, {SOON}, {MOVES}"
+    async with arrivals(tmp_path, flow(more)) as drop:
+        with swapping(tmp_path / "inbox" / "sub", outside):
+            for name in ours:
+                (tmp_path / "part").write_text("mine")
+                with suppress(OSError):
+                    os.link(tmp_path / "part", tmp_path / "inbox" / "sub" / name)
+                (tmp_path / "part").unlink()
+                drop.put(f"beside-{name}", "mine")
+                await drop.ended()
+        left = {*os.listdir(outside)} - theirs
+        assert theirs <= {*os.listdir(outside)}
+        assert all((outside / name).read_text() == "secret" for name in theirs)
+        # one whose folder was a link when it was to be claimed has failed, and is put away when it is found again
+        await drop.until(lambda: len(drop.names("done") + drop.names("failed")) == 60 - len(left))
+        assert {event["sha256"] for event in await drop.events()} == {hashlib.sha256(b"mine").hexdigest()}

@@ -113,7 +113,7 @@ def test_a_file_that_is_written_while_it_is_read_is_not_whole(path: Path) -> Non
 
 
 def test_a_file_that_changes_while_it_is_read_is_not_whole(path: Path) -> None:
-    calls = []
+    calls: list[int] = []
 
     def changes_at_first(_: int) -> bool:
         if not calls:

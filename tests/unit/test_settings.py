@@ -11,7 +11,7 @@ from hub.errors import InvalidSettings
 
 
 def load(folder: Path, environ: dict[str, str], **server: object) -> Settings:
-    flags = {("server", name): value for name, value in server.items()}
+    flags: dict[tuple[str, ...], object] = {("server", name): value for name, value in server.items()}
     return load_settings(environ, folder=folder, flags=flags).settings
 
 

@@ -133,3 +133,28 @@ def test_a_syntax_error_does_not_hide_what_was_found_before_it() -> None:
     with pytest.raises(InvalidFlow) as caught:
         parse("a: 1\na: 2\nb: [")
     assert [problem.message[:13] for problem in caught.value.problems] == ["duplicate key", "not YAML: did"]
+
+
+@pytest.mark.parametrize("blank", ["\t", "\t  \t", "\t\r"])
+def test_a_line_of_tabs_is_an_empty_line(blank: str) -> None:
+    source = f"a: 1\n{blank}\nb: |\n  x\n{blank}\n  y\nc:\n  - 1\n{blank}\n  - 2\n{blank}\n"
+    assert parse(source).root.plain() == {"a": 1, "b": "x\n\ny\n", "c": [1, 2]}
+    indented = parse(f"b: |\n  x\n  {blank.rstrip()}\n  y\n").root.plain()
+    assert indented == {"b": f"x\n{blank.rstrip()}\ny\n"}
+
+
+@pytest.mark.parametrize("character", ["\x85", "\u2028", "\u2029"])
+def test_only_line_feeds_and_carriage_returns_end_lines(character: str) -> None:
+    source = f'# a{character}b: c\na: x{character}y\nb: "x{character}y"\nc: |\n  x{character}y\nd: {{{{\n'
+    source = source.replace("{{{{", "{{")
+    with pytest.raises(InvalidFlow) as refused:
+        parse(source)
+    assert refused.value.problems[0].position.line >= 6
+    text = f"x{character}y"
+    good = parse(source.replace("d: {{\n", "d: 1\n"))
+    assert good.root.plain() == {"a": text, "b": text, "c": f"{text}\n", "d": 1}
+    assert good.root.value["d"].position.line == 6
+
+
+def test_characters_that_stand_for_others_are_those_that_a_file_does_not_use() -> None:
+    assert parse("a: \ue000\u2028\ue001\n").root.plain() == {"a": "\ue000\u2028\ue001"}

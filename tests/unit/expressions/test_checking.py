@@ -302,6 +302,7 @@ def test_a_dashed_name_is_shown_as_it_is_written_whatever_follows(rest: str) -> 
     [
         ("{{ nwo() }}", 'unknown function "nwo"', "nwo", 'did you mean "now"?'),
         ("{{ length(1) }}", 'unknown function "length"', "length", "it is a filter: value | length"),
+        ("{{ lenght(1) }}", 'unknown function "lenght"', "lenght", "did you mean the filter: value | length"),
         ("{{ zzz() }}", 'unknown function "zzz"', "zzz", None),
         ("{{ range(9) }}", 'unknown function "range"', "range", None),
         ("{{ 'a' | uper }}", 'unknown filter "uper"', "uper", 'did you mean "upper"?'),
@@ -380,12 +381,66 @@ def test_a_plugins_function_is_known() -> None:
         ("{{ -inputs.day }}", '"-" takes numbers, got text', "inputs.day"),
         ("{% for x in inputs.count %}{% endfor %}", "a number cannot be looped over", "inputs.count"),
         ("{% for x in true %}{% endfor %}", "a boolean cannot be looped over", "true"),
+        ("{{ 'a' * 'b' }}", '"*" cannot take text and text', "'a' * 'b'"),
+        ("{{ inputs.day * null }}", '"*" cannot take text and null', "inputs.day * null"),
+        ("{{ {} + {} }}", '"+" cannot take a mapping and a mapping', "{} + {}"),
+        ("{{ {} < {} }}", '"<" cannot compare a mapping with a mapping', "{} < {}"),
+        ("{{ inputs.day < 5 }}", '"<" cannot compare text with a number', "inputs.day < 5"),
+        (
+            "{{ 1 < inputs.count <= inputs.day }}",
+            '"<=" cannot compare a number with text',
+            "inputs.count <= inputs.day",
+        ),
+        (
+            "{{ 'a' in inputs.count }}",
+            "a number contains nothing; expected a list, a mapping or text",
+            "'a' in inputs.count",
+        ),
+        ("{{ inputs.day contains 1 }}", "text contains text, not a number", "inputs.day contains 1"),
+        ("{{ inputs.count[:2] }}", "a number cannot be cut", "inputs.count[:2]"),
+        ("{{ inputs.count | length }}", "length cannot take a number", "inputs.count | length"),
+        ("{{ inputs.items | upper }}", "upper cannot take a list", "inputs.items | upper"),
+        ("{{ inputs.day | keys }}", "keys cannot take text", "inputs.day | keys"),
+        ("{{ inputs.day | abs }}", "abs cannot take text", "inputs.day | abs"),
+        ("{{ null | fromJson }}", "fromJson cannot take null", "null | fromJson"),
     ],
 )
 def test_what_an_operator_cannot_take_is_found(source: str, message: str, where: str) -> None:
     one = finding(source)
     assert one.message == message
     assert place(source, one) == where
+
+
+@pytest.mark.parametrize(
+    ("source", "message", "where"),
+    [
+        ("{{ inputs.day | date('yyyy-b') }}", 'unknown letter "b" in the date format', "'yyyy-b'"),
+        ("{{ inputs.day | date(format='b') }}", 'unknown letter "b" in the date format', "'b'"),
+        ("{{ now() | date('yyyy', 'Europe/Pari') }}", 'unknown time zone "Europe/Pari"', "'Europe/Pari'"),
+        ("{{ now() | date(timezone='Nowhere') }}", 'unknown time zone "Nowhere"', "'Nowhere'"),
+        ("{{ now('Nowhere') }}", 'unknown time zone "Nowhere"', "'Nowhere'"),
+    ],
+)
+def test_an_argument_that_is_written_out_is_looked_at(source: str, message: str, where: str) -> None:
+    one = finding(source)
+    assert one.message == message
+    assert place(source, one) == where
+
+
+def test_a_zone_has_a_near_name() -> None:
+    assert finding("{{ now('Europe/Pari') }}").hint == 'did you mean "Europe/Paris"?'
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "{{ 'a' * inputs.count }}{{ [1] * 2 }}{{ true + 1 }}{{ true < 2 }}{{ [1] < [2] }}",
+        "{{ inputs.count | upper }}{{ true | trim }}{{ inputs | length }}{{ inputs.day | first }}{{ inputs | join(',') }}",
+        "{{ trigger.x * trigger.y }}{{ trigger.x < 1 }}{{ trigger.x | keys }}{{ 1 in inputs.items }}{{ null == 1 }}",
+    ],
+)
+def test_what_an_operator_or_a_filter_may_take_is_no_finding(source: str) -> None:
+    assert findings(source) == []
 
 
 @pytest.mark.parametrize(
@@ -513,3 +568,17 @@ def test_the_name_that_was_found_is_told() -> None:
 def test_an_expression_with_two_closing_braces_inside_is_found_in_a_script() -> None:
     script = "{{ {'a': {'b': inputs.day}} }}"
     assert find_expressions_naming(script, frozenset({"inputs"})) == [(0, len(script), "inputs")]
+
+
+def test_a_text_of_nothing_but_braces_is_looked_through_in_time() -> None:
+    names = frozenset({"inputs", "vars"})
+    for script in (
+        "{{ inputs x }} " * 60_000,
+        "{{ (" * 200_000,
+        "{{" * 500_000,
+        "{{ 'inputs" * 90_000,
+        "{% raw %}{{ inputs.a }}{% endraw %}" * 25_000,
+    ):
+        started = time.thread_time()
+        assert find_expressions_naming(script, names) == []
+        assert time.thread_time() - started < 0.3

@@ -34,13 +34,13 @@ class Report(Task):
 
     class Output(BaseModel):
         text: str
-        isWarm: bool
+        is_warm: bool
 
     async def run(self, ctx: TaskContext) -> Output:
         degrees = self.celsius * 9 / 5 + 32 if self.in_fahrenheit else self.celsius
         text = f"{self.place}: {degrees:g} degrees"
         ctx.logger.info(text)
-        return self.Output(text=text, isWarm=self.celsius > 20)
+        return self.Output(text=text, is_warm=self.celsius > 20)
 
 
 class Slow(Task):

@@ -1,0 +1,197 @@
+"""One attempt of a task run: its fields rendered, its component run within its time, its outcome named."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import structlog
+
+from hub.engine.compiled import CompiledTask
+from hub.engine.outputs import outputs_of, plain
+from hub.engine.scope import RunScope
+from hub.engine.stopping import Leaving, Stopped
+from hub.engine.task_context import RunningTask
+from hub.engine.threads import RunsOn
+from hub.errors import HubError, InvalidInput, StorageError
+from hub.model.durations import format_duration, parse_duration
+from hub.plugin.outcomes import Fail, Failed, Outcome, Retry, Skip, Wait
+from hub.plugin.task import Task
+
+if TYPE_CHECKING:
+    from hub.engine.task_runner import LiveRun
+
+log = structlog.get_logger("hub.engine")
+
+DEADLINE = "$deadline"
+VALUES = "$fields"
+
+
+class Problem(Exception):
+    """An attempt that failed, in the user's words."""
+
+    def __init__(
+        self,
+        reason: str,
+        *,
+        final: bool = False,
+        after: timedelta | None = None,
+        outputs: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.final = final
+        self.after = after
+        self.outputs = outputs
+
+
+async def attempt(live: LiveRun, scope: RunScope) -> Mapping[str, Any]:
+    """Run the component once and answer its outputs.
+
+    Raises the steering outcomes, ``Leaving`` and ``Stopped``, and ``Problem`` for every failure.
+    """
+    stops = live.executor.stops
+    length: timedelta | None = None
+    alarm: asyncio.TimerHandle | None = None
+    try:
+        if live.task.timeout is not None:
+            length = await _length(live, scope)
+            alarm = await _set_alarm(live, length)
+        component = live.task.ready or await _component(live, scope)
+        with stops.code_of_others(live):
+            returned = await _run(live, component, RunningTask(live.executor, live, scope))
+        return outputs_of(returned, live.task.component.Output)
+    except RunsOn:
+        raise _runs_on(live, length) from None
+    except Stopped:
+        if live.is_late and length is not None and not stops.has_to_stop(live.group):
+            raise _timed_out(length) from None
+        raise
+    except (Problem, Wait, Skip, Leaving, StorageError, KeyboardInterrupt, asyncio.CancelledError):
+        raise
+    except BaseException as error:
+        # a task's own failure must not become the hub's, not even where it asks the process to exit
+        stops.check(live.group)
+        if live.is_late and length is not None:
+            raise _timed_out(length) from error
+        raise _problem_of(error, live) from error
+    finally:
+        if alarm is not None:
+            alarm.cancel()
+
+
+async def _run(live: LiveRun, component: Task, ctx: RunningTask) -> Any:
+    if live.task.is_async:
+        returned = await component.run(ctx)
+    else:
+        ctx.prepare_for_thread()
+        threads = live.executor.services.threads
+        returned = await threads.run(lambda: component.run(ctx), name=f"task {live.path}")
+    while inspect.isawaitable(returned):  # a decorated coroutine function looks like a plain one
+        returned = await returned
+    return returned
+
+
+def _problem_of(error: BaseException, live: LiveRun) -> Problem:
+    if isinstance(error, Problem):
+        return error
+    if isinstance(error, Fail):
+        return Problem(error.reason, final=True, outputs=_kept(error, live))
+    if isinstance(error, Retry):
+        return Problem(error.reason, after=error.after)
+    if isinstance(error, Failed | Outcome):
+        return Problem(error.reason, outputs=_kept(error, live))
+    if isinstance(error, HubError):
+        return Problem(error.message + (f" ({error.hint})" if error.hint else ""))
+    if isinstance(error, TimeoutError):
+        return Problem(str(error) or "timed out")
+    if isinstance(error, SystemExit):
+        return Problem(f"it asked the process to exit with {error.code!r}")
+    log.debug("task raised", execution=live.executor.execution_id, task=live.path, exc_info=error)
+    try:
+        text = str(error)
+    except Exception:  # even the text of a failure is code of others
+        text = ""
+    name = type(error).__name__
+    return Problem(f"{name}: {text}" if text else name)
+
+
+def _kept(outcome: Outcome, live: LiveRun) -> Mapping[str, Any] | None:
+    """The outputs of a failure; those that cannot be stored are no second failure."""
+    if outcome.outputs is None:
+        return None
+    try:
+        return outputs_of(outcome.outputs)
+    except InvalidInput as error:
+        live.say("WARN", f"the outputs of the failure are dropped: {error.message}")
+        return None
+
+
+def _timed_out(length: timedelta) -> Problem:
+    return Problem(f"timed out after {format_duration(length)}")
+
+
+def _runs_on(live: LiveRun, length: timedelta | None) -> BaseException:
+    """A thread took no notice: nothing may be tried again beside it."""
+    live.say("WARN", "its thread takes no notice that it has to end, and runs on; look at ctx.killed in it")
+    if live.is_late and length is not None and not live.executor.stops.has_to_stop(live.group):
+        reason = f"{_timed_out(length).reason}; its thread runs on, so it is not tried again"
+        return Problem(reason, final=True)
+    return Stopped()
+
+
+# time
+
+
+async def _length(live: LiveRun, scope: RunScope) -> timedelta:
+    field = live.task.timeout
+    assert field is not None
+    if field.is_constant:
+        value = field.constant
+    else:
+        with live.executor.stops.code_of_others(live):
+            value = await field.render(scope.names, live.executor.services.vault)
+    return value if isinstance(value, timedelta) else parse_duration(str(value))
+
+
+async def _set_alarm(live: LiveRun, length: timedelta) -> asyncio.TimerHandle:
+    """Let the time of an attempt run out; a group's is stored, so that waiting does not stretch it.
+
+    Raises ``Problem`` when it is over already.
+    """
+    now = live.executor.services.clock.now()
+    left = length
+    if live.task.is_group:
+        until = datetime.fromisoformat(await live.decide(DEADLINE, lambda: (now + length).isoformat()))
+        live.executor.waits.note_deadline(live, until)
+        left = until - live.executor.services.clock.now()
+        if left <= timedelta():
+            live.is_late = True
+            raise _timed_out(length)
+    seconds = max(left.total_seconds(), 0.0)
+    return asyncio.get_running_loop().call_later(seconds, live.executor.stops.run_out, live)
+
+
+# fields
+
+
+async def _component(live: LiveRun, scope: RunScope) -> Task:
+    """The component with its fields rendered; deciding ones are stored first and read afterwards."""
+    task: CompiledTask = live.task
+    vault = live.executor.services.vault
+    values: dict[str, Any] = {}
+    decided: dict[str, Any] = {}
+    with live.executor.stops.code_of_others(live):
+        for name, field in task.fields.items():
+            values[name] = await field.render(scope.names, vault)
+        if task.decided and VALUES not in live.decisions:
+            for name, field in task.decided.items():
+                decided[name] = await field.render(scope.names, vault)
+    if task.decided:
+        if VALUES not in live.decisions:
+            await live.decide(VALUES, lambda: plain(decided))
+        values.update(live.decisions[VALUES])
+    return task.instance(values)

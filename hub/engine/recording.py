@@ -1,0 +1,133 @@
+"""Record what happens to one execution: starts without waiting, ends until they are durable.
+
+Nothing here is ever cancelled but by the end of the process: what is being recorded gets its answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from hub.engine.logs import ExecutionLog
+from hub.engine.patience import persist
+from hub.engine.services import Services
+from hub.engine.stopping import Reason, Stops
+from hub.errors import FenceRefused
+from hub.model.execution import Claim, ExecutionState
+from hub.model.task_run import TaskRun, TaskRunState
+from hub.plugin.storage import Recorded, Transition
+
+if TYPE_CHECKING:
+    from hub.engine.task_runner import LiveRun
+
+T = TypeVar("T")
+
+
+class Recorder:
+    """Writes the steps of one claimed execution."""
+
+    def __init__(self, claim: Claim, services: Services, log: ExecutionLog, stops: Stops) -> None:
+        self._claim = claim
+        self._id = claim.execution.id
+        self._services = services
+        self._log = log
+        self._stops = stops
+        self.has_progress = asyncio.Event()
+        """Set once anything of it has ended; a suspect that gets here is none."""
+        self.later: dict[str, TaskRun] = {}
+        """Rows, by path, that the next step takes along: nothing happens between them and it."""
+        self._carried: dict[str, Any] = {}
+        self._said_running = False
+        self._starts: dict[str, LiveRun] = {}
+        self._starts_handle: asyncio.Handle | None = None
+
+    # starts
+
+    async def start_suspect(self) -> None:
+        """A suspect is about to run: stored first, so that it is known who took the node down."""
+        await self.step(state=ExecutionState.RUNNING, suspect_start=True)
+        self._said_running = True
+
+    async def note_start(self, live: LiveRun) -> None:
+        """A task starts: recorded without being waited for, and not at all when it ends at once."""
+        if self._claim.suspect and not self.has_progress.is_set():
+            await self.step(task_runs=(live.row(TaskRunState.RUNNING, outputs=live.progress),))
+            return
+        self._starts[live.path] = live
+        if self._starts_handle is None:
+            self._starts_handle = asyncio.get_running_loop().call_soon(self._send_starts)
+
+    def _send_starts(self) -> None:
+        self._starts_handle = None
+        if not self._starts:
+            return
+        rows = tuple(live.row(TaskRunState.RUNNING, outputs=live.progress) for live in self._starts.values())
+        self._starts.clear()
+        state = None if self._said_running else ExecutionState.RUNNING
+        self._said_running = True
+        self.soon(*rows, state=state)
+        topic = "taskRun" if state is None else "execution"
+        self._services.bus.tell(topic, self._id, state="RUNNING")
+
+    def forget_start(self, path: str) -> None:
+        """A task run stands otherwise by now: its start need not be stored any more."""
+        self._starts.pop(path, None)
+
+    def forget_starts(self) -> None:
+        """Nothing runs any more."""
+        if self._starts_handle is not None:
+            self._starts_handle.cancel()
+            self._starts_handle = None
+        self._starts.clear()
+
+    # steps
+
+    def carry(self, variables: Mapping[str, Any]) -> None:
+        """The flow's variables were decided: stored with the next step, and so before any that used them."""
+        self._carried["variables"] = variables
+
+    def soon(self, *rows: TaskRun, state: ExecutionState | None = None) -> None:
+        """Store task runs without waiting."""
+        self._services.storage.record_soon(self._transition(task_runs=rows, state=state))
+
+    async def rows(self, *rows: TaskRun, progress: bool = False) -> None:
+        """Store task runs, with the log lines that wait, and return when they are durable."""
+        for row in rows:
+            self._starts.pop(row.path, None)
+        # once said under a claim, progress stays: saying it again would rewrite the execution's row each time
+        await self.step(task_runs=rows, progress=progress and not self.has_progress.is_set())
+        if progress:
+            self.has_progress.set()
+
+    async def step(self, *, task_runs: tuple[TaskRun, ...] = (), **changes: Any) -> Recorded:
+        """Record a step, again and again while the storage is away, and tell of it.
+
+        Raises ``FenceRefused``, and ``StorageUnavailable`` when the node stops and it stays away.
+        """
+        lines = await self._log.take()
+        rows = (*self.later.values(), *task_runs)
+        self.later.clear()
+        transition = self._transition(task_runs=rows, logs=lines, **changes)
+        try:
+            recorded = await self.persist(lambda: self._services.storage.record(transition))
+        except FenceRefused:
+            # whatever else runs here runs for nobody
+            self._stops.stop(Reason.LOST)
+            raise
+        for row in rows:
+            self._services.watches.row(self._id, row)
+        if self._services.bus.has_listeners:
+            for row in rows:
+                self._services.bus.tell("taskRun", self._id, path=row.path, state=row.state.value)
+        return recorded
+
+    async def persist(self, work: Callable[[], Awaitable[T]]) -> T:
+        """Do it as soon as storage and disk allow it; see ``patience.persist``."""
+        return await persist(work, execution=self._id, has_given_up=lambda: self._stops.has_given_up)
+
+    def _transition(self, **changes: Any) -> Transition:
+        if self._carried:
+            changes |= self._carried
+            self._carried.clear()
+        return Transition(self._id, self._claim.fence, self._services.clock.now(), **changes)
