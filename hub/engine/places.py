@@ -18,6 +18,8 @@ _OWN_NAMES = (
     "work",
 )
 _BESIDE_A_DATABASE = ("-wal", "-shm", "-journal")
+_DEEPEST = 200
+_LONGEST = 4000
 _NEVER = ("hub.yaml", "secrets.env")
 
 
@@ -54,6 +56,8 @@ class Places:
             path = (self._folder / text).resolve()
         except (OSError, RuntimeError, ValueError) as error:
             raise Denied(f"{text!a} is no path: {error}") from error
+        if len(path.parts) > _DEEPEST or len(str(path)) > _LONGEST:
+            raise Denied(f"a path has at most {_DEEPEST} parts and {_LONGEST:,} characters")
         inside = _comparable(f"{path}/")
         if not inside.startswith(self._roots):
             raise Denied(

@@ -23,7 +23,8 @@ from plugins_core.file.custody import Custody, custody_of
 from plugins_core.file.hints import hints_of
 from plugins_core.file.marks import Mark
 from plugins_core.file.patterns import Pattern
-from plugins_core.file.watch import Plan, Watch
+from plugins_core.file.taking import Plan
+from plugins_core.file.watch import Watch
 
 _CUSTODY = "file.custody"
 _HINTS = "file.hints"

@@ -44,6 +44,8 @@ def test_a_path_below_a_root_may_be_written(places: Places, tmp_path: Path, path
         "\ud800",
         "n/../../x",
         "../hubbub",
+        "n/" * 300,
+        "n" * 5000,
     ],
 )
 def test_a_path_elsewhere_may_not(places: Places, path: str) -> None:
