@@ -15,9 +15,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from hub.plugin import Denied, HubError, NotFound, TriggerKey
-from plugins_core.file.confined import Folders, digest_of
-from plugins_core.file.looking import has_a_writer
+from hub.plugin import Denied, Folders, HubError, NotFound, TriggerKey
+from plugins_core.file.looking import digest_of, has_a_writer
 from plugins_core.file.marks import Mark
 from plugins_core.file.moving import move_into, names_in, shortened
 from plugins_core.file.patterns import CLAIMED

@@ -18,9 +18,8 @@ from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 
-from hub.plugin import ExecutionState, HubError, TriggerContext
+from hub.plugin import ExecutionState, Folders, HubError, TriggerContext
 from plugins_core.file.claims import After
-from plugins_core.file.confined import Folders
 
 _ASK_AT_ONCE = 500
 _ASK_AGAIN_AT_ONCE = 10_000

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import hashlib
 import os
 import signal
 import stat
@@ -19,8 +20,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from hub.plugin import HubError
-from plugins_core.file.confined import Folders, digest_of
+from hub.plugin import Folders, HubError
 from plugins_core.file.marks import Mark
 
 LARGE = 32 * 1024 * 1024
@@ -28,6 +28,7 @@ LARGE = 32 * 1024 * 1024
 _LEASE = getattr(fcntl, "F_SETLEASE", None)
 _LEASE_SIGNAL = getattr(fcntl, "F_SETSIG", None)
 _NOT_THERE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO)
+_CHUNK = 1024 * 1024
 _SOON = 0.05
 _UNREADABLE_AGAIN = 5.0
 
@@ -161,3 +162,13 @@ def has_a_writer(handle: int) -> bool | None:
     with contextlib.suppress(OSError):
         fcntl.fcntl(handle, _LEASE, fcntl.F_UNLCK)
     return False
+
+
+def digest_of(handle: int, *, goes_on: Callable[[], bool] = lambda: True) -> str | None:
+    """The SHA-256 of the rest of an open file, as hexadecimal digits; None when it was told to stop."""
+    digest = hashlib.sha256()
+    while chunk := os.read(handle, _CHUNK):
+        digest.update(chunk)
+        if not goes_on():
+            return None
+    return digest.hexdigest()

@@ -8,8 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from hub.plugin import HubError
-from plugins_core.file.confined import Folders
+from hub.plugin import Folders, HubError
 
 CLAIMED = ".hub-claimed"
 """The folder that files lie in while their executions run."""

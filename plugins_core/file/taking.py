@@ -16,6 +16,7 @@ from pathlib import Path
 from hub.plugin import (
     Delivery,
     Emit,
+    Folders,
     HubError,
     Occurrence,
     Receipt,
@@ -25,7 +26,6 @@ from hub.plugin import (
     iso,
 )
 from plugins_core.file.claims import After, ClaimFolder, claim
-from plugins_core.file.confined import Folders
 from plugins_core.file.custody import Custody
 from plugins_core.file.looking import Arrived
 from plugins_core.file.marks import Mark

@@ -15,8 +15,18 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import BaseModel, Field
 
-from hub.plugin import Denied, Fail, InvalidInput, NotFound, Task, TaskContext, iso
-from plugins_core.file.confined import Folders, folder_of, opened
+from hub.plugin import (
+    Denied,
+    Fail,
+    Folders,
+    InvalidInput,
+    NotFound,
+    Task,
+    TaskContext,
+    folder_of,
+    iso,
+    opened,
+)
 from plugins_core.file.moving import move_into, move_over
 from plugins_core.file.patterns import Pattern
 

@@ -16,9 +16,8 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from hub.plugin import Duration, Emit, InvalidInput, Model, NotFound, Trigger, TriggerContext
+from hub.plugin import Duration, Emit, Folders, InvalidInput, Model, NotFound, Trigger, TriggerContext
 from plugins_core.file.claims import After, ClaimFolder, claim, fetch_back
-from plugins_core.file.confined import Folders
 from plugins_core.file.custody import Custody, custody_of
 from plugins_core.file.hints import hints_of
 from plugins_core.file.marks import Mark

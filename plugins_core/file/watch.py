@@ -12,9 +12,8 @@ import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from hub.plugin import Denied, Emit, HubError, TriggerContext
+from hub.plugin import Denied, Emit, Folders, HubError, TriggerContext
 from plugins_core.file.candidates import Candidates
-from plugins_core.file.confined import Folders
 from plugins_core.file.custody import Custody
 from plugins_core.file.hints import Hint, Hints, Listener
 from plugins_core.file.looking import Arrived, Large, Later, Looker

@@ -15,9 +15,8 @@ import pytest
 
 from hub.model.execution import ExecutionState
 from hub.model.ids import TriggerKey
-from hub.plugin import NotFound
+from hub.plugin import Folders, NotFound
 from plugins_core.file.claims import After, ClaimFolder, claim, fetch_back
-from plugins_core.file.confined import Folders
 from plugins_core.file.marks import Mark
 from plugins_core.file.moving import move_into, names_in
 from tests.support.arrivals import MOVES, SOON, Arrivals, Gates, arrivals, flow

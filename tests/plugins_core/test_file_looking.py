@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from plugins_core.file.confined import Folders
+from hub.plugin import Folders
 from plugins_core.file.looking import LARGE, Arrived, Large, Later, Looker, has_a_writer
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="read leases are Linux's")

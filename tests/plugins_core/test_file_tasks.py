@@ -144,7 +144,7 @@ def other_file_system(folder: Path) -> Iterator[Path]:
 
 
 def test_a_file_moves_over_another_on_another_file_system(folder: Path) -> None:
-    from plugins_core.file.confined import Folders
+    from hub.plugin import Folders
     from plugins_core.file.moving import move_over
 
     with other_file_system(folder) as other, Folders() as folders:

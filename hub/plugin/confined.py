@@ -1,26 +1,25 @@
 """Open files below a folder without ever following a symbolic link, however the folders change meanwhile.
 
 Each step of the path is opened by its name in the folder before it (openat(2), O_NOFOLLOW), so a link that is
-swapped in between a check and its use is refused, not followed.
+swapped in between a check and its use is refused, not followed. For plugins that reach into the file system with
+what ``ctx.place`` gave them.
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
-import hashlib
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 
-from hub.plugin import InvalidInput, NotFound
+from hub.errors import InvalidInput, NotFound
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-_CHUNK = 1024 * 1024
 _MOST_OPEN = 100
 
 
@@ -118,13 +117,3 @@ def _refused(path: Path, error: OSError) -> InvalidInput:
     if error.errno in (errno.ELOOP, errno.ENOTDIR):
         return InvalidInput(f"{path}: a symbolic link or a file stands where a folder is expected")
     return InvalidInput(f"{path}: {error.strerror}")
-
-
-def digest_of(handle: int, *, goes_on: Callable[[], bool] = lambda: True) -> str | None:
-    """The SHA-256 of the rest of an open file, as hexadecimal digits; None when it was told to stop."""
-    digest = hashlib.sha256()
-    while chunk := os.read(handle, _CHUNK):
-        digest.update(chunk)
-        if not goes_on():
-            return None
-    return digest.hexdigest()
