@@ -154,6 +154,7 @@ async def open_node(
                 place.settings.files.roots,
                 data_dir=place.data_dir,
                 flow_folders=place.flow_folders,
+                database=Path(url.removeprefix("sqlite:///")) if url.startswith("sqlite:///") else None,
             ),
         )
         ended = await run_cleaners(registry, services.instance)

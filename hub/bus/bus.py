@@ -50,6 +50,11 @@ class Subscription:
         self._news.append(news)
         self._arrived.set()
 
+    @property
+    def has_more(self) -> bool:
+        """Whether news lie here already."""
+        return bool(self._news)
+
     async def __aiter__(self) -> AsyncIterator[News]:
         while True:
             yield await self.next()

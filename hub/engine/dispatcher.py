@@ -18,10 +18,13 @@ from hub.engine.patience import persist
 from hub.engine.routes import DEEPEST
 from hub.engine.services import Services
 from hub.engine.suspects import SuspectLane
+from hub.engine.triggers import RunningTrigger
 from hub.errors import HubError, InvalidInput, StorageError, StorageOverloaded, StorageUnavailable
 from hub.model.execution import Claim, Execution, ExecutionState, Parent
-from hub.model.ids import FlowKey
+from hub.model.ids import FlowKey, TriggerKey
+from hub.plugin.context import TriggerContext
 from hub.plugin.storage import Accepted, Arrival, Recorded, Transition
+from hub.plugin.trigger import Trigger
 
 if TYPE_CHECKING:
     from hub.engine.intake import Intake
@@ -142,6 +145,12 @@ class Dispatcher:
             parent=parent,
             depth=depth,
         )
+
+    def trigger_context(self, key: TriggerKey, trigger: Trigger) -> TriggerContext:
+        """What a trigger is given that prepares an execution, whether or not it runs."""
+        services = self._services
+        settings = services.registry.settings_of(type(trigger))
+        return RunningTrigger(key, trigger.type, {}, services.clock.now(), settings, services, self._catalog)
 
     def tell_parents(self, parents: Sequence[str], child: str) -> None:
         """A child has ended: wake its parents, held here or not."""

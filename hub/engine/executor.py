@@ -30,11 +30,12 @@ from hub.engine.waiting import Waits, Wake
 from hub.errors import FenceRefused, HubError, StorageError, StorageUnavailable
 from hub.model.execution import Claim, Execution, ExecutionState, Parent
 from hub.model.flow import TaskDeclaration
-from hub.model.ids import FlowKey
+from hub.model.ids import FlowKey, TriggerKey
 from hub.model.task_run import TaskRun, TaskRunState
-from hub.plugin.context import Branch, GroupOutcome
+from hub.plugin.context import Branch, GroupOutcome, TriggerContext
 from hub.plugin.outcomes import Fail
 from hub.plugin.storage import Accepted, Arrival, Recorded
+from hub.plugin.trigger import Trigger
 
 log = structlog.get_logger("hub.engine")
 
@@ -61,6 +62,9 @@ class Host(Protocol):
 
     def tell_parents(self, parents: Sequence[str], child: str, /) -> None:
         """A child has ended: tell those of its parents that this node moves."""
+
+    def trigger_context(self, key: TriggerKey, trigger: Trigger, /) -> TriggerContext:
+        """What a trigger is given that prepares an execution, whether or not it runs."""
 
     async def end_of(
         self,
@@ -218,11 +222,15 @@ class Executor:
             return None
         names = {"flow": self.flow.names, "vars": {}}
         try:
+            key = TriggerKey(*execution.flow, found[0].id)
             with self.stops.code_of_others(None):
                 trigger = await build_trigger(*found, services.functions, services.vault, names)
-                await trigger.prepare(scope.names["trigger"], services.places.resolve)
+                await trigger.prepare(
+                    self.host.trigger_context(key, trigger), scope.names["trigger"], execution.event_id
+                )
         except HubError as error:
-            return f"trigger: {error.message}"
+            # one that has done something may have taken away what its trigger brought: its tasks say what they miss
+            return None if scope.stored else f"trigger: {error.message}"
         except Exception as error:
             # a plugin's failure must not become the hub's
             log.exception("trigger cannot prepare", execution=self.execution_id, trigger=execution.trigger)
@@ -415,6 +423,7 @@ class Executor:
                 self.execution_id,
                 state=state.value,
                 flow=str(execution.flow),
+                event=execution.event_id,
                 seconds=(self.services.clock.now() - execution.created_at).total_seconds(),
             )
         self.host.take(recorded)

@@ -162,8 +162,8 @@ class RunningTask(TaskContext):
             return found
         return replace(found, outputs=await persist(lambda: services.payloads.unpack(outputs)))
 
-    def place(self, path: str, *, write: bool = False) -> Path:
-        return self._executor.services.places.resolve(path, write=write)
+    def place(self, path: str, *, write: bool = False, below: bool = False) -> Path:
+        return self._executor.services.places.resolve(path, write=write, below=below)
 
     @property
     def work_dir(self) -> Path:

@@ -9,8 +9,8 @@ import asyncio
 import hmac
 import random
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 
 import structlog
 
-from hub.bus import Bus
+from hub.bus import Bus, Subscription
 from hub.engine.catalog import FlowCatalog
 from hub.engine.compiled import build_trigger, component_class
 from hub.engine.intake import Intake
@@ -33,7 +33,7 @@ from hub.model.flow import TriggerDeclaration
 from hub.model.ids import FlowKey, TriggerKey
 from hub.model.naming import spelled
 from hub.model.task_run import TaskRun, TaskRunState
-from hub.plugin.context import Emit, TriggerContext
+from hub.plugin.context import Emit, EndNews, TriggerContext
 from hub.plugin.storage import Page
 from hub.plugin.trigger import EventTrigger, HttpTrigger, Trigger, collide
 
@@ -345,8 +345,8 @@ class RunningTrigger(TriggerContext):
     async def sleep_until(self, moment: datetime) -> None:
         await self._services.timer.wait_until(moment)
 
-    def place(self, path: str, *, write: bool = False) -> Path:
-        return self._services.places.resolve(path, write=write)
+    def place(self, path: str, *, write: bool = False, below: bool = False) -> Path:
+        return self._services.places.resolve(path, write=write, below=below)
 
     async def known(self, keys: Sequence[str]) -> dict[str, str]:
         services = self._services
@@ -354,14 +354,12 @@ class RunningTrigger(TriggerContext):
 
     async def outcomes(self, event_ids: Sequence[str]) -> dict[str, ExecutionState | None]:
         found = await self._services.storage.executions_of_events(event_ids, with_replays=True)
-        return {id: _outcome(found.get(id, [])) for id in event_ids}
+        return {id: _outcome(executions) for id, executions in found.items()}
 
-    async def until_an_end(self, timeout: float) -> None:
-        flow = str(self.key.flow_key)
-        with suppress(TimeoutError), self._services.bus.subscribe("execution", size=1000) as news:
-            async with asyncio.timeout(timeout):
-                while (one := await news.next()).details.get("flow") != flow or "seconds" not in one.details:
-                    pass
+    @contextmanager
+    def ends(self) -> Iterator[EndNews]:
+        with self._services.bus.subscribe("execution", size=10_000) as news:
+            yield _Ends(news)
 
     async def result(
         self, execution_id: str, *, timeout: float, early: str | None = None
@@ -417,6 +415,23 @@ class RunningTrigger(TriggerContext):
 
     async def shared(self, key: str, open: Callable[[], AbstractAsyncContextManager[T]]) -> T:
         return await self._services.shared.get(self._type, key, open)
+
+
+class _Ends:
+    """``EndNews`` out of what the bus tells of executions."""
+
+    def __init__(self, news: Subscription) -> None:
+        self._news = news
+
+    async def next(self, timeout: float) -> set[str]:
+        found: set[str] = set()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(timeout):
+                while not found or self._news.has_more:
+                    event = (await self._news.next()).details.get("event")
+                    if event is not None:
+                        found.add(event)
+        return found
 
 
 def _outcome(executions: Sequence[Execution]) -> ExecutionState | None:

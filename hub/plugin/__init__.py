@@ -7,6 +7,7 @@ that return component classes.
 from hub.clock import Clock, from_micros, iso, to_micros
 from hub.errors import (
     Conflict,
+    Denied,
     FenceRefused,
     HubError,
     InvalidInput,
@@ -26,10 +27,12 @@ from hub.model.flow import FlowRecord, TaskDeclaration
 from hub.model.ids import FlowKey, TriggerKey, derived_id, new_id
 from hub.model.task_run import TaskRun, TaskRunState, scope_of
 from hub.plugin.component import Component, Model
+from hub.plugin.confined import Folders, folder_of, opened
 from hub.plugin.context import (
     BlockingCalls,
     Branch,
     Emit,
+    EndNews,
     GroupOutcome,
     TaskContext,
     TaskFiles,
@@ -89,8 +92,10 @@ __all__ = [
     "Deferred",
     "Delivery",
     "DeliveryKey",
+    "Denied",
     "Duration",
     "Emit",
+    "EndNews",
     "Ends",
     "Event",
     "EventFilter",
@@ -104,6 +109,7 @@ __all__ = [
     "FileStore",
     "FlowKey",
     "FlowRecord",
+    "Folders",
     "GroupOutcome",
     "HttpAnswer",
     "HttpRequest",
@@ -157,12 +163,14 @@ __all__ = [
     "Wait",
     "derived_id",
     "did_you_mean",
+    "folder_of",
     "format_duration",
     "from_micros",
     "hookimpl",
     "iso",
     "jsontext",
     "new_id",
+    "opened",
     "parse_duration",
     "scope_of",
     "to_micros",

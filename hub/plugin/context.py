@@ -203,8 +203,11 @@ class TaskContext(ABC):
         """An execution as it stands, its outputs whole. Raises ``NotFound``."""
 
     @abstractmethod
-    def place(self, path: str, *, write: bool = False) -> Path:
-        """The path that a flow means, below ``files.roots``. Raises ``Denied``."""
+    def place(self, path: str, *, write: bool = False, below: bool = False) -> Path:
+        """The path that a flow means, below ``files.roots``. Raises ``Denied``.
+
+        ``write``: it is to be changed. ``below``: so is all that lies in it.
+        """
 
     @abstractmethod
     def working_folder(self) -> AbstractAsyncContextManager[Path]:
@@ -228,6 +231,14 @@ class Emit(Protocol):
         ...
 
 
+class EndNews(Protocol):
+    """News of executions that have ended: quick, and never trusted to be complete."""
+
+    async def next(self, timeout: float) -> set[str]:
+        """The events whose executions have ended since the last call; none after ``timeout`` seconds."""
+        ...
+
+
 class TriggerContext(ABC):
     """What a trigger is given."""
 
@@ -248,8 +259,11 @@ class TriggerContext(ABC):
         """Return at ``moment``, or earlier when the clock jumps; check the time again."""
 
     @abstractmethod
-    def place(self, path: str, *, write: bool = False) -> Path:
-        """The path that a flow means, below ``files.roots``. Raises ``Denied``."""
+    def place(self, path: str, *, write: bool = False, below: bool = False) -> Path:
+        """The path that a flow means, below ``files.roots``. Raises ``Denied``.
+
+        ``write``: it is to be changed. ``below``: so is all that lies in it.
+        """
 
     @abstractmethod
     async def known(self, keys: Sequence[str]) -> dict[str, str]:
@@ -259,12 +273,12 @@ class TriggerContext(ABC):
     async def outcomes(self, event_ids: Sequence[str]) -> dict[str, ExecutionState | None]:
         """How the executions of each event, or of its newest replay, ended: the worst of them.
 
-        None while one has not ended; SUCCESS where an event started nothing.
+        None while one has not ended; an event that started nothing is left out.
         """
 
     @abstractmethod
-    async def until_an_end(self, timeout: float) -> None:
-        """Return when an execution that this trigger started has ended, or after ``timeout`` seconds."""
+    def ends(self) -> AbstractContextManager[EndNews]:
+        """Hear of executions that end, whichever trigger started them, until the block ends."""
 
     @abstractmethod
     async def render(self, raw: Any, data: Mapping[str, Any], **names: Any) -> Any:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from pathlib import Path
 from typing import Any, ClassVar
 
 from pydantic import BaseModel
@@ -32,12 +31,13 @@ class Trigger(Component):
         """Emit occurrences until cancelled."""
         raise NotImplementedError
 
-    async def prepare(self, data: Mapping[str, Any], place: Callable[..., Path]) -> None:
+    async def prepare(self, ctx: TriggerContext, data: Mapping[str, Any], event_id: str) -> None:
         """Make true what ``data`` says, before an execution that came from it goes on.
 
-        Called whenever such an execution is taken up, after a crash and on a replay too; so it is quick and
-        may be called again. ``place`` is ``TriggerContext.place``. Raises ``HubError`` when it cannot be made
-        true: the execution fails with that.
+        Called whenever such an execution is taken up, after a crash and on a replay too, and whether or not
+        the trigger runs; so it is quick and may be called again. ``event_id`` is the event that the execution
+        came from, on a replay another one than the first. Raises ``HubError`` when it cannot be made
+        true: an execution that has not done anything yet fails with that.
         """
 
     def sample_data(self, now: datetime) -> Mapping[str, Any] | None:

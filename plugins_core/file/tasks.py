@@ -8,15 +8,27 @@ import contextlib
 import os
 import shutil
 import stat
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from pydantic import BaseModel, Field
 
-from hub.plugin import Fail, InvalidInput, NotFound, Task, TaskContext, iso
-from plugins_core.file.arrivals import Pattern
-from plugins_core.file.confined import folder_of, opened
+from hub.plugin import (
+    Denied,
+    Fail,
+    Folders,
+    InvalidInput,
+    NotFound,
+    Task,
+    TaskContext,
+    folder_of,
+    iso,
+    opened,
+)
+from plugins_core.file.moving import move_into, move_over
+from plugins_core.file.patterns import Pattern
 
 _MOST_BYTES = 16 * 1024 * 1024
 _MOST_ENTRIES = 10_000
@@ -146,13 +158,12 @@ class Move(Task):
         return {"path": str(target)}
 
     def _move(self, source: Path, target: Path) -> None:
-        with opened(source, os.O_RDONLY), folder_of(source) as old, folder_of(target, make=True) as new:
+        with opened(source, os.O_RDONLY), Folders() as folders:
             try:
-                if not self.overwrite:
-                    os.link(source.name, target.name, src_dir_fd=old, dst_dir_fd=new, follow_symlinks=False)
-                    os.unlink(source.name, dir_fd=old)
+                if self.overwrite:
+                    move_over(folders, source, target)
                 else:
-                    os.rename(source.name, target.name, src_dir_fd=old, dst_dir_fd=new)
+                    move_into(folders, source, [target])
             except FileExistsError:
                 raise InvalidInput(
                     f"{self.target} exists already", hint="say overwrite: true to replace it"
@@ -177,7 +188,8 @@ class Delete(Task):
         deleted: bool = Field(description="Whether anything was there.")
 
     async def run(self, ctx: TaskContext) -> dict[str, Any]:
-        return {"deleted": await asyncio.to_thread(self._delete, ctx.place(self.path, write=True))}
+        path = ctx.place(self.path, write=True, below=True)
+        return {"deleted": await asyncio.to_thread(self._delete, path)}
 
     def _delete(self, path: Path) -> bool:
         try:
@@ -186,6 +198,8 @@ class Delete(Task):
                 if not stat.S_ISDIR(mode):
                     os.unlink(path.name, dir_fd=folder)
                 elif self.recursive:
+                    if _holds_git(path.name, folder):
+                        raise Fail(f"{self.path} holds a Git repository, which flows do not delete")
                     shutil.rmtree(path.name, dir_fd=folder)
                 else:
                     os.rmdir(path.name, dir_fd=folder)
@@ -217,16 +231,15 @@ class ListFiles(Task):
         more: bool = Field(description="Whether there are more than the limit.")
 
     async def run(self, ctx: TaskContext) -> dict[str, Any]:
-        root = ctx.place(self.path)
-        return await asyncio.to_thread(self._list, root)
+        return await asyncio.to_thread(self._list, ctx.place(self.path), ctx.place)
 
-    def _list(self, root: Path) -> dict[str, Any]:
+    def _list(self, root: Path, place: Callable[[str], Path]) -> dict[str, Any]:
         if not root.is_dir():
             raise Fail(f"{self.path} is no folder")
         found: list[dict[str, Any]] = []
-        for path in sorted(Pattern(root, self.pattern, self.recursive).scan()):
-            with contextlib.suppress(OSError):
-                about = path.lstat()
+        for path in sorted(map(Path, Pattern(root, self.pattern, self.recursive).scan().files)):
+            with contextlib.suppress(OSError, Denied):
+                about = place(str(path)).lstat()
                 found.append(
                     {
                         "path": str(path),
@@ -242,6 +255,10 @@ class ListFiles(Task):
             "count": min(len(found), self.limit),
             "more": len(found) > self.limit,
         }
+
+
+def _holds_git(name: str, folder: int) -> bool:
+    return any(".git" in (*folders, *files) for _, folders, files, _ in os.fwalk(name, dir_fd=folder))
 
 
 def _write_all(handle: int, content: bytes) -> None:

@@ -1,0 +1,1 @@
+"""The built-in plugin ``csv``: tables in text files become rows."""
