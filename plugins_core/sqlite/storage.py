@@ -222,7 +222,8 @@ class SqliteStorage(Storage):
 
     async def log_size(self, execution_id: str) -> tuple[int, int]:
         row = await self._one(
-            "SELECT coalesce(max(last), 0), coalesce(sum(length(lines)), 0) FROM logs WHERE execution_id = ?",
+            "SELECT count(*), coalesce(sum(length(json_extract(line.value, '$[2]'))), 0) FROM logs, json_each(logs.lines) AS line"
+            " WHERE execution_id = ?",
             (execution_id,),
         )
         return (row[0], row[1]) if row is not None else (0, 0)
