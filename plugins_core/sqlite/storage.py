@@ -86,8 +86,9 @@ class SqliteStorage(Storage):
         self._writer = writer
         self._readers = readers
         self._local = threading.local()
-        self._accepts: Kind[list[Accepted]] = Kind(accepting.run_accepts)
-        self._records: Kind[Recorded] = Kind(recording.run_records)
+        # what is accepted is new: no step that is waiting with it can be about it
+        self._accepts: Kind[list[Accepted]] = Kind(accepting.run_accepts, commutes=True)
+        self._records: Kind[Recorded] = Kind(recording.run_records, commutes=True)
         self._calls: Kind[Any] = Kind(_run_calls)
 
     @classmethod
