@@ -276,6 +276,9 @@ class _FlowReader:
             self._unknown_type(node.value["type"], "task", type_name, task_id, self._reading.registry.tasks)
         roles = field_roles(component) if component is not None else {}
         children = self._children(node, component, roles)
+        if "retry" in node.value and any(role in (CHILDREN, CASES) for role in roles.values()):
+            hint = "put it on the tasks inside"
+            self._reading.at(node.value["retry"], "retry: a group is not tried again as a whole", hint)
         groups = {name.split(".")[0] for name in children}
         properties = {
             name: child.plain()

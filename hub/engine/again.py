@@ -9,11 +9,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from hub.engine.attempt import DEADLINE
 from hub.engine.catalog import FlowCatalog
 from hub.engine.compiled import CompiledFlow
 from hub.engine.intake import Intake
 from hub.engine.services import Services
-from hub.engine.task_runner import ATTEMPTS_BEFORE, DEADLINE
+from hub.engine.task_runner import ATTEMPTS_BEFORE
 from hub.errors import Conflict, InvalidInput, NotFound
 from hub.model.event import Occurrence, Origin, Receipt
 from hub.model.execution import Execution, ExecutionState

@@ -18,7 +18,7 @@ from hub.engine.task_context import RunningTask
 from hub.engine.threads import RunsOn
 from hub.errors import HubError, InvalidInput, StorageError
 from hub.model.durations import format_duration, parse_duration
-from hub.plugin.outcomes import Fail, Failed, Outcome, Retry, Skip, Wait
+from hub.plugin.outcomes import Fail, Outcome, Retry, Skip, Wait
 from hub.plugin.task import Task
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger("hub.engine")
 
+_FALSE_TEXTS = {"", "false", "0", "no", "null", "none"}
 DEADLINE = "$deadline"
 VALUES = "$fields"
 
@@ -77,7 +78,12 @@ async def attempt(live: LiveRun, scope: RunScope) -> Mapping[str, Any]:
         stops.check(live.group)
         if live.is_late and length is not None:
             raise _timed_out(length) from error
-        raise _problem_of(error, live) from error
+        problem = problem_of(error)
+        if isinstance(error, Outcome):
+            problem.outputs = _kept(error, live)
+        elif not isinstance(error, HubError):
+            log.debug("task raised", execution=live.executor.execution_id, task=live.path, exc_info=error)
+        raise problem from error
     finally:
         if alarm is not None:
             alarm.cancel()
@@ -95,22 +101,41 @@ async def _run(live: LiveRun, component: Task, ctx: RunningTask) -> Any:
     return returned
 
 
-def _problem_of(error: BaseException, live: LiveRun) -> Problem:
-    if isinstance(error, Problem):
-        return error
-    if isinstance(error, Fail):
-        return Problem(error.reason, final=True, outputs=_kept(error, live))
+async def is_wanted(live: LiveRun, scope: RunScope) -> bool:
+    """Whether the guard of a task run holds. Raises ``Problem``."""
+    task, executor = live.task, live.executor
+    if task.declaration.disabled:
+        return False
+    if task.when is None:
+        return True
+    try:
+        with executor.stops.code_of_others(live):
+            return is_true(await task.when.render(scope.names, executor.services.vault))
+    except StorageError:
+        raise
+    except Exception as error:
+        raise Problem(f"when: {problem_of(error).reason}") from error
+
+
+def is_true(value: Any) -> bool:
+    """What a guard means: false, null, 0, nothing and the words for them are false."""
+    if isinstance(value, str):
+        return value.strip().lower() not in _FALSE_TEXTS
+    return bool(value)
+
+
+def problem_of(error: BaseException) -> Problem:
+    """What code of others raised, in the user's words."""
     if isinstance(error, Retry):
         return Problem(error.reason, after=error.after)
-    if isinstance(error, Failed | Outcome):
-        return Problem(error.reason, outputs=_kept(error, live))
+    if isinstance(error, Outcome):
+        return Problem(error.reason, final=isinstance(error, Fail))
     if isinstance(error, HubError):
         return Problem(error.message + (f" ({error.hint})" if error.hint else ""))
     if isinstance(error, TimeoutError):
         return Problem(str(error) or "timed out")
     if isinstance(error, SystemExit):
         return Problem(f"it asked the process to exit with {error.code!r}")
-    log.debug("task raised", execution=live.executor.execution_id, task=live.path, exc_info=error)
     try:
         text = str(error)
     except Exception:  # even the text of a failure is code of others

@@ -204,8 +204,10 @@ class Dispatcher:
             log.warning(
                 "executions did not end in time; the next start takes them over", count=len(self._tasks)
             )
-            for task in list(self._tasks):
+            left = list(self._tasks)
+            for task in left:
                 task.cancel()
+            await asyncio.wait(left, timeout=1.0)
 
     def hand_back(self) -> None:
         """Hand back at once what runs, when the hub stops."""

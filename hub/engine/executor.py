@@ -15,6 +15,7 @@ from typing import Any, Protocol
 
 import structlog
 
+from hub.engine.attempt import problem_of
 from hub.engine.compiled import CompiledFlow, build_trigger
 from hub.engine.flow_time import in_time
 from hub.engine.groups import MOST_BRANCHES, Group
@@ -24,7 +25,7 @@ from hub.engine.owned import OwnedWork
 from hub.engine.recording import Recorder
 from hub.engine.scope import RunScope, top_scope
 from hub.engine.services import Services
-from hub.engine.stopping import CancelledItself, Leaving, Reason, Stopped, Stops
+from hub.engine.stopping import Leaving, Reason, Stopped, Stops
 from hub.engine.task_runner import LiveRun, run_task
 from hub.engine.waiting import Waits, Wake
 from hub.errors import FenceRefused, HubError, StorageError, StorageUnavailable
@@ -118,9 +119,14 @@ class Executor:
         """Set once anything of it has ended; a suspect that gets here is none."""
         return self.recorder.has_progress
 
+    @property
+    def is_killed(self) -> bool:
+        """Whether it ends KILLED."""
+        return self.stops.reason is Reason.KILL
+
     def kill(self, reason: str) -> None:
         """End it KILLED: what runs is cancelled, process trees and all."""
-        if self.stops.reason is not Reason.KILL:
+        if not self.is_killed:
             self._killed = reason
         self.stops.stop(Reason.KILL)
 
@@ -168,7 +174,7 @@ class Executor:
         except Leaving:
             await self._let_go()
         except Stopped:
-            if self.stops.reason is Reason.KILL:
+            if self.is_killed:
                 await self._finish(ExecutionState.KILLED, self._killed)
             else:
                 await self._let_go()
@@ -228,13 +234,15 @@ class Executor:
                 await trigger.prepare(
                     self.host.trigger_context(key, trigger), scope.names["trigger"], execution.event_id
                 )
+        except StorageError:
+            raise
         except HubError as error:
             # one that has done something may have taken away what its trigger brought: its tasks say what they miss
-            return None if scope.stored else f"trigger: {error.message}"
+            return None if scope.stored else self.services.vault.mask(f"trigger: {error.message}")
         except Exception as error:
             # a plugin's failure must not become the hub's
-            log.exception("trigger cannot prepare", execution=self.execution_id, trigger=execution.trigger)
-            return f"trigger: {type(error).__name__}: {error}"
+            log.warning("trigger cannot prepare", execution=self.execution_id, trigger=execution.trigger)
+            return self.services.vault.mask(f"trigger: {problem_of(error).reason}")
         return None
 
     async def _decide_variables(self, scope: RunScope) -> str | None:
@@ -254,8 +262,10 @@ class Executor:
                     for name, field in fields.items()
                 }
             kept = plain({name: made[name] for name in fields if name in self.flow.decided_variables})
-        except (HubError, CancelledItself) as error:
-            return self.services.vault.mask(f"variables: {error}")
+        except StorageError:
+            raise
+        except Exception as error:
+            return self.services.vault.mask(f"variables: {problem_of(error).reason}")
         if kept:
             self.recorder.carry(
                 await self.recorder.persist(lambda: payloads.pack(self.execution_id, "variables", kept))
@@ -265,8 +275,9 @@ class Executor:
 
     async def _conclude(self, end: SequenceEnd, scope: RunScope) -> None:
         """Render the flow's outputs and end the execution."""
+        if self.is_killed:
+            raise Stopped
         if end.failed_task is not None:
-            self.stops.check(None)
             failed = end.error if end.is_late else f'task "{end.failed_task}" failed: {end.error}'
             await self._finish(ExecutionState.FAILED, failed)
             return
@@ -276,11 +287,13 @@ class Executor:
                 with self.stops.code_of_others(None):
                     value = await field.render(scope.names, self.services.vault)
                 outputs[declaration.id] = plain(value)
-            except (HubError, CancelledItself) as error:
-                reason = f'output "{declaration.id}": {error}'
+            except StorageError:
+                raise
+            except Exception as error:
+                reason = f'output "{declaration.id}": {problem_of(error).reason}'
                 await self._finish(ExecutionState.FAILED, self.services.vault.mask(reason))
                 return
-        if self.stops.reason is Reason.KILL:
+        if self.is_killed:
             raise Stopped
         state = ExecutionState.WARNING if end.warned else ExecutionState.SUCCESS
         await self._finish(state, None, outputs=outputs)

@@ -108,7 +108,9 @@ class Intake:
             try:
                 accepted = await storage.accept(arrivals, at=now, move=move, room=room)
             except FenceRefused:
-                self._states = await storage.trigger_states()
+                if move is not None:
+                    states = await storage.trigger_states()
+                    self._states[move.key] = states.get(move.key, TriggerState())
                 raise
             if move is not None:
                 self._states[move.key] = TriggerState(move.state, move.expected + 1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from contextlib import suppress
+from dataclasses import replace
 
 from hub.engine.services import Services
 from hub.errors import StorageError
@@ -48,19 +49,19 @@ class ExecutionLog:
     def _add(self, level: str, message: str, path: str, attempt: int, stream: str | None) -> None:
         if self._is_closed or self._is_full:
             return
-        self._lines += 1
-        self._characters += len(message)
-        if self._is_full:
-            level, message, stream = "WARN", _FULL, None
-        self._waiting.append(
-            LogLine(
-                self._services.clock.now(), level, self._services.vault.mask(message), path, attempt, stream
-            )
-        )
+        now = self._services.clock.now()
+        self._keep(LogLine(now, level, self._services.vault.mask(message), path, attempt, stream))
         if len(self._waiting) >= _CHUNK_LINES:
             self._flush()
         elif self._timer is None:
             self._timer = self.loop.call_later(_FLUSH_AFTER, self._flush)
+
+    def _keep(self, line: LogLine) -> None:
+        self._lines += 1
+        self._characters += len(line.message)
+        if self._is_full:
+            line = replace(line, level="WARN", message=_FULL, stream=None)
+        self._waiting.append(line)
 
     @property
     def _is_full(self) -> bool:
@@ -85,11 +86,12 @@ class ExecutionLog:
         except StorageError:
             return  # asked again with the next lines
         self._is_measured = True
-        was_full = lines > _MOST_LINES or characters > _MOST_CHARACTERS
-        self._lines += lines
-        self._characters += characters
-        if was_full:
-            self._waiting.clear()
+        waiting, self._waiting = self._waiting, []
+        self._lines, self._characters = lines, characters
+        for line in waiting:
+            if self._is_full:
+                return
+            self._keep(line)
 
     def _flush(self) -> None:
         self._timer = None

@@ -14,13 +14,12 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from hub.engine.attempt import DEADLINE, Problem, attempt
+from hub.engine.attempt import Problem, attempt, is_wanted
 from hub.engine.compiled import CompiledTask
 from hub.engine.outputs import plain
 from hub.engine.scope import RunScope
-from hub.engine.stopping import Leaving, Reason, Stopped
+from hub.engine.stopping import Reason, Stopped
 from hub.engine.waiting import Wake
-from hub.errors import InvalidInput, NotFound
 from hub.model.task_run import TaskRun, TaskRunState
 from hub.plugin.outcomes import MOST_ATTEMPTS, Skip, Wait
 from hub.plugin.storage import Page
@@ -28,9 +27,6 @@ from hub.plugin.storage import Page
 if TYPE_CHECKING:
     from hub.engine.executor import Executor
 
-__all__ = ["ATTEMPTS_BEFORE", "DEADLINE", "Ended", "Leaving", "LiveRun", "Stopped", "is_true", "run_task"]
-
-_FALSE_TEXTS = {"", "false", "0", "no", "null", "none"}
 ATTEMPTS_BEFORE = "$attemptsBefore"
 """The deciding value that holds how many attempts were made before a restart."""
 _FAILED = "$failed"
@@ -211,32 +207,15 @@ async def run_task(
     try:
         if live.fresh:
             try:
-                wanted = await _is_wanted(live, scope)
-            except (InvalidInput, NotFound) as error:
-                return await _failed(live, scope, Problem(f"when: {error.message}"), record=record)
+                wanted = await is_wanted(live, scope)
+            except Problem as problem:
+                return await _failed(live, scope, problem, record=record)
             if not wanted:
                 return await _end(live, scope, TaskRunState.SKIPPED, None, None, record=record)
         return await _attempts(live, scope, record=record)
     except Stopped:
         await _note_stopped(live)
         raise
-
-
-async def _is_wanted(live: LiveRun, scope: RunScope) -> bool:
-    task, executor = live.task, live.executor
-    if task.declaration.disabled:
-        return False
-    if task.when is None:
-        return True
-    with executor.stops.code_of_others(live):
-        return is_true(await task.when.render(scope.names, executor.services.vault))
-
-
-def is_true(value: Any) -> bool:
-    """What a guard means: false, null, 0, nothing and the words for them are false."""
-    if isinstance(value, str):
-        return value.strip().lower() not in _FALSE_TEXTS
-    return bool(value)
 
 
 async def _take_outputs(executor: Executor, task: CompiledTask, scope: RunScope, stored: TaskRun) -> None:

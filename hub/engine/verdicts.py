@@ -11,9 +11,9 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 from hub.config.inputs import resolve_inputs
+from hub.engine.attempt import is_true
 from hub.engine.compiled import CompiledFlow, CompiledTrigger
 from hub.engine.services import Services
-from hub.engine.task_runner import is_true
 from hub.errors import ExpressionError, HubError
 from hub.expressions import values_read
 from hub.model import jsontext

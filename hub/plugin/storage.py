@@ -379,7 +379,7 @@ class Storage(ABC):
 
     @abstractmethod
     async def log_size(self, execution_id: str) -> tuple[int, int]:
-        """How many lines an execution's log has, and about how many characters."""
+        """How many lines an execution's log has, and how many characters their messages."""
 
     @abstractmethod
     async def event(self, event_id: str) -> StoredEvent:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import timedelta
 from typing import Any
 
@@ -75,6 +76,21 @@ class SteeringContract:
             await storage.request_kill("x", at=AT, reason="no")
         with pytest.raises(NotFound):
             await storage.restart(Restart("x", AT))
+
+    async def test_a_kill_and_an_end_take_effect_in_their_order(self, storage: Storage) -> None:
+        other, first, second = [await started(storage) for _ in range(3)]
+        _, killed, _ = await asyncio.gather(
+            storage.record(step(other, state=_S.RUNNING)),
+            kill(storage, first),
+            storage.record(step(first, state=_S.SUCCESS)),
+        )
+        assert (killed.execution.state, killed.held) == (_S.KILLING, (first.execution.id,))
+        _, killed, _ = await asyncio.gather(
+            storage.record(step(second, state=_S.SUCCESS)),
+            kill(storage, second),
+            storage.record(step(other, state=_S.SUCCESS)),
+        )
+        assert (killed.execution.state, killed.held) == (_S.SUCCESS, ())
 
     async def test_a_kill_reaches_children_and_their_children(self, storage: Storage) -> None:
         parent = await started(storage)

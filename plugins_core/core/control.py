@@ -126,9 +126,11 @@ class Loop(Task):
     def _from_json(cls, value: Any) -> Any:
         if isinstance(value, str):
             try:
-                return jsontext.loads_bounded(value)
+                value = jsontext.loads_bounded(value)
             except ValueError:
                 raise ValueError("expected a list or a mapping, got text that is not JSON") from None
+        if not isinstance(value, list | tuple | dict):
+            raise ValueError(f"expected a list or a mapping, got {jsontext.dumps(value)[:80]}")
         return value
 
     async def run(self, ctx: TaskContext) -> dict[str, Any]:

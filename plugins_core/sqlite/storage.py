@@ -87,8 +87,9 @@ class SqliteStorage(Storage):
         self._writer = writer
         self._readers = readers
         self._local = threading.local()
-        self._accepts: Kind[list[Accepted]] = Kind(accepting.run_accepts)
-        self._records: Kind[Recorded] = Kind(recording.run_records)
+        # what is accepted is new: no step that is waiting with it can be about it
+        self._accepts: Kind[list[Accepted]] = Kind(accepting.run_accepts, commutes=True)
+        self._records: Kind[Recorded] = Kind(recording.run_records, commutes=True)
         self._calls: Kind[Any] = Kind(_run_calls)
 
     @classmethod
@@ -223,7 +224,8 @@ class SqliteStorage(Storage):
 
     async def log_size(self, execution_id: str) -> tuple[int, int]:
         row = await self._one(
-            "SELECT coalesce(max(last), 0), coalesce(sum(length(lines)), 0) FROM logs WHERE execution_id = ?",
+            "SELECT count(*), coalesce(sum(length(json_extract(line.value, '$[2]'))), 0) FROM logs, json_each(logs.lines) AS line"
+            " WHERE execution_id = ?",
             (execution_id,),
         )
         return (row[0], row[1]) if row is not None else (0, 0)

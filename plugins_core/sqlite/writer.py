@@ -13,7 +13,7 @@ import queue
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
@@ -48,10 +48,17 @@ class Commit:
 
 class Kind(Generic[Answer]):
     """How jobs of one kind are run: ``run`` sets every job's ``answer`` or ``error`` and changes nothing for
-    a job whose error it sets."""
+    a job whose error it sets.
 
-    def __init__(self, run: Callable[[Commit, Sequence[Job[Answer]]], None]) -> None:
+    Jobs of kinds that ``commute`` may pass those of another such kind, so that more of a kind run together;
+    every other job takes effect exactly in the order in which it came.
+    """
+
+    def __init__(
+        self, run: Callable[[Commit, Sequence[Job[Answer]]], None], *, commutes: bool = False
+    ) -> None:
         self.run = run
+        self.commutes = commutes
 
 
 class Writer:
@@ -157,12 +164,8 @@ class Writer:
     def _transaction(self, connection: sqlite3.Connection, jobs: list[Job[Any]]) -> None:
         connection.execute("BEGIN IMMEDIATE")
         try:
-            # kinds in the order in which they first wait: no two kinds write the same execution at once
-            kinds: dict[Kind[Any], list[Job[Any]]] = {}
-            for job in jobs:
-                kinds.setdefault(job.kind, []).append(job)
             commit = Commit(connection)
-            for kind, same in kinds.items():
+            for kind, same in _in_runs(jobs):
                 kind.run(commit, same)
             if commit.changes:
                 # one row for all of them: its number says in which order the commits came
@@ -192,6 +195,17 @@ class Writer:
         except RuntimeError:
             # the loop is gone: nobody is left to hear the answer
             self._closed = True
+
+
+def _in_runs(jobs: Sequence[Job[Any]]) -> Iterator[tuple[Kind[Any], list[Job[Any]]]]:
+    """The jobs in runs of one kind each."""
+    gathered: dict[Kind[Any], list[Job[Any]]] = {}
+    for job in jobs:
+        if job.kind not in gathered and not (job.kind.commutes and all(kind.commutes for kind in gathered)):
+            yield from gathered.items()
+            gathered = {}
+        gathered.setdefault(job.kind, []).append(job)
+    yield from gathered.items()
 
 
 def _plain(error: Exception) -> Exception:

@@ -310,11 +310,13 @@ outputs:
 async def test_warnings_are_counted_once_over_a_crash(tmp_path: Path, stage: Stage) -> None:
     @stage.on("a")
     async def a(ctx: TaskContext) -> None:
+        if ctx.path == "L[63]/a":
+            await stage.event("ahead").wait()
+            asyncio.get_running_loop().call_later(0.05, stage.event("stored").set)
         if ctx.path == "L[70]/a":
-            stage.event("late").set()
             await stage.event("go").wait()
         if ctx.path == "L[100]/a":
-            stage.event("there").set()
+            stage.event("ahead").set()
             await stage.event("go").wait()
         raise Failed("no")
 
@@ -330,8 +332,7 @@ tasks:
     tasks: [{id: a, type: test.call, name: a, allowFailure: true}]
 """)
         started = await hub.start("t/f", {"v": list(range(120))})
-        await stage.reached("late")
-        await stage.reached("there")
+        await stage.reached("stored")
         await at_rest(hub)
         stage.crash()
     stage.event("go").set()

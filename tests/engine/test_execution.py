@@ -249,6 +249,26 @@ async def test_a_broken_flow_is_not_saved(hub: Harness) -> None:
         await hub.put(_HEAD + "tasks: [{id: a, type: log, message: '{{ inputs.nope }}'}]")
 
 
+async def test_a_retry_on_a_group_is_not_saved(hub: Harness) -> None:
+    group = "{id: g, type: flow.sequential, retry: {maxAttempts: 2}, tasks: [{id: a, type: log, message: x}]}"
+    with pytest.raises(InvalidFlow, match="retry: a group is not tried again as a whole") as refused:
+        await hub.put(_HEAD + f"tasks: [{group}]")
+    assert "tasks inside" in refused.value.problems[0].text()
+
+
+@pytest.mark.parametrize(
+    ("value", "got"), [(None, "null"), (5, "5"), (True, "true"), ("abc", "text that is not JSON"), ("7", "7")]
+)
+async def test_a_loop_over_what_is_no_list_says_what_it_got(hub: Harness, value: Any, got: str) -> None:
+    body = """
+inputs: [{id: d, type: JSON}]
+tasks: [{id: each, type: flow.loop, values: "{{ inputs.d.v }}", tasks: [{id: a, type: log, message: x}]}]
+"""
+    ended = await run(hub, body, {"d": {"v": value}})
+    assert ended.state is ExecutionState.FAILED
+    assert f"values: expected a list or a mapping, got {got}" in (ended.error or "")
+
+
 async def test_variables_are_rendered_once_for_all_tasks(hub: Harness) -> None:
     body = """
 inputs: [{id: n, type: INT, defaults: 2}]
