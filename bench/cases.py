@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import statistics
 import time
 from collections.abc import Callable
@@ -125,8 +126,6 @@ def webhook(options: Options) -> list[Row]:
 def _flush_ms() -> float:
     """What one small flush costs here."""
     with folder() as data:
-        import os
-
         handle = os.open(data / "flush", os.O_WRONLY | os.O_CREAT)
         times = []
         for _ in range(200):
@@ -371,10 +370,57 @@ def scripts(options: Options) -> list[Row]:
     return rows
 
 
+def files(options: Options) -> list[Row]:
+    """(f) files dropped into a folder: each a durable event, a one-task flow run, and put away."""
+    count = 1_000 if options.quick else 10_000
+    source = (
+        "id: one\nnamespace: bench\ntriggers:\n"
+        "  - {id: drop, type: file.arrival, path: inbox, after: {move: done}}\n"
+        'tasks:\n  - {id: answer, type: return, value: "{{ trigger.size }}"}\n'
+    )
+    ours, bare = [], []
+    for _ in range(options.rounds):
+        with folder() as data, server("bench.bare.files", str(data)):
+            bare.append(_drop(data, count))
+        with folder() as data:
+            _write_flow(data, source)
+            with hub(data, data / "flows", options.command):
+                ours.append(_drop(data, count))
+    rate, limit = count / _median(ours), count / _median(bare)
+    return [
+        Row("f", f"{count:,} files dropped", rate, limit, "/s", rate / limit, ">= 0.25", rate / limit >= 0.25)
+    ]
+
+
+def _drop(data: Path, count: int) -> float:
+    """Seconds from the first of many files, renamed into the inbox, until all of them lie in ``done``."""
+    (data / "aside").mkdir()
+    for number in range(count):
+        (data / "aside" / f"{number}.csv").write_text(f"row {number}\n" * 10)
+    _first_away(data)
+    began = time.perf_counter()
+    for number in range(count):
+        (data / "aside" / f"{number}.csv").rename(data / "inbox" / f"{number}.csv")
+    while len(os.listdir(data / "done")) <= count:
+        time.sleep(0.02)
+    return time.perf_counter() - began
+
+
+def _first_away(data: Path) -> None:
+    """One file that shows that the folder is watched by now."""
+    while not (data / "inbox").is_dir():
+        time.sleep(0.01)
+    (data / "aside" / "first").write_text("x")
+    (data / "aside" / "first").rename(data / "inbox" / "first")
+    while not (data / "done" / "first").exists():
+        time.sleep(0.01)
+
+
 CASES: dict[str, Callable[[Options], list[Row]]] = {
     "a": webhook,
     "b": sequence,
     "c": loops,
     "d": start,
     "e": scripts,
+    "f": files,
 }

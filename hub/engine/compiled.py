@@ -106,8 +106,9 @@ class CompiledFlow:
             for task in flow.walk()
         }
         self.triggers = {trigger.id: CompiledTrigger(trigger, functions) for trigger in flow.triggers}
-        self.prepares = _prepares(flow, registry)
-        """The triggers that have to prepare an execution before it goes on."""
+        self._prepares = _prepares(flow, registry)
+        # those of them that hold no expression, built once
+        self._ready_triggers: dict[str, Trigger] = {}
         self.variables = Field(dict(flow.variables), functions)
         self.variable_fields = {name: Field(value, functions) for name, value in flow.variables.items()}
         self.decided_variables = {
@@ -133,6 +134,21 @@ class CompiledFlow:
             "labels": dict(flow.labels),
         }
         """What expressions see as ``flow``."""
+
+    async def preparing(self, trigger: str, functions: FunctionTable, vault: Any) -> Trigger | None:
+        """The trigger of that id, if it has to prepare an execution before it goes on. Raises ``HubError``."""
+        ready = self._ready_triggers.get(trigger)
+        if ready is not None or trigger not in self._prepares:
+            return ready
+        declaration, component = self._prepares[trigger]
+        text = str(declaration.properties)
+        names: dict[str, Any] = {"flow": self.names, "vars": {}}
+        if "vars" in text:
+            names["vars"] = await self.variables.render(names, vault)
+        made = await build_trigger(declaration, component, functions, vault, names)
+        if "{{" not in text and "{%" not in text:
+            self._ready_triggers[trigger] = made
+        return made
 
 
 def _prepares(flow: Flow, registry: Registry) -> dict[str, tuple[TriggerDeclaration, type[Trigger]]]:

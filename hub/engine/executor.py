@@ -16,7 +16,7 @@ from typing import Any, Protocol
 import structlog
 
 from hub.engine.attempt import problem_of
-from hub.engine.compiled import CompiledFlow, build_trigger
+from hub.engine.compiled import CompiledFlow
 from hub.engine.flow_time import in_time
 from hub.engine.groups import MOST_BRANCHES, Group
 from hub.engine.logs import ExecutionLog
@@ -223,17 +223,15 @@ class Executor:
     async def _prepare(self, scope: RunScope) -> str | None:
         """Let the trigger make its data true; answers why it cannot."""
         execution, services = self.claim.execution, self.services
-        found = self.flow.prepares.get(execution.trigger) if execution.trigger else None
-        if found is None or execution.event_id is None:
+        if execution.trigger is None or execution.event_id is None:
             return None
-        names = {"flow": self.flow.names, "vars": {}}
         try:
-            key = TriggerKey(*execution.flow, found[0].id)
             with self.stops.code_of_others(None):
-                trigger = await build_trigger(*found, services.functions, services.vault, names)
-                await trigger.prepare(
-                    self.host.trigger_context(key, trigger), scope.names["trigger"], execution.event_id
-                )
+                trigger = await self.flow.preparing(execution.trigger, services.functions, services.vault)
+                if trigger is not None:
+                    key = TriggerKey(*execution.flow, execution.trigger)
+                    ctx = self.host.trigger_context(key, trigger)
+                    await trigger.prepare(ctx, scope.names["trigger"], execution.event_id)
         except StorageError:
             raise
         except HubError as error:

@@ -44,7 +44,7 @@ class Folders:
     """The folders of one batch of work, as descriptors; each is opened once."""
 
     def __init__(self) -> None:
-        self._open: dict[Path, int] = {}
+        self._open: dict[str, int] = {}
 
     def __enter__(self) -> Folders:
         return self
@@ -56,15 +56,20 @@ class Folders:
 
     def at(self, folder: Path, *, make: bool = False, mode: int = 0o777) -> int:
         """A folder by its resolved path. Raises ``NotFound``, ``InvalidInput`` where a link stands in the way."""
-        known = self._open.get(folder)
+        name = str(folder)
+        known = self._open.get(name)
         if known is not None:
             return known
         if folder.parent == folder:
             handle = os.open(folder, _FOLDER)
         else:
             handle = _step(self.at(folder.parent, make=make), folder.name, folder, make=make, mode=mode)
-        self._open[folder] = handle
+        self._open[name] = handle
         return handle
+
+    def known(self, folder: Path) -> int | None:
+        """A folder that is open already."""
+        return self._open.get(str(folder))
 
     def open(self, path: Path) -> int:
         """A file for reading, whatever it is; a pipe is not waited for. Raises ``OSError``, ``HubError``."""

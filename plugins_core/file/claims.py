@@ -18,7 +18,7 @@ from pathlib import Path
 from hub.plugin import Denied, Folders, HubError, NotFound, TriggerKey
 from plugins_core.file.looking import digest_of, has_a_writer
 from plugins_core.file.marks import Mark
-from plugins_core.file.moving import move_into, names_in, shortened
+from plugins_core.file.moving import Names, move_into, shortened
 from plugins_core.file.patterns import CLAIMED
 
 _OURS_ALONE = 0o700
@@ -34,7 +34,7 @@ class ClaimFolder:
 
     def inside(self, folder: Path) -> Path:
         """The claim folder in a folder of the trigger: its root, or one that is another file system."""
-        return folder / CLAIMED / str(self.trigger).replace("/", ".")
+        return Path(f"{folder}/{CLAIMED}/{'.'.join(self.trigger)}")
 
     def paths_of(self, files: Iterable[tuple[Path, str]]) -> list[Path]:
         """Where files that arrived at these paths, with these keys, lie while they are claimed."""
@@ -62,6 +62,9 @@ class ClaimFolder:
 
     def open(self, folders: Folders, folder: Path) -> int:
         """The claim folder, made where it is missing. Raises ``Denied`` when it is somebody else's."""
+        inside = self.inside(folder)
+        if (known := folders.known(inside)) is not None:
+            return known
         outer = folder / CLAIMED
         handle = folders.at(outer, make=True, mode=_OURS_ALONE)
         if (about := os.fstat(handle)).st_uid != os.geteuid() or about.st_mode & 0o022:
@@ -69,7 +72,7 @@ class ClaimFolder:
                 f"{outer} belongs to another user or can be written by others",
                 hint="remove it: the hub makes its own",
             )
-        return folders.at(self.inside(folder), make=True, mode=_OURS_ALONE)
+        return folders.at(inside, make=True, mode=_OURS_ALONE)
 
     def left(self, inside: Path) -> Iterator[tuple[str, Path]]:
         """Key and path of each file that lies in one claim folder."""
@@ -101,24 +104,19 @@ def claim(folders: Folders, at: ClaimFolder, source: Path, target: Path, mark: M
     opened for writing meanwhile, stays where it arrived and counts anew. Raises ``OSError``, ``HubError``.
     """
     folders.trim()
-    if _is_whole(folders, target, mark):
-        return True
     try:
         old = folders.at(source.parent)
         found = os.stat(source.name, dir_fd=old, follow_symlinks=False)
+        if not stat.S_ISREG(found.st_mode) or not mark.is_content_of(found):
+            return _is_whole(folders, target, mark)
+        new = at.open(folders, target.parents[2])
+        os.rename(source.name, target.name, src_dir_fd=old, dst_dir_fd=new)
     except (FileNotFoundError, NotFound):
         return _is_whole(folders, target, mark)  # somebody else was quicker
-    if not stat.S_ISREG(found.st_mode) or not mark.is_content_of(found):
-        return False
-    new = at.open(folders, target.parents[2])
-    try:
-        os.rename(source.name, target.name, src_dir_fd=old, dst_dir_fd=new)
-    except FileNotFoundError:
-        return _is_whole(folders, target, mark)
     # it was looked at by its name a moment ago: only now nobody can open or replace it any more
     if _is_whole(folders, target, mark):
         return True
-    move_into(folders, target, names_in(source.parent, source.name, mark.key))
+    move_into(folders, target, source.parent, Names(source.name, mark.key))
     return False
 
 
@@ -155,7 +153,7 @@ def fetch_back(folders: Folders, at: ClaimFolder, target: Path, after: After, sh
     for place in after.places(name, key):
         if holds(folders, place, sha256):
             at.open(folders, target.parents[2])
-            move_into(folders, place, [target])
+            move_into(folders, place, target.parent, Names(target.name))
             return
     raise NotFound(f"{name} is not there any more: it was changed, moved or deleted since it arrived")
 
@@ -181,10 +179,13 @@ class After:
             if folder is None:
                 os.unlink(claimed.name, dir_fd=old)
             else:
-                move_into(folders, claimed, names_in(folder, name, key))
+                move_into(folders, claimed, folder, Names(name, key))
 
     def places(self, name: str, key: str) -> list[Path]:
         """Where a file may be after it was put away."""
         return [
-            place for folder in (self.done, self.failed) if folder for place in names_in(folder, name, key)
+            place
+            for folder in (self.done, self.failed)
+            if folder
+            for place in map(folder.joinpath, Names(name, key))
         ]

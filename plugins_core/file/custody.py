@@ -58,17 +58,17 @@ class Custody:
 
     def __init__(self, ctx: TriggerContext) -> None:
         self._ctx = ctx
-        self._held: dict[Path, Held] = {}
-        self._by_event: dict[str, set[Path]] = {}
+        self._held: dict[str, Held] = {}
+        self._by_event: dict[str, set[str]] = {}
         self._replays: dict[str, str] = {}
         # files that are being claimed, put away or looked for, each with what is set when that is over
-        self._moving: dict[Path, asyncio.Event] = {}
+        self._moving: dict[str, asyncio.Event] = {}
         self._roots: dict[Path, _Root] = {}
         # events to ask about at once
         self._ask: dict[str, None] = {}
         self._has_files = asyncio.Event()
         self._turn = 0
-        self._complained: set[Path] = set()
+        self._complained: set[str] = set()
 
     # triggers
 
@@ -100,7 +100,7 @@ class Custody:
     def moving(self, paths: Iterable[Path]) -> Iterator[None]:
         """Files are on their way to these places: whoever asks for one waits until the block ends."""
         over = asyncio.Event()
-        mine = [path for path in paths if path not in self._moving]
+        mine = [str(path) for path in paths if str(path) not in self._moving]
         self._moving |= dict.fromkeys(mine, over)
         try:
             yield
@@ -116,13 +116,14 @@ class Custody:
 
         ``asked_by`` is the event of one that is about to go on: this one or a replay of it.
         """
-        known = self._held.pop(path, None)
+        name = str(path)
+        known = self._held.pop(name, None)
         held = Held(event_id, path, after, is_sure)
         if known is not None:
             self._forget(known)
             held.is_sure, held.asked_for = is_sure or known.is_sure, known.asked_for
-        self._held[path] = held
-        self._by_event.setdefault(event_id, set()).add(path)
+        self._held[name] = held
+        self._by_event.setdefault(event_id, set()).add(name)
         if asked_by is not None:
             self._asked(held, asked_by)
         if not is_sure:
@@ -131,7 +132,7 @@ class Custody:
 
     # executions
 
-    async def ask_for(self, path: Path, event_id: str) -> bool:
+    async def ask_for(self, path: str, event_id: str) -> bool:
         """Whether a file is known to lie claimed, and stays until the execution that asks has ended."""
         while (moving := self._moving.get(path)) is not None:
             await moving.wait()
@@ -193,7 +194,7 @@ class Custody:
             outcomes = await self._ctx.outcomes(part)
             for event_id in part:
                 self._ask.pop(event_id, None)
-            ended: dict[Path, bool] = {}
+            ended: dict[str, bool] = {}
             for event_id in part:
                 # an event whose executions are gone for long has nobody left to say how they went
                 state = outcomes.get(event_id, ExecutionState.FAILED)
@@ -203,49 +204,50 @@ class Custody:
             if ended:
                 await self._put_away(ended)
 
-    def _may_go(self, path: Path, turn: int) -> bool:
+    def _may_go(self, path: str, turn: int) -> bool:
         # an execution that asked after the storage did is not among those that have ended
         return path not in self._moving and self._held[path].asked_for < turn
 
-    async def _put_away(self, ended: Mapping[Path, bool]) -> None:
+    async def _put_away(self, ended: Mapping[str, bool]) -> None:
         held = {path: self._held.pop(path) for path in ended}
         for one in held.values():
             self._forget(one)
-        with self.moving(held):
-            wrong = await asyncio.to_thread(_apply, {path: held[path].after for path in ended}, ended)
+        with self.moving(one.path for one in held.values()):
+            wrong = await asyncio.to_thread(_apply, held, ended)
             for path, reason in wrong.items():
                 self._complain(path, reason)
                 # asked about again in a while, with all the others
-                self.hold(held[path].event_id, path, held[path].after, is_sure=held[path].is_sure)
-                self._ask.pop(held[path].event_id, None)
+                one = held[path]
+                self.hold(one.event_id, one.path, one.after, is_sure=one.is_sure)
+                self._ask.pop(one.event_id, None)
         self._complained -= ended.keys() - wrong.keys()
 
     def _forget(self, held: Held) -> None:
         paths = self._by_event.get(held.event_id, set())
-        paths.discard(held.path)
+        paths.discard(str(held.path))
         if not paths:
             self._by_event.pop(held.event_id, None)
         for event_id in held.replays:
             self._replays.pop(event_id, None)
 
-    def _complain(self, path: Path, reason: str) -> None:
+    def _complain(self, path: str, reason: str) -> None:
         if path not in self._complained:
             self._complained.add(path)
             self._ctx.log(
                 "error",
                 "a file cannot be put away; it is tried again",
-                path=str(path),
+                path=path,
                 error=reason,
             )
 
 
-def _apply(afters: Mapping[Path, After], failures: Mapping[Path, bool]) -> dict[Path, str]:
+def _apply(held: Mapping[str, Held], failures: Mapping[str, bool]) -> dict[str, str]:
     """Put files away; answers what could not be, and why."""
-    wrong: dict[Path, str] = {}
+    wrong: dict[str, str] = {}
     with Folders() as folders:
-        for path, after in afters.items():
+        for path, one in held.items():
             try:
-                after.apply(folders, path, is_failure=failures[path])
+                one.after.apply(folders, one.path, is_failure=failures[path])
             except (OSError, HubError) as error:
                 wrong[path] = str(error)
     return wrong

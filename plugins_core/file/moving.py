@@ -9,7 +9,8 @@ import contextlib
 import errno
 import os
 import stat
-from collections.abc import Sequence
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from hub.plugin import Folders
@@ -20,13 +21,18 @@ _LONGEST_SUFFIX = 20
 _CHUNK = 1024 * 1024
 
 
-def names_in(folder: Path, name: str, key: str) -> list[Path]:
-    """Under its own name, or where that is taken with a part of its key, or all of it."""
-    found = [folder / name]
-    for part in (key[:8], key):
-        stem, suffix = _split(shortened(name, len(part) + 1))
-        found.append(folder / f"{stem}.{part}{suffix}")
-    return found
+@dataclass(frozen=True, slots=True)
+class Names:
+    """The names that a file may get: its own, or where that is taken one with a part of its key, or all of it."""
+
+    name: str
+    key: str | None = None
+
+    def __iter__(self) -> Iterator[str]:
+        yield self.name
+        for part in (self.key[:8], self.key) if self.key else ():
+            stem, suffix = _split(shortened(self.name, len(part) + 1))
+            yield f"{stem}.{part}{suffix}"
 
 
 def shortened(name: str, room: int) -> str:
@@ -41,18 +47,18 @@ def _split(name: str) -> tuple[str, str]:
     return (stem, dot + suffix) if stem and len(suffix) <= _LONGEST_SUFFIX else (name, "")
 
 
-def move_into(folders: Folders, source: Path, targets: Sequence[Path]) -> Path:
-    """Move to the first target that is free; the folder is made. Raises ``FileNotFoundError``, ``OSError``."""
-    old = folders.at(source.parent)
-    new = folders.at(targets[0].parent, make=True)
-    found = os.stat(source.name, dir_fd=old, follow_symlinks=False)
-    if found.st_dev == os.fstat(new).st_dev:
-        try:
-            return _named(old, source, new, targets)
-        except OSError as error:
-            if error.errno != errno.EXDEV:  # one device may be mounted twice
-                raise
-    return _copy(old, source, new, targets)
+def move_into(folders: Folders, source: Path, folder: Path, names: Names) -> None:
+    """Move under the first name that is free; the folder is made.
+
+    Raises ``FileNotFoundError``, ``FileExistsError`` where every name is taken, ``OSError``.
+    """
+    old, new = folders.at(source.parent), folders.at(folder, make=True)
+    try:
+        _named(old, source.name, new, names)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        _copy(old, source.name, new, names)
 
 
 def move_over(folders: Folders, source: Path, target: Path) -> None:
@@ -64,77 +70,76 @@ def move_over(folders: Folders, source: Path, target: Path) -> None:
     except OSError as error:
         if error.errno != errno.EXDEV:
             raise
-    between = target.with_name(f".{source.name[:100]}.moving")
+    between = f".{shortened(source.name, 9)}.moving"
     with contextlib.suppress(FileNotFoundError):
-        os.unlink(between.name, dir_fd=new)
-    _copy(old, source, new, [between])
-    os.rename(between.name, target.name, src_dir_fd=new, dst_dir_fd=new)
+        os.unlink(between, dir_fd=new)
+    _copy(old, source.name, new, Names(between))
+    os.rename(between, target.name, src_dir_fd=new, dst_dir_fd=new)
     os.fsync(new)
 
 
-def _named(old: int, source: Path, new: int, targets: Sequence[Path]) -> Path:
+def _named(old: int, source: str, new: int, names: Names) -> None:
     try:
-        return _link(old, source, new, targets)
+        _link(old, source, new, names)
+        return
     except OSError as error:
         if error.errno not in _NO_LINKS:
             raise
-    return _reserve(old, source, new, targets)
+    _reserve(old, source, new, names)
 
 
-def _link(old: int, source: Path, new: int, targets: Sequence[Path]) -> Path:
+def _link(old: int, source: str, new: int, names: Names) -> None:
     """A link, unlike a rename, never takes the place of what has the name already."""
-    for target in targets:
+    for name in names:
         try:
-            os.link(source.name, target.name, src_dir_fd=old, dst_dir_fd=new, follow_symlinks=False)
+            os.link(source, name, src_dir_fd=old, dst_dir_fd=new, follow_symlinks=False)
         except FileExistsError:
-            if not _is_same(old, source.name, new, target.name):
+            if not _was_linked(old, source, new, name):
                 continue
-            # it was linked before a crash, and only its old name is left
-        os.unlink(source.name, dir_fd=old)
-        return target
-    raise FileExistsError(errno.EEXIST, "every name for it is taken", str(targets[-1]))
+        os.unlink(source, dir_fd=old)
+        return
+    raise FileExistsError(errno.EEXIST, "every name for it is taken", names.name)
 
 
-def _is_same(old: int, name: str, new: int, other: str) -> bool:
+def _was_linked(old: int, source: str, new: int, name: str) -> bool:
+    """Whether a crash came between link and unlink, and only the old name is to go."""
     try:
-        one = os.stat(name, dir_fd=old, follow_symlinks=False)
-        two = os.stat(other, dir_fd=new, follow_symlinks=False)
+        one = os.stat(source, dir_fd=old, follow_symlinks=False)
+        two = os.stat(name, dir_fd=new, follow_symlinks=False)
     except FileNotFoundError:
         return False
-    return os.path.samestat(one, two)
+    return os.path.samestat(one, two) and one.st_nlink > 1
 
 
-def _reserve(old: int, source: Path, new: int, targets: Sequence[Path]) -> Path:
+def _reserve(old: int, source: str, new: int, names: Names) -> None:
     """Where there are no links: an empty file holds the name until the rename."""
-    for target in targets:
+    for name in names:
         try:
-            os.close(os.open(target.name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, dir_fd=new))
+            os.close(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, dir_fd=new))
         except FileExistsError:
             continue
-        os.rename(source.name, target.name, src_dir_fd=old, dst_dir_fd=new)
-        return target
-    raise FileExistsError(errno.EEXIST, "every name for it is taken", str(targets[-1]))
+        os.rename(source, name, src_dir_fd=old, dst_dir_fd=new)
+        return
+    raise FileExistsError(errno.EEXIST, "every name for it is taken", names.name)
 
 
-def _copy(old: int, source: Path, new: int, targets: Sequence[Path]) -> Path:
+def _copy(old: int, source: str, new: int, names: Names) -> None:
     """To another file system: whole and flushed under another name, then in place, then gone from here."""
-    part = f".{source.name[:32]}.part"
+    part = f".{shortened(source, 6)}.part"
     with contextlib.suppress(FileNotFoundError):
         os.unlink(part, dir_fd=new)
-    handle = os.open(source.name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=old)
+    handle = os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=old)
     try:
         found = os.fstat(handle)
         if not stat.S_ISREG(found.st_mode):
-            raise OSError(errno.EINVAL, "it is no regular file", str(source))
-        target = _copied_before(handle, found, new, targets)
-        if target is None:
+            raise OSError(errno.EINVAL, "it is no regular file", source)
+        if not _was_copied(handle, found, new, names):
             _write_copy(handle, found, part, new)
-            target = _named(new, targets[0].with_name(part), new, targets)
+            _named(new, part, new, names)
         os.fsync(new)
     finally:
         os.close(handle)
-    os.unlink(source.name, dir_fd=old)
-    return target
+    os.unlink(source, dir_fd=old)
 
 
 def _write_copy(handle: int, found: os.stat_result, part: str, new: int) -> None:
@@ -151,21 +156,21 @@ def _write_copy(handle: int, found: os.stat_result, part: str, new: int) -> None
         os.close(copy)
 
 
-def _copied_before(handle: int, found: os.stat_result, new: int, targets: Sequence[Path]) -> Path | None:
-    """The target that is this very file already: a crash came before its old name was taken away."""
-    for target in targets:
+def _was_copied(handle: int, found: os.stat_result, new: int, names: Names) -> bool:
+    """Whether a name leads to this very file: a crash came before its old name was taken away."""
+    for name in names:
         try:
-            other = os.open(target.name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=new)
+            other = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=new)
         except OSError:
             continue
         try:
             about = os.fstat(other)
             is_alike = (about.st_size, about.st_mtime_ns) == (found.st_size, found.st_mtime_ns)
             if is_alike and _hold_the_same(handle, other):
-                return target
+                return True
         finally:
             os.close(other)
-    return None
+    return False
 
 
 def _hold_the_same(one: int, other: int) -> bool:

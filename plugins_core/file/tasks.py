@@ -27,7 +27,7 @@ from hub.plugin import (
     iso,
     opened,
 )
-from plugins_core.file.moving import move_into, move_over
+from plugins_core.file.moving import Names, move_into, move_over
 from plugins_core.file.patterns import Pattern
 
 _MOST_BYTES = 16 * 1024 * 1024
@@ -159,11 +159,13 @@ class Move(Task):
 
     def _move(self, source: Path, target: Path) -> None:
         with opened(source, os.O_RDONLY), Folders() as folders:
+            if source == target:
+                return
             try:
                 if self.overwrite:
                     move_over(folders, source, target)
                 else:
-                    move_into(folders, source, [target])
+                    move_into(folders, source, target.parent, Names(target.name))
             except FileExistsError:
                 raise InvalidInput(
                     f"{self.target} exists already", hint="say overwrite: true to replace it"

@@ -135,7 +135,7 @@ class FileArrival(Trigger):
         self, ctx: TriggerContext, path: Path, mark: Mark, data: Mapping[str, Any], event_id: str
     ) -> None:
         custody: Custody = await ctx.shared(_CUSTODY, custody_of(ctx))
-        if await custody.ask_for(path, event_id):
+        if await custody.ask_for(str(path), event_id):
             return
         source, sha256 = Path(str(data.get("source", ""))), str(data.get("sha256", ""))
         at = ClaimFolder(ctx.place(self.path, write=True), ctx.key)

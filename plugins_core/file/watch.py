@@ -178,19 +178,28 @@ class Watch:
         return arrived
 
     def _looks(self, paths: Sequence[tuple[Path, bool]]) -> list[Arrived | Later | Large | None]:
+        all_of: dict[Path, bool] = {}
         with Folders() as folders:
             found = []
             for path, renamed in paths:
                 folders.trim()
                 found.append(
-                    self._allowed(path) or self._looker.look(folders, path, renamed=renamed, large=False)
+                    self._allowed(path, all_of)
+                    or self._looker.look(folders, path, renamed=renamed, large=False)
                 )
             return found
 
-    def _allowed(self, path: Path) -> Later | None:
+    def _allowed(self, path: Path, all_of: dict[Path, bool]) -> Later | None:
         """A reason to leave a file alone that is not the flows' to take: the folder may be the hub's own."""
+        folder, write = path.parent, not self._plan.keeps
+        if folder not in all_of:
+            with contextlib.suppress(Denied):
+                self._ctx.place(str(folder), write=write, below=True)
+                all_of[folder] = True
+        if all_of.setdefault(folder, False):
+            return None
         try:
-            self._ctx.place(str(path), write=not self._plan.keeps)
+            self._ctx.place(str(path), write=write)
         except Denied as error:
             return Later(_LEFT_ALONE_FOR, f"is left alone: {error.message}")
         return None

@@ -39,7 +39,7 @@ def test_three_thousand_files_and_four_kills(round: FileRound) -> None:
 
 @pytest.mark.faults
 def test_fifty_thousand_files_twenty_kills_and_a_watcher_that_runs_over(round: FileRound) -> None:
-    round.maker.drop(20_000)
+    round.maker.drop(22_000)
     with round.bringing(12_000, hands=6):
         for _ in range(20):
             round.start()
@@ -53,7 +53,16 @@ def test_fifty_thousand_files_twenty_kills_and_a_watcher_that_runs_over(round: F
     outcome = round.finish()
     print(outcome.line())
     assert not outcome.wrong, outcome.wrong[:20]
-    assert len(outcome.brought.stayed) > 45_000
+    assert len(outcome.brought.stayed) >= 50_000
+
+
+@pytest.mark.timeout(300)
+def test_files_brought_in_every_manner_to_a_hub_that_listens(round: FileRound) -> None:
+    round.start()
+    with round.bringing(200):
+        pass
+    outcome = round.finish()
+    assert not outcome.wrong, outcome.wrong[:20]
 
 
 @pytest.mark.timeout(300)

@@ -18,7 +18,7 @@ from hub.model.ids import TriggerKey
 from hub.plugin import Folders, NotFound
 from plugins_core.file.claims import After, ClaimFolder, claim, fetch_back
 from plugins_core.file.marks import Mark
-from plugins_core.file.moving import move_into, names_in
+from plugins_core.file.moving import Names, move_into
 from tests.support.arrivals import MOVES, SOON, Arrivals, Gates, arrivals, flow
 from tests.support.swapping import swapping
 
@@ -388,7 +388,7 @@ def test_what_a_crash_left_between_link_and_unlink_is_finished(tmp_path: Path) -
     (tmp_path / "done").mkdir()
     os.link(source, tmp_path / "done" / "a.csv")
     with Folders() as folders:
-        move_into(folders, source, names_in(tmp_path / "done", "a.csv", KEY))
+        move_into(folders, source, tmp_path / "done", Names("a.csv", KEY))
     assert os.listdir(tmp_path / "done") == ["a.csv"]
     assert not source.exists()
 
@@ -398,10 +398,10 @@ def test_no_name_that_is_taken_is_ever_replaced(tmp_path: Path) -> None:
         for content in ("1", "2", "3"):
             source = tmp_path / "source"
             source.write_text(content)
-            move_into(folders, source, names_in(tmp_path / "done", "a.tar.gz", KEY))
+            move_into(folders, source, tmp_path / "done", Names("a.tar.gz", KEY))
         source.write_text("4")
         with pytest.raises(FileExistsError):
-            move_into(folders, source, names_in(tmp_path / "done", "a.tar.gz", KEY))
+            move_into(folders, source, tmp_path / "done", Names("a.tar.gz", KEY))
     found = {path.name: path.read_text() for path in (tmp_path / "done").iterdir()}
     assert found == {"a.tar.gz": "1", "a.tar.01234567.gz": "2", f"a.tar.{KEY}.gz": "3"}
     assert source.read_text() == "4"
@@ -444,14 +444,13 @@ def test_a_file_moves_to_another_file_system_and_back(at: ClaimFolder, elsewhere
 def test_what_a_crash_left_between_copy_and_unlink_is_finished(tmp_path: Path, elsewhere: Path) -> None:
     source = tmp_path / f"{KEY}-a.csv"
     source.write_text("content")
-    targets = names_in(elsewhere, "a.csv", KEY)
     copy = elsewhere / "a.csv"
     copy.write_text("content")
     os.utime(copy, ns=(1, source.stat().st_mtime_ns))
     # what a copy that was cut off left
-    (elsewhere / f".{source.name[:32]}.part").write_text("cont")
+    (elsewhere / f".{source.name}.part").write_text("cont")
     with Folders() as folders:
-        move_into(folders, source, targets)
+        move_into(folders, source, elsewhere, Names("a.csv", KEY))
     assert [path.name for path in elsewhere.iterdir() if path.suffix != ".part"] == ["a.csv"]
     assert not source.exists()
 
@@ -460,7 +459,7 @@ def test_a_link_among_the_claimed_is_not_copied(tmp_path: Path, elsewhere: Path)
     (tmp_path / "secret").write_text("secret")
     (tmp_path / "link").symlink_to(tmp_path / "secret")
     with Folders() as folders, pytest.raises(OSError, match=r"Too many levels"):
-        move_into(folders, tmp_path / "link", names_in(elsewhere, "a", KEY))
+        move_into(folders, tmp_path / "link", elsewhere, Names("a", KEY))
     assert list(elsewhere.iterdir()) == []
 
 

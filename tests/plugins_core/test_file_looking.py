@@ -166,7 +166,7 @@ def test_a_file_that_cannot_be_read_is_looked_at_again_and_said(tmp_path: Path, 
         try:
             folder = os.open(tmp_path, os.O_RDONLY)
             folders = Folders()
-            folders._open[tmp_path] = folder
+            folders._open[str(tmp_path)] = folder
             os.setuid(65534)
             found = Looker(0, with_change=True).look(folders, path)
             is_told = isinstance(found, Later) and "Permission denied" in (found.reason or "")

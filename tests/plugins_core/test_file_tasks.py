@@ -96,6 +96,18 @@ async def test_a_file_that_is_there_is_only_replaced_when_said(hub: Harness, fol
     assert sorted(path.name for path in folder.iterdir() if "part" in path.name) == []
 
 
+async def test_a_file_that_is_moved_to_itself_stays(hub: Harness, folder: Path) -> None:
+    (folder / "a").write_text("precious")
+    os.link(folder / "a", folder / "b")
+    for overwrite in (True, False):
+        await do(hub, "file.move", source="a", target="a", overwrite=overwrite)
+        assert (folder / "a").read_text() == "precious"
+    (folder / "b").unlink()
+    for overwrite in (True, False):
+        await do(hub, "file.move", source="a", target="a", overwrite=overwrite)
+        assert (folder / "a").read_text() == "precious"
+
+
 async def test_a_file_that_is_too_large_is_refused(hub: Harness, folder: Path) -> None:
     (folder / "a").write_text("12345")
     assert (await do(hub, "file.read", path="a", maxBytes=5))["content"] == "12345"

@@ -304,6 +304,13 @@ async def test_two_triggers_that_keep_get_every_file(tmp_path: Path) -> None:
         assert {str(one.flow) for one in ended} == {"files/one", "files/two"}
 
 
+async def test_the_folder_may_come_from_a_variable(tmp_path: Path) -> None:
+    source = flow().replace("path: inbox", 'path: "{{ vars.folder }}"')
+    source = source.replace("triggers:", "variables: {folder: inbox}\ntriggers:", 1)
+    async with arrivals(tmp_path, source, before={"a": "x"}) as drop:
+        assert await content_of_next(drop) == "x"
+
+
 # mistakes
 
 
