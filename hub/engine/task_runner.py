@@ -33,7 +33,10 @@ _FAILED = "$failed"
 """… that holds the last attempt that failed, where what it started must not be taken for the next one's."""
 _CRASHES = "$crashes"
 """… that holds how often in a row the node went down while it ran."""
-_MOST_CRASHES = 3
+_MOST_BLAMED_STARTS = 3
+"""Starts of a suspect that took the node down, after which its task is not tried again."""
+_MOST_CRASHES = 10
+"""How often in a row, whatever else of its execution got on meanwhile."""
 _SHORTEST_REST = timedelta(milliseconds=100)
 """Between attempts that would follow each other at once."""
 _LAST_MOMENT = datetime.max.replace(tzinfo=UTC)
@@ -335,9 +338,13 @@ def _went_down_with_it(live: LiveRun) -> bool:
 
 
 async def _after_crash(live: LiveRun) -> Problem | None:
-    """Count, before it is tried again; one that went down with its node again and again is not."""
+    """Count, before it is tried again; one that went down with its node again and again is not.
+
+    A crash alone blames nobody: whoever kills the hub finds some task running. So a few count only against a
+    suspect, which runs after the others, and alone once it has gone down as one.
+    """
     crashes = int(live.decisions.get(_CRASHES, 0)) + 1
-    if crashes >= _MOST_CRASHES:
+    if min(crashes, live.executor.claim.suspect_starts) >= _MOST_BLAMED_STARTS or crashes >= _MOST_CRASHES:
         return Problem(f"the hub went down {crashes} times while it ran; it is not tried again", final=True)
     live.decisions[_CRASHES] = crashes
     await live.executor.recorder.rows(live.row(TaskRunState.RUNNING, decisions=await live.packed_decisions()))

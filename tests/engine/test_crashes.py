@@ -114,15 +114,32 @@ async def test_a_task_that_takes_the_node_down_again_and_again_fails(tmp_path: P
         await stage.reached("a running")
         await at_rest(hub)
         stage.crash()
-    for _ in range(2):
+    for _ in range(3):
         await crash(stage, tmp_path)
     async with stage.hub(tmp_path, "staged:x") as hub:
         ended = await hub.ended(started.id)
         runs = await hub.task_runs(started.id)
-    assert stage.calls == ["a", "a", "a", "e"]
+    assert stage.calls == ["a", "a", "a", "a", "e"]
     assert ended.state is _S.FAILED
-    assert "went down 3 times while it ran" in (ended.error or "")
+    assert "went down 4 times while it ran" in (ended.error or "")
     assert (runs["a"].state, runs["a"].error) == (_T.FAILED, (ended.error or "").split(": ", 1)[1])
+
+
+async def test_those_that_merely_run_when_the_node_is_killed_are_not_to_blame(
+    tmp_path: Path, stage: Stage
+) -> None:
+    blocking(stage)
+    async with stage.hub(tmp_path, "staged:x") as hub:
+        await hub.put(ONE)
+        started = [await hub.start("t/f") for _ in range(5)]
+        await stage.reached("a running")
+        await at_rest(hub)
+        stage.crash()
+    for _ in range(5):
+        await crash(stage, tmp_path)
+    stage.bodies.pop("a")
+    async with stage.hub(tmp_path, "staged:x") as hub:
+        assert [(await hub.ended(one.id)).state for one in started] == [_S.SUCCESS] * 5
 
 
 async def test_a_task_that_takes_the_node_down_beside_one_that_gets_on_fails(
@@ -135,7 +152,8 @@ async def test_a_task_that_takes_the_node_down_beside_one_that_gets_on_fails(
         await asyncio.sleep(0)
 
     async with stage.hub(tmp_path, "staged:x") as hub:
-        await hub.put("""id: f
+        await hub.put(
+            """id: f
 namespace: t
 tasks:
   - id: p
@@ -144,17 +162,18 @@ tasks:
       - {id: k, type: test.call, name: killer}
       - id: L
         type: flow.loop
-        values: [1, 2, 3, 4, 5, 6, 7, 8]
+        values: VALUES
         concurrencyLimit: 1
         tasks: [{id: s, type: flow.sleep, duration: 60ms}, {id: t, type: test.call, name: step}]
-""")
+""".replace("VALUES", str(list(range(60))))
+        )
         started = await hub.start("t/f")
         await stage.reached("killer running")
         await at_rest(hub)
         await asyncio.sleep(0.1)
         stage.crash()
     crashes = 1
-    while crashes < 6:
+    while crashes < 12:
         stage.event("killer running").clear()
         async with stage.hub(tmp_path, "staged:x") as hub:
             ended = asyncio.create_task(hub.ended(started.id))
@@ -166,7 +185,7 @@ tasks:
             await asyncio.sleep(0.15)
             stage.crash()
             crashes += 1
-    assert crashes == 3
+    assert crashes == 10
     assert (await ended).state is _S.FAILED
 
 

@@ -63,6 +63,7 @@ async def test_what_was_missed_while_the_hub_was_down_comes_by_the_policy(tmp_pa
             await ticked(hub, 1)
         clock.advance(timedelta(minutes=4, seconds=30))
         async with harness(folder, storage=url, clock=clock) as hub:
+            await ticked(hub, len(wanted))
             assert await dates(hub, wait=0.3) == wanted
 
 
