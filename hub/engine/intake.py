@@ -19,8 +19,9 @@ from hub.engine.owned import OwnedWork
 from hub.engine.routes import DEEPEST, Routes
 from hub.engine.services import Services
 from hub.engine.verdicts import Candidate, Judge, Judged
+from hub.engine.waiting_events import topic_of
 from hub.errors import FenceRefused, InvalidInput, NotFound
-from hub.model.event import Event, Occurrence, Origin, Receipt, Verdict
+from hub.model.event import BATCHED, Event, Occurrence, Origin, Receipt, Verdict
 from hub.model.execution import Execution, ExecutionState, NewExecution, Parent
 from hub.model.ids import FlowKey, TriggerKey, new_id
 from hub.model.task_run import TaskRun
@@ -88,10 +89,12 @@ class Intake:
             move = TriggerMove(origin.key, state, known.version)
         accepted = await self._owned.finish(origin.flow, self._accept(arrivals, now, move))
         if self._services.bus.has_listeners:
-            for item in accepted:
+            for item, arrival in zip(accepted, arrivals, strict=True):
                 self._services.bus.tell(
                     "event", item.receipt.event_id, source=origin.uri, executions=item.receipt.execution_ids
                 )
+                if arrival.waits and origin.key is not None:
+                    self._services.bus.tell(topic_of(origin.key), item.receipt.event_id)
         return [item.receipt for item in accepted]
 
     async def settled(self, flow: FlowKey | None = None) -> None:
@@ -136,7 +139,7 @@ class Intake:
         event_type: str,
     ) -> Arrival:
         event = Event(
-            id=new_id(),
+            id=occurrence.id or new_id(),
             source=origin.uri,
             type=occurrence.type or event_type,
             time=occurrence.time or now,
@@ -148,7 +151,13 @@ class Intake:
             depth=origin.depth,
             replay_of=origin.replay_of,
         )
-        arrival = await self._judged(event, own, now)
+        waits = occurrence.waits and own is not None
+        arrival = await self._judged(event, None if waits else own, now)
+        if waits and own is not None:
+            joins = Verdict(*own.key, BATCHED, "it starts the flow together with others")
+            arrival = replace(arrival, waits=True, verdicts=(joins, *arrival.verdicts))
+        if occurrence.takes:
+            arrival = replace(arrival, takes=occurrence.takes)
         if occurrence.delivery is None:
             return arrival
         given = occurrence.delivery
