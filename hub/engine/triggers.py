@@ -387,7 +387,7 @@ class RunningTrigger(TriggerContext):
                     return await self._whole(execution_id), await services.payloads.unpack(row.outputs or {})
                 found = await self._whole(execution_id)
                 left = until - asyncio.get_running_loop().time()
-                if found.state.is_terminal or left <= 0:
+                if found.state.is_terminal or left <= 0 or services.watches.is_over:
                     return found, None
                 with suppress(TimeoutError):
                     async with asyncio.timeout(min(left, _LOOK_AT_RESULT)):

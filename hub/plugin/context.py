@@ -324,7 +324,7 @@ class TriggerContext(ABC):
     async def result(
         self, execution_id: str, *, timeout: float, early: str | None = None
     ) -> tuple[Execution, Mapping[str, Any] | None]:
-        """An execution once it has ended, or as it stands after ``timeout`` seconds.
+        """An execution once it has ended, or as it stands after ``timeout`` seconds or when the hub stops.
 
         With ``early``: also as soon as a task run of that type has ended, with its outputs.
         """

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import re
 import time
-from collections import deque
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 from functools import lru_cache
@@ -32,6 +31,7 @@ from hub.plugin import (
 from plugins_core.webhook.answers import Respond, Wait, after_wait, refused, rendered, stored
 from plugins_core.webhook.batches import Batch
 from plugins_core.webhook.bodies import digest, read_body, shown, uploads_in
+from plugins_core.webhook.limits import RateLimit, Window
 from plugins_core.webhook.multipart import BrokenForm
 from plugins_core.webhook.signatures import Verify
 
@@ -49,13 +49,6 @@ class Dedup(Model):
     window: Duration = Field(
         timedelta(days=7), gt=timedelta(), description="How long a delivery is remembered."
     )
-
-
-class RateLimit(Model):
-    """How many requests are taken."""
-
-    limit: int = Field(ge=1, description="How many requests in each period.")
-    per: Duration = Field(timedelta(seconds=1), gt=timedelta(), description="How long a period is.")
 
 
 class Webhook(HttpTrigger):
@@ -88,7 +81,7 @@ class Webhook(HttpTrigger):
     )
     rate_limit: RateLimit | None = Field(None, description="Answer 429 beyond this; no limit unless set.")
 
-    _taken: deque[float] = PrivateAttr(default_factory=deque)
+    _window: Window = PrivateAttr(default_factory=Window)
 
     class Data(BaseModel):
         model_config = ConfigDict(extra="forbid")
@@ -143,10 +136,12 @@ class Webhook(HttpTrigger):
             return refused(405, "method_not_allowed", f"{request.method} is not allowed here", Allow=allowed)
         if self.verify_ is not None and not self.verify_.holds(request.headers, request.raw, ctx.now()):
             return refused(401, "bad_signature", "the signature is missing or wrong")
-        wait = self._over_limit()
-        if wait is not None:
-            headers = {"Retry-After": str(math.ceil(wait))}
-            return refused(429, "rate_limited", "more requests than this webhook takes", **headers)
+        if self.rate_limit is not None:
+            # after the signature: what strangers send takes nobody's place
+            left = self._window.take(self.rate_limit, time.monotonic())
+            if left is not None:
+                headers = {"Retry-After": str(math.ceil(left))}
+                return refused(429, "rate_limited", "more requests than this webhook takes", **headers)
         try:
             body = read_body(request)
             data = self._data(request, body)
@@ -209,18 +204,6 @@ class Webhook(HttpTrigger):
         if not 1 <= len(key) <= _LONGEST_DELIVERY_KEY:
             raise InvalidInput(f"a delivery id has 1 to {_LONGEST_DELIVERY_KEY} characters")
         return Delivery(key, digest(request, body), window)
-
-    def _over_limit(self) -> float | None:
-        """How many seconds until the next request is taken; None when this one is."""
-        if self.rate_limit is None:
-            return None
-        now, period = time.monotonic(), self.rate_limit.per.total_seconds()
-        while self._taken and self._taken[0] <= now - period:
-            self._taken.popleft()
-        if len(self._taken) >= self.rate_limit.limit:
-            return self._taken[0] + period - now
-        self._taken.append(now)
-        return None
 
 
 @lru_cache(maxsize=1024)
