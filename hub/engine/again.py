@@ -15,6 +15,7 @@ from hub.engine.compiled import CompiledFlow
 from hub.engine.intake import Intake
 from hub.engine.services import Services
 from hub.engine.task_runner import ATTEMPTS_BEFORE
+from hub.engine.waiting_events import is_batched
 from hub.errors import Conflict, InvalidInput, NotFound
 from hub.model.event import Event, Occurrence, Origin, Receipt
 from hub.model.execution import Execution, ExecutionState
@@ -22,7 +23,6 @@ from hub.model.flow import TaskDeclaration
 from hub.model.ids import FlowKey, new_id
 from hub.model.task_run import TaskRun, TaskRunState
 from hub.plugin.storage import Page, Restart
-from hub.plugin.trigger import HttpTrigger
 
 _GOOD = (TaskRunState.SUCCESS, TaskRunState.WARNING, TaskRunState.SKIPPED)
 _BAD = tuple(state for state in TaskRunState if state not in _GOOD)
@@ -135,16 +135,12 @@ class Again:
 
     def _joins_a_batch(self, event: Event) -> bool:
         """Whether its trigger, as it is now, would take it up with others; a batch goes as it is."""
+        registry = self._services.registry
         if not event.namespace or not event.flow:
             return False
         for declaration in self._catalog.triggers(FlowKey(event.namespace, event.flow)):
-            component = self._services.registry.triggers.get(declaration.type)
-            if (
-                declaration.id == event.trigger
-                and component is not None
-                and issubclass(component, HttpTrigger)
-            ):
-                return event.type == component.event_type and component.batches(declaration.properties)
+            if declaration.id == event.trigger and is_batched(registry, declaration):
+                return event.type == registry.triggers[declaration.type].event_type
         return False
 
     async def _replay_started(self, event_id: str) -> Receipt:

@@ -19,10 +19,11 @@ from hub.engine.owned import OwnedWork
 from hub.engine.routes import DEEPEST, Routes
 from hub.engine.services import Services
 from hub.engine.verdicts import Candidate, Judge, Judged
-from hub.engine.waiting_events import topic_of
+from hub.engine.waiting_events import is_batched, topic_of
 from hub.errors import FenceRefused, InvalidInput, NotFound
 from hub.model.event import BATCHED, Event, Occurrence, Origin, Receipt, Verdict
 from hub.model.execution import Execution, ExecutionState, NewExecution, Parent
+from hub.model.flow import TriggerDeclaration
 from hub.model.ids import FlowKey, TriggerKey, new_id
 from hub.model.task_run import TaskRun
 from hub.plugin.storage import Accepted, Arrival, DeliveryKey, Ends, TriggerMove, TriggerState
@@ -154,7 +155,7 @@ class Intake:
         waits = occurrence.waits and own is not None
         arrival = await self._judged(event, None if waits else own, now)
         if waits and own is not None:
-            joins = Verdict(*own.key, BATCHED, "it starts the flow together with others")
+            joins = Verdict(*own.key, BATCHED, "it waits to start the flow together with others")
             arrival = replace(arrival, waits=True, verdicts=(joins, *arrival.verdicts))
         if occurrence.takes:
             arrival = replace(arrival, takes=occurrence.takes)
@@ -291,7 +292,7 @@ class Intake:
         if data is not None:
             if trigger is None and len(flow.triggers) == 1:
                 trigger = next(iter(flow.triggers))
-            data = self._as_seen(flow.triggers[trigger].declaration.type if trigger else None, data)
+            data = self._as_seen(flow.triggers[trigger].declaration if trigger else None, data)
             event = await self._manual_event(
                 TriggerKey(*key, trigger or "manual"), data, now, event_replay_of
             )
@@ -332,10 +333,13 @@ class Intake:
             replay_of=replay_of,
         )
 
-    def _as_seen(self, type_name: str | None, data: Any) -> Mapping[str, Any]:
+    def _as_seen(self, declaration: TriggerDeclaration | None, data: Any) -> Mapping[str, Any]:
         """Data as a trigger shows it: a webhook's body alone gets the rest of a request around it."""
-        component = self._services.registry.triggers.get(type_name) if type_name else None
-        if component is not None and issubclass(component, HttpTrigger):
+        registry = self._services.registry
+        component = registry.triggers.get(declaration.type) if declaration else None
+        is_http = component is not None and issubclass(component, HttpTrigger)
+        # a batch is no request
+        if is_http and declaration is not None and not is_batched(registry, declaration):
             request: dict[str, Any] = {"body": None, "headers": {}, "parameters": {}, "method": "POST"}
             whole = isinstance(data, Mapping) and bool(data) and data.keys() <= request.keys()
             return {**request, **data} if whole else {**request, "body": data}

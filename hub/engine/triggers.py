@@ -26,7 +26,7 @@ from hub.engine.owned_files import OwnedFiles
 from hub.engine.rendering import Field
 from hub.engine.routes import Routes
 from hub.engine.services import Services
-from hub.engine.waiting_events import HEARD, WaitingHere, topic_of
+from hub.engine.waiting_events import HEARD, WaitingHere, is_batched, topic_of
 from hub.errors import Conflict, HubError, InvalidInput, NotFound, TriggerUnusable
 from hub.model import jsontext
 from hub.model.event import Occurrence, Origin, Receipt
@@ -237,7 +237,7 @@ class TriggerSupervisor:
             if key not in self._receiving and "{{" in str(declaration.properties):
                 # what it lacks, a secret as a rule, is said before somebody calls it
                 await self._receive(key)
-            if component.batches(declaration.properties):
+            if is_batched(self._services.registry, declaration):
                 self._start(name, declaration)
         else:
             self._start(name, declaration)

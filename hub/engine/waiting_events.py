@@ -16,9 +16,12 @@ from hub.engine.services import Services
 from hub.errors import NotFound
 from hub.model import jsontext
 from hub.model.event import StoredEvent
+from hub.model.flow import TriggerDeclaration
 from hub.model.ids import TriggerKey
 from hub.plugin.context import WaitingEvent, WaitingEvents
 from hub.plugin.storage import Page
+from hub.plugin.trigger import HttpTrigger
+from hub.registry import Registry
 
 log = structlog.get_logger("hub.triggers")
 
@@ -30,6 +33,14 @@ _PAGE = 100
 def topic_of(key: TriggerKey) -> str:
     """What the bus tells by when an event of a trigger begins to wait."""
     return f"waiting {key}"
+
+
+def is_batched(registry: Registry, declaration: TriggerDeclaration) -> bool:
+    """Whether a trigger takes its events up together."""
+    component = registry.triggers.get(declaration.type)
+    if component is None or not issubclass(component, HttpTrigger):
+        return False
+    return component.batches(declaration.properties)
 
 
 class WaitingHere(WaitingEvents):

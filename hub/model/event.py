@@ -140,6 +140,6 @@ class Receipt:
     def reason(self) -> str | None:
         """Why nothing was started, or None."""
         for verdict in self.verdicts:
-            if verdict.reason and verdict.outcome != BATCHED:
+            if verdict.reason:
                 return verdict.reason
         return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 import re
 import time
@@ -38,6 +39,8 @@ from plugins_core.webhook.signatures import Verify
 _CREDENTIAL = re.compile(r"signature|token|api[-_]?key|secret|password|cookie|authorization")
 _KEY = re.compile(r"[^\s/?#\x00-\x1f\x7f]+\Z")
 _LONGEST_DELIVERY_KEY = 500
+_LARGE = 1024 * 1024
+"""Bodies beyond this, where the settings allow them, are read in a thread: nobody else waits for it."""
 
 Method = Literal["GET", "POST", "PUT"]
 
@@ -143,7 +146,8 @@ class Webhook(HttpTrigger):
                 headers = {"Retry-After": str(math.ceil(left))}
                 return refused(429, "rate_limited", "more requests than this webhook takes", **headers)
         try:
-            body = read_body(request)
+            is_large = len(request.body) > _LARGE
+            body = await asyncio.to_thread(read_body, request) if is_large else read_body(request)
             data = self._data(request, body)
             delivery = await self._delivery(data, body, request, ctx)
         except BrokenForm as error:

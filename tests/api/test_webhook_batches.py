@@ -189,6 +189,21 @@ async def test_a_replayed_request_joins_the_next_batch_and_a_replayed_batch_star
         assert len(whole.json["executionIds"]) == 1
         *_, third = await ended(ask, 3)
         assert await numbers(ask, third) == [0, 1]
+        await ask("POST", f"/api/v1/executions/{first.id}/replay", {})
+        *_, fourth = await ended(ask, 4)
+        assert await numbers(ask, fourth) == [0, 1]
+
+
+async def test_a_tested_request_waits_for_its_batch_and_says_so(serving: Serve) -> None:
+    async with serving() as ask:
+        await put(ask, flow(f"maxEvents: 2, {_LONG}"))
+        tested = await ask("POST", "/api/v1/triggers/q/w/hook/test", {"data": {"n": 0}})
+        assert (tested.json["status"], tested.json["answer"]["batched"]) == (202, True)
+        [event] = tested.json["events"]
+        assert "together with others" in event["reason"]
+        await post(ask, 1)
+        [execution] = await ended(ask, 1)
+        assert await numbers(ask, execution) == [0, 1]
 
 
 async def test_files_of_a_batch_are_there_for_its_execution(serving: Serve) -> None:
