@@ -1,4 +1,7 @@
-"""kill -9 while requests wait for their batches: each that was acknowledged is done, in exactly one batch."""
+"""kill -9 while requests wait for their batches: each that was acknowledged is done, in exactly one batch.
+
+Each brings a file, which is whole on the disk for every event that is stored.
+"""
 
 from __future__ import annotations
 
@@ -55,7 +58,7 @@ class _Ledger:
     async def listening(self) -> AsyncIterator[int]:
         async def take(request: web.Request) -> web.Response:
             said = await request.json()
-            numbers = [event["body"]["n"] for event in said["events"]]
+            numbers = [int(event["body"]["n"]) for event in said["events"]]
             if self.done.setdefault(said["execution"], numbers) != numbers or said["count"] != len(numbers):
                 self.wrong.append(f"execution {said['execution']} saw its batch change")
             self.called.set()
@@ -135,13 +138,34 @@ async def _deliver(session: aiohttp.ClientSession, hub: HubProcess, number: int)
     try:
         async with session.post(
             f"{hub.url}/api/v1/webhooks/faults/batches/k",
-            json={"n": number},
+            data=_form(number),
             headers={"X-Delivery": str(number)},
         ) as answer:
             said: dict[str, Any] = await answer.json()
             return said if answer.status == 202 else None
     except (aiohttp.ClientError, TimeoutError, OSError):
         return None
+
+
+def _content(number: int) -> bytes:
+    return b"\xff" + str(number).encode() * 50
+
+
+def _form(number: int) -> aiohttp.FormData:
+    form = aiohttp.FormData()
+    form.add_field("n", str(number))
+    form.add_field("f", _content(number), filename="f.bin", content_type="application/octet-stream")
+    return form
+
+
+def _broken_files(hub: HubProcess, events: list[dict[str, Any]]) -> list[str]:
+    wrong = []
+    for event in events:
+        if (body := event["data"].get("body")) is not None:
+            path = hub.data / "files" / body["f"]["uri"].removeprefix("hub:///")
+            if not path.is_file() or path.read_bytes() != _content(int(body["n"])):
+                wrong.append(f"the file of delivery {body['n']} is not whole: {path}")
+    return wrong
 
 
 async def _account(hub: HubProcess, ledger: _Ledger) -> list[str]:
@@ -158,7 +182,8 @@ async def _account(hub: HubProcess, ledger: _Ledger) -> list[str]:
         if not live:
             break
         await asyncio.to_thread(hub.ended, live[0]["id"])
-    return ledger.check(executions, await asyncio.to_thread(hub.all_of, "/api/v1/events"))
+    events = await asyncio.to_thread(hub.all_of, "/api/v1/events")
+    return ledger.check(executions, events) + _broken_files(hub, events)
 
 
 @pytest.mark.timeout(240)
