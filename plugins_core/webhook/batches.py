@@ -6,6 +6,7 @@ or a re-deploy, and takes its events up in the same transaction that stores it: 
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
@@ -18,8 +19,11 @@ from hub.plugin import (
     FenceRefused,
     Model,
     Occurrence,
+    StorageOverloaded,
+    StorageUnavailable,
     TriggerContext,
     WaitingEvent,
+    WaitingEvents,
     iso,
 )
 
@@ -27,6 +31,8 @@ BATCH = "hub.webhook.batched"
 """The CloudEvents type of the event that a batch is."""
 _MOST_EVENTS = 1000
 _MOST_BYTES = 8 * 1024 * 1024
+_PAUSE = 0.5
+"""Seconds until the storage is asked again that could not be."""
 
 
 class Batch(Model):
@@ -46,15 +52,23 @@ class Batch(Model):
         """Make batches of what waits, until cancelled."""
         with ctx.waiting() as waiting:
             while True:
-                events, more = await waiting.read(limit=self.max_events, most_bytes=_MOST_BYTES)
-                if not events:
-                    await waiting.more(1, timeout=None)
-                    continue
-                left = self._left(events[0], ctx)
-                if more or len(events) >= self.max_events or left <= timedelta(0):
-                    await _emit(events, emit, ctx)
-                else:
-                    await waiting.more(self.max_events - len(events), timeout=left.total_seconds())
+                try:
+                    await self._step(waiting, ctx, emit)
+                except (StorageUnavailable, StorageOverloaded) as error:
+                    ctx.log("warning", "a batch waits for the storage", error=str(error))
+                    await asyncio.sleep(_PAUSE)
+
+    async def _step(self, waiting: WaitingEvents, ctx: TriggerContext, emit: Emit) -> None:
+        """Look at what waits: make a batch of it, or wait for more."""
+        events, more = await waiting.read(limit=self.max_events, most_bytes=_MOST_BYTES)
+        if not events:
+            await waiting.more(1, timeout=None)
+            return
+        left = self._left(events[0], ctx)
+        if more or len(events) >= self.max_events or left <= timedelta(0):
+            await _emit(events, emit, ctx)
+        else:
+            await waiting.more(self.max_events - len(events), timeout=left.total_seconds())
 
     def _left(self, first: WaitingEvent, ctx: TriggerContext) -> timedelta:
         # a clock that was put back does not make anybody wait longer than once more

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import aiohttp
 import pytest
 
-from hub.errors import InvalidFlow
+from hub.errors import InvalidFlow, StorageUnavailable
 from hub.model import jsontext
 from hub.model.execution import Execution
 from hub.model.ids import TriggerKey
@@ -233,6 +234,30 @@ async def test_a_batch_holds_no_more_than_fits(serving: Serve) -> None:
         await put(ask, flow("maxEvents: 1000, maxWait: PT0.001S", value="{{ trigger.count }}"))
         found = [await numbers(ask, one) for one in await ended(ask, 2)]
         assert found == [list(range(8)), [8, 9]]
+
+
+async def test_a_batch_goes_on_when_the_storage_is_back(
+    serving: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with serving() as ask:
+        storage = ask.node.services.storage
+        read = storage.waiting_events
+        asked: list[int] = []
+
+        async def away(*given: Any) -> Any:
+            asked.append(1)
+            if len(asked) <= 2:
+                raise StorageUnavailable("the disk is away")
+            return await read(*given)
+
+        monkeypatch.setattr(storage, "waiting_events", away)
+        await put(ask, flow(f"maxEvents: 2, {_LONG}"))
+        for number in range(2):
+            await post(ask, number)
+        [execution] = await ended(ask, 1)
+        assert await numbers(ask, execution) == [0, 1]
+        [shown] = (await ask("GET", "/api/v1/triggers")).json["items"]
+        assert shown["state"] == "running"
 
 
 @pytest.mark.parametrize("storage", ["memory:", "sqlite:///hub.db"])
