@@ -32,6 +32,14 @@ tasks:
     tasks:
       - {id: answer, type: return, value: "{{ item.index }}"}
 """
+_WAITING = """id: waiting
+namespace: bench
+triggers:
+  - {id: hook, type: webhook, key: k, wait: true}
+tasks:
+  - {id: answer, type: return, value: "{{ trigger.body.n }}"}
+outputs: [{id: n, value: "{{ outputs.answer.value }}"}]
+"""
 _SCRIPT = 'x=1\necho "hello $x"\n'
 
 
@@ -416,6 +424,50 @@ def _first_away(data: Path) -> None:
         time.sleep(0.01)
 
 
+def waiting(options: Options) -> list[Row]:
+    """(w) a webhook that answers with what its flow made, beside the plain one's POST to SUCCESS."""
+    count = 200 if options.quick else 500
+    ours, plain = [], []
+    for _ in range(options.rounds):
+        with folder() as data:
+            _write_flow(data, _ONE)
+            _write_flow(data, _WAITING)
+            with hub(data, data / "flows", options.command) as running:
+                one, other = _beside_each_other(running.port, count)
+                plain.append(one)
+                ours.append(other)
+    took, beside = _median(ours), _median(plain)
+    more = took - beside
+    return [
+        Row("w", "POST to the answer with wait, p50", took, beside, "ms", more, "<= 5 ms above", more <= 5)
+    ]
+
+
+def _beside_each_other(port: int, count: int) -> tuple[float, float]:
+    """Medians in milliseconds: a plain POST until its SUCCESS is read back, and one that waits."""
+    connection = HTTPConnection("127.0.0.1", port)
+
+    def call(method: str, path: str, body: str | None = None) -> Any:
+        connection.request(method, path, body, {"Content-Type": "application/json"} if body else {})
+        return json.loads(connection.getresponse().read())
+
+    plain: list[float] = []
+    waited: list[float] = []
+    for number in range(count + 20):
+        body = json.dumps({"n": number})
+        began = time.perf_counter()
+        answer = call("POST", "/api/v1/webhooks/bench/one/k", body)
+        while call("GET", f"/api/v1/executions/{answer['executionIds'][0]}")["state"] != "SUCCESS":
+            pass
+        between = time.perf_counter()
+        if call("POST", "/api/v1/webhooks/bench/waiting/k", body) != {"n": number}:
+            raise SystemExit("the waiting webhook did not answer with its flow's outputs")
+        plain.append((between - began) * 1000)
+        waited.append((time.perf_counter() - between) * 1000)
+    connection.close()
+    return _median(plain[20:]), _median(waited[20:])
+
+
 CASES: dict[str, Callable[[Options], list[Row]]] = {
     "a": webhook,
     "b": sequence,
@@ -423,4 +475,5 @@ CASES: dict[str, Callable[[Options], list[Row]]] = {
     "d": start,
     "e": scripts,
     "f": files,
+    "w": waiting,
 }

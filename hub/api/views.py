@@ -244,6 +244,9 @@ class EventView(View):
     depth: int = Field(0, description="How many flows led here, one after another.")
     replay_of: str | None = Field(None, description="The event that this one repeats.")
     repeats: int = Field(0, description="How often its delivery came again.")
+    batch: str | None = Field(
+        None, description="The event that took it up with others; empty while it waits for that."
+    )
     dead: str | None = Field(None, description="Why it is a dead letter.")
     verdicts: list[VerdictView] = Field([], description="What each trigger that might have wanted it did.")
 
@@ -267,6 +270,7 @@ class EventView(View):
             depth=event.depth,
             replay_of=event.replay_of,
             repeats=stored.repeats,
+            batch=stored.batch,
             dead=stored.dead,
             verdicts=[
                 VerdictView(
@@ -560,6 +564,7 @@ class WebhookAnswer(View):
     event_id: str
     execution_ids: list[str]
     duplicate: bool | None = Field(None, description="True for a repeat of a known delivery.")
+    batched: bool | None = Field(None, description="True where it starts the flow together with others.")
     reason: str | None = Field(None, description="Why nothing was started.")
 
 

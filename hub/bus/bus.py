@@ -55,6 +55,11 @@ class Subscription:
         """Whether news lie here already."""
         return bool(self._news)
 
+    def forget(self) -> None:
+        """Drop what lies here."""
+        self._news.clear()
+        self.missed = 0
+
     async def __aiter__(self) -> AsyncIterator[News]:
         while True:
             yield await self.next()

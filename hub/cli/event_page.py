@@ -15,6 +15,7 @@ _NAMES = (
     ("depth", "depth"),
     ("replay of", "replayOf"),
     ("repeats", "repeats"),
+    ("in batch", "batch"),
     ("dead letter", "dead"),
 )
 

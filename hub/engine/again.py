@@ -15,8 +15,9 @@ from hub.engine.compiled import CompiledFlow
 from hub.engine.intake import Intake
 from hub.engine.services import Services
 from hub.engine.task_runner import ATTEMPTS_BEFORE
+from hub.engine.waiting_events import is_batched
 from hub.errors import Conflict, InvalidInput, NotFound
-from hub.model.event import Occurrence, Origin, Receipt
+from hub.model.event import Event, Occurrence, Origin, Receipt
 from hub.model.execution import Execution, ExecutionState
 from hub.model.flow import TaskDeclaration
 from hub.model.ids import FlowKey, new_id
@@ -125,11 +126,22 @@ class Again:
                 replay_of=event.replay_of or event.id,
             )
             data = await self._services.payloads.unpack(event.data)
-            occurrence = Occurrence(data, type=event.type, subject=event.subject)
+            waits = self._joins_a_batch(event)
+            occurrence = Occurrence(data, type=event.type, subject=event.subject, waits=waits)
             [receipt] = await self._services.bus.publish(origin, [occurrence], event_type=event.type)
         if stored.dead is not None:
             await storage.settle_dead(event_id)
         return receipt
+
+    def _joins_a_batch(self, event: Event) -> bool:
+        """Whether its trigger, as it is now, would take it up with others; a batch goes as it is."""
+        registry = self._services.registry
+        if not event.namespace or not event.flow:
+            return False
+        for declaration in self._catalog.triggers(FlowKey(event.namespace, event.flow)):
+            if declaration.id == event.trigger and is_batched(registry, declaration):
+                return event.type == registry.triggers[declaration.type].event_type
+        return False
 
     async def _replay_started(self, event_id: str) -> Receipt:
         """What somebody started by hand with data starts again with the same inputs."""

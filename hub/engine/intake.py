@@ -19,9 +19,11 @@ from hub.engine.owned import OwnedWork
 from hub.engine.routes import DEEPEST, Routes
 from hub.engine.services import Services
 from hub.engine.verdicts import Candidate, Judge, Judged
+from hub.engine.waiting_events import is_batched, topic_of
 from hub.errors import FenceRefused, InvalidInput, NotFound
-from hub.model.event import Event, Occurrence, Origin, Receipt, Verdict
+from hub.model.event import BATCHED, Event, Occurrence, Origin, Receipt, Verdict
 from hub.model.execution import Execution, ExecutionState, NewExecution, Parent
+from hub.model.flow import TriggerDeclaration
 from hub.model.ids import FlowKey, TriggerKey, new_id
 from hub.model.task_run import TaskRun
 from hub.plugin.storage import Accepted, Arrival, DeliveryKey, Ends, TriggerMove, TriggerState
@@ -88,10 +90,12 @@ class Intake:
             move = TriggerMove(origin.key, state, known.version)
         accepted = await self._owned.finish(origin.flow, self._accept(arrivals, now, move))
         if self._services.bus.has_listeners:
-            for item in accepted:
+            for item, arrival in zip(accepted, arrivals, strict=True):
                 self._services.bus.tell(
                     "event", item.receipt.event_id, source=origin.uri, executions=item.receipt.execution_ids
                 )
+                if arrival.waits and origin.key is not None:
+                    self._services.bus.tell(topic_of(origin.key), item.receipt.event_id)
         return [item.receipt for item in accepted]
 
     async def settled(self, flow: FlowKey | None = None) -> None:
@@ -136,7 +140,7 @@ class Intake:
         event_type: str,
     ) -> Arrival:
         event = Event(
-            id=new_id(),
+            id=occurrence.id or new_id(),
             source=origin.uri,
             type=occurrence.type or event_type,
             time=occurrence.time or now,
@@ -148,7 +152,13 @@ class Intake:
             depth=origin.depth,
             replay_of=origin.replay_of,
         )
-        arrival = await self._judged(event, own, now)
+        waits = occurrence.waits and own is not None
+        arrival = await self._judged(event, None if waits else own, now)
+        if waits and own is not None:
+            joins = Verdict(*own.key, BATCHED, "it waits to start the flow together with others")
+            arrival = replace(arrival, waits=True, verdicts=(joins, *arrival.verdicts))
+        if occurrence.takes:
+            arrival = replace(arrival, takes=occurrence.takes)
         if occurrence.delivery is None:
             return arrival
         given = occurrence.delivery
@@ -282,7 +292,7 @@ class Intake:
         if data is not None:
             if trigger is None and len(flow.triggers) == 1:
                 trigger = next(iter(flow.triggers))
-            data = self._as_seen(flow.triggers[trigger].declaration.type if trigger else None, data)
+            data = self._as_seen(flow.triggers[trigger].declaration if trigger else None, data)
             event = await self._manual_event(
                 TriggerKey(*key, trigger or "manual"), data, now, event_replay_of
             )
@@ -323,10 +333,13 @@ class Intake:
             replay_of=replay_of,
         )
 
-    def _as_seen(self, type_name: str | None, data: Any) -> Mapping[str, Any]:
+    def _as_seen(self, declaration: TriggerDeclaration | None, data: Any) -> Mapping[str, Any]:
         """Data as a trigger shows it: a webhook's body alone gets the rest of a request around it."""
-        component = self._services.registry.triggers.get(type_name) if type_name else None
-        if component is not None and issubclass(component, HttpTrigger):
+        registry = self._services.registry
+        component = registry.triggers.get(declaration.type) if declaration else None
+        is_http = component is not None and issubclass(component, HttpTrigger)
+        # a batch is no request
+        if is_http and declaration is not None and not is_batched(registry, declaration):
             request: dict[str, Any] = {"body": None, "headers": {}, "parameters": {}, "method": "POST"}
             whole = isinstance(data, Mapping) and bool(data) and data.keys() <= request.keys()
             return {**request, **data} if whole else {**request, "body": data}

@@ -148,6 +148,7 @@ class Node:
         await self.triggers.stop()
         await self.intake.settled()
         await self.dispatcher.drain(self.drain_grace)
+        self.services.watches.give_up()
         for job in jobs:
             job.cancel()
         await asyncio.gather(*jobs, return_exceptions=True)

@@ -12,15 +12,15 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from hub.engine.logs import TaskRunLogger
+from hub.engine.owned_files import OwnedFiles
 from hub.model.event import Delivery, Occurrence, Origin, Receipt
 from hub.model.execution import Execution, Parent
 from hub.model.flow import TaskDeclaration
 from hub.model.ids import FlowKey, derived_id
 from hub.plugin.context import BlockingCalls, Branch, GroupOutcome, TaskContext, TaskFiles
-from hub.plugin.file_store import FileStore
 from hub.plugin.outcomes import Fail
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ class RunningTask(TaskContext):
 
     @property
     def files(self) -> TaskFiles:  # type: ignore[override]
-        return ExecutionFiles(self._executor.services.payloads.store, self.execution_id)
+        return OwnedFiles(self._executor.services.payloads.store, self.execution_id)
 
     def now(self) -> datetime:
         return self._executor.services.clock.now()
@@ -228,28 +228,6 @@ class _FromThread(BlockingCalls):
 
 def _new_folder(parent: Path) -> Path:
     return Path(tempfile.mkdtemp(prefix="run-", dir=parent))
-
-
-class ExecutionFiles(TaskFiles):
-    """``TaskFiles`` over the hub's file store: what is put goes when its execution goes."""
-
-    def __init__(self, store: FileStore, owner: str) -> None:
-        self._store = store
-        self._owner = owner
-
-    async def put(self, name: str, content: bytes | Path | BinaryIO) -> str:
-        if isinstance(content, bytes):
-            return await self._store.put(self._owner, name, content)
-        if isinstance(content, Path):
-            with content.open("rb") as file:
-                return await self._store.put_file(self._owner, name, file)
-        return await self._store.put_file(self._owner, name, content)
-
-    async def get(self, uri: str) -> bytes:
-        return await self._store.get(uri)
-
-    async def path(self, uri: str) -> Path:
-        return await self._store.path(uri)
 
 
 @asynccontextmanager

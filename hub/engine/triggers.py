@@ -22,9 +22,11 @@ from hub.bus import Bus, Subscription
 from hub.engine.catalog import FlowCatalog
 from hub.engine.compiled import build_trigger, component_class
 from hub.engine.intake import Intake
+from hub.engine.owned_files import OwnedFiles
 from hub.engine.rendering import Field
 from hub.engine.routes import Routes
 from hub.engine.services import Services
+from hub.engine.waiting_events import HEARD, WaitingHere, is_batched, topic_of
 from hub.errors import Conflict, HubError, InvalidInput, NotFound, TriggerUnusable
 from hub.model import jsontext
 from hub.model.event import Occurrence, Origin, Receipt
@@ -33,7 +35,7 @@ from hub.model.flow import TriggerDeclaration
 from hub.model.ids import FlowKey, TriggerKey
 from hub.model.naming import spelled
 from hub.model.task_run import TaskRun, TaskRunState
-from hub.plugin.context import Emit, EndNews, TriggerContext
+from hub.plugin.context import Emit, EndNews, TaskFiles, TriggerContext, WaitingEvents
 from hub.plugin.storage import Page
 from hub.plugin.trigger import EventTrigger, HttpTrigger, Trigger, collide
 
@@ -235,10 +237,14 @@ class TriggerSupervisor:
             if key not in self._receiving and "{{" in str(declaration.properties):
                 # what it lacks, a secret as a rule, is said before somebody calls it
                 await self._receive(key)
+            if is_batched(self._services.registry, declaration):
+                self._start(name, declaration)
         else:
-            self._status[name] = TriggerStatus("starting")
-            task = asyncio.get_running_loop().create_task(self._supervise(name, declaration))
-            self._tasks[name] = task
+            self._start(name, declaration)
+
+    def _start(self, name: TriggerKey, declaration: TriggerDeclaration) -> None:
+        self._status[name] = TriggerStatus("starting")
+        self._tasks[name] = asyncio.get_running_loop().create_task(self._supervise(name, declaration))
 
     async def _open_route(self, name: TriggerKey, declaration: TriggerDeclaration) -> None:
         try:
@@ -252,6 +258,7 @@ class TriggerSupervisor:
 
     async def _supervise(self, name: TriggerKey, declaration: TriggerDeclaration) -> None:
         """Run one trigger for ever: what it raises is shown, then it is started again."""
+        # one that receives requests too may be given another status meanwhile
         status = self._status[name]
         backoff = _FIRST_BACKOFF
         loop = asyncio.get_running_loop()
@@ -264,6 +271,7 @@ class TriggerSupervisor:
                 raise RuntimeError("the trigger stopped by itself")
             except Exception as error:
                 # a trigger's failure must not become the hub's
+                self._status[name] = status
                 status.state, status.failures = "failing", status.failures + 1
                 status.error = self._services.vault.mask(str(error) or type(error).__name__)
                 log.warning("trigger failed; starting it again", trigger=str(name), error=status.error)
@@ -348,6 +356,9 @@ class RunningTrigger(TriggerContext):
     def place(self, path: str, *, write: bool = False, below: bool = False) -> Path:
         return self._services.places.resolve(path, write=write, below=below)
 
+    def files(self, event_id: str) -> TaskFiles:
+        return OwnedFiles(self._services.payloads.store, event_id)
+
     async def known(self, keys: Sequence[str]) -> dict[str, str]:
         services = self._services
         return await services.storage.known_deliveries(str(self.key), keys, at=services.clock.now())
@@ -376,7 +387,7 @@ class RunningTrigger(TriggerContext):
                     return await self._whole(execution_id), await services.payloads.unpack(row.outputs or {})
                 found = await self._whole(execution_id)
                 left = until - asyncio.get_running_loop().time()
-                if found.state.is_terminal or left <= 0:
+                if found.state.is_terminal or left <= 0 or services.watches.is_over:
                     return found, None
                 with suppress(TimeoutError):
                     async with asyncio.timeout(min(left, _LOOK_AT_RESULT)):
@@ -393,6 +404,11 @@ class RunningTrigger(TriggerContext):
             execution_id, Page(1000), states=(TaskRunState.SUCCESS,)
         )
         return next((run for run in runs.items if run.type == type), None)
+
+    @contextmanager
+    def waiting(self) -> Iterator[WaitingEvents]:
+        with self._services.bus.subscribe(topic_of(self.key), size=HEARD) as news:
+            yield WaitingHere(self._services, self.key, news)
 
     async def render(self, raw: Any, data: Mapping[str, Any], **names: Any) -> Any:
         text = raw if isinstance(raw, str) else jsontext.dumps(raw)

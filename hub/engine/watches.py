@@ -35,6 +35,15 @@ class Watches:
 
     def __init__(self) -> None:
         self._watches: dict[str, list[Watch]] = {}
+        self.is_over = False
+        """Whether the hub stops: nobody is to wait any more."""
+
+    def give_up(self) -> None:
+        """The hub stops, and what has not ended goes on after the next start: wake all who wait."""
+        self.is_over = True
+        for watches in self._watches.values():
+            for watch in watches:
+                watch.happened.set()
 
     def row(self, execution_id: str, row: TaskRun) -> None:
         """A task run was recorded."""

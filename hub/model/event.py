@@ -36,6 +36,12 @@ class Occurrence:
     delivery: Delivery | None = None
     scope: str | None = None
     """What ``delivery.key`` is unique in; the emitting trigger when None."""
+    id: str | None = None
+    """The event's id, where files were stored for it before (``new_id()``); one of its own when None."""
+    waits: bool = False
+    """It is stored and starts nothing by its own trigger, which takes it up into a batch later."""
+    takes: tuple[str, ...] = ()
+    """The waiting events that this one, a batch, takes up: each once, in one transaction with it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +92,9 @@ class Event:
     """The event that this one repeats; the first one, where that was a repeat itself."""
 
 
+BATCHED = "batched"
+
+
 @dataclass(frozen=True, slots=True)
 class Verdict:
     """Why a trigger did or did not start its flow for an event."""
@@ -94,8 +103,8 @@ class Verdict:
     flow: str
     trigger: str
     outcome: str
-    """``started``, ``refused`` (by ``when``), ``invalid`` (inputs or ``when`` failed), ``disabled`` or
-    ``tooDeep`` (too many flows started each other)."""
+    """``started``, ``refused`` (by ``when``), ``invalid`` (inputs or ``when`` failed), ``disabled``,
+    ``tooDeep`` (too many flows started each other) or ``batched`` (it starts it together with others)."""
     reason: str | None = None
     execution_id: str | None = None
 
@@ -112,6 +121,8 @@ class StoredEvent:
     """Why it is a dead letter: somebody has to look at it; None when nobody has to."""
     repeats: int = 0
     """How often its delivery came again."""
+    batch: str | None = None
+    """The event that took it up with others; empty while it waits for that, None for one that never does."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,6 +38,8 @@ from hub.plugin.context import (
     TaskFiles,
     TaskLogger,
     TriggerContext,
+    WaitingEvent,
+    WaitingEvents,
 )
 from hub.plugin.fields import DEFERRED, SCRIPT, Cases, Children, Decided, Deferred, Duration, Script, Static
 from hub.plugin.file_store import FileStore
@@ -161,6 +163,8 @@ __all__ = [
     "TriggerState",
     "Verdict",
     "Wait",
+    "WaitingEvent",
+    "WaitingEvents",
     "derived_id",
     "did_you_mean",
     "folder_of",

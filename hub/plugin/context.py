@@ -64,7 +64,7 @@ class GroupOutcome:
 
 
 class TaskFiles(ABC):
-    """The file store as one execution sees it. A file is named by the URI that ``put`` gave it."""
+    """The file store as one execution, or one event, sees it. A file is named by the URI that ``put`` gave it."""
 
     @abstractmethod
     async def put(self, name: str, content: bytes | Path | BinaryIO) -> str:
@@ -239,6 +239,31 @@ class EndNews(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class WaitingEvent:
+    """A stored event of a trigger that waits for a batch."""
+
+    id: str
+    received_at: datetime
+    data: Mapping[str, Any]
+
+
+class WaitingEvents(Protocol):
+    """What a trigger emitted with ``Occurrence(…, waits=True)`` and has not taken up yet."""
+
+    async def read(self, *, limit: int, most_bytes: int) -> tuple[list[WaitingEvent], bool]:
+        """The oldest of them, and whether more wait; at least one, where any do, however large it is.
+
+        Emitting ``Occurrence(…, takes=ids)`` takes them up, all or none of them, in one transaction with that
+        event; it raises ``FenceRefused`` where another was quicker.
+        """
+        ...
+
+    async def more(self, count: int, *, timeout: float | None) -> None:
+        """Return when about ``count`` more have come since ``read``, or after ``timeout`` seconds."""
+        ...
+
+
 class TriggerContext(ABC):
     """What a trigger is given."""
 
@@ -266,6 +291,13 @@ class TriggerContext(ABC):
         """
 
     @abstractmethod
+    def files(self, event_id: str) -> TaskFiles:
+        """The file store for what an event brings: stored first, then emitted as ``Occurrence(…, id=event_id)``.
+
+        What is put goes when the event and its replays go, or after a day where no such event was stored.
+        """
+
+    @abstractmethod
     async def known(self, keys: Sequence[str]) -> dict[str, str]:
         """Which of these delivery keys this trigger has used already, with the events they belong to."""
 
@@ -281,6 +313,10 @@ class TriggerContext(ABC):
         """Hear of executions that end, whichever trigger started them, until the block ends."""
 
     @abstractmethod
+    def waiting(self) -> AbstractContextManager[WaitingEvents]:
+        """This trigger's events that wait for a batch, and news of more, until the block ends."""
+
+    @abstractmethod
     async def render(self, raw: Any, data: Mapping[str, Any], **names: Any) -> Any:
         """Evaluate a ``Deferred`` field over ``trigger`` = data and more names. Raises ``ExpressionError``."""
 
@@ -288,7 +324,7 @@ class TriggerContext(ABC):
     async def result(
         self, execution_id: str, *, timeout: float, early: str | None = None
     ) -> tuple[Execution, Mapping[str, Any] | None]:
-        """An execution once it has ended, or as it stands after ``timeout`` seconds.
+        """An execution once it has ended, or as it stands after ``timeout`` seconds or when the hub stops.
 
         With ``early``: also as soon as a task run of that type has ended, with its outputs.
         """

@@ -48,6 +48,10 @@ class Arrival:
     """Why the event is a dead letter, where it is one."""
     ends: Mapping[str, Ends] = field(default_factory=dict)
     """What the executions bring that are born ended, by their ids."""
+    waits: bool = False
+    """The event waits for a batch of the trigger that it came by."""
+    takes: tuple[str, ...] = ()
+    """The waiting events that this one takes up: none of them waits from then on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -289,7 +293,7 @@ class Storage(ABC):
         are born claimed, the first ones; None claims every one that may run. A known delivery key stores nothing and answers the first event's receipt,
         marked ``duplicate``, or ``conflict`` when the body differs. A derived execution whose id is known is
         not stored again. Raises ``FenceRefused``, with nothing stored, when ``move`` does not start
-        from the stored version.
+        from the stored version, or when an event that an arrival takes up does not wait any more.
         """
 
     @abstractmethod
@@ -360,7 +364,8 @@ class Storage(ABC):
     ) -> dict[str, list[Execution]]:
         """The executions that each event started, oldest first, without trigger data; no key for none.
 
-        ``with_replays``: those of the events that repeat it too.
+        One that a batch took up started what the batch did. ``with_replays``: those of the events that
+        repeat it too.
         """
 
     @abstractmethod
@@ -388,6 +393,10 @@ class Storage(ABC):
     @abstractmethod
     async def events(self, filter: EventFilter, page: Page) -> Slice[StoredEvent]:
         """Events, newest first."""
+
+    @abstractmethod
+    async def waiting_events(self, key: TriggerKey, page: Page) -> Slice[StoredEvent]:
+        """The events of a trigger that wait for a batch, oldest first."""
 
     @abstractmethod
     async def settle_dead(self, event_id: str) -> None:
@@ -427,8 +436,8 @@ class Storage(ABC):
     async def purge_events(
         self, filter: EventFilter, *, before: datetime, limit: int = 500, keep: Sequence[EventFilter] = ()
     ) -> Purged:
-        """Remove events received before a moment, oldest first; one that an execution came from stays, and a
-        dead letter does."""
+        """Remove events received before a moment, oldest first. A dead letter stays, one that waits for a
+        batch does, and one that something came from that is still there: an execution, a replay, its batch."""
 
     @abstractmethod
     async def purge_rest(self, *, now: datetime, changes_before: datetime) -> bool:

@@ -97,9 +97,17 @@ HTTP_METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 
 
 class HttpTrigger(Trigger):
-    """A trigger that receives requests at ``/api/v1/webhooks/{namespace}/{flow}/{key}``; it has no task of its own."""
+    """A trigger that receives requests at ``/api/v1/webhooks/{namespace}/{flow}/{key}``.
+
+    It has no task of its own, unless it ``batches``: then ``run`` makes the batches.
+    """
 
     key: str
+
+    @classmethod
+    def batches(cls, properties: Mapping[str, Any]) -> bool:
+        """Whether one that is declared so emits events that wait, for ``run`` to take them up together."""
+        return False
 
     def takes(self, method: str) -> bool:
         """Whether a request of this method is for it; several of one key are told apart by this."""

@@ -112,6 +112,75 @@ class AcceptingContract:
         assert other.receipt.duplicate
         assert (other.claims, len((await storage.executions(ExecutionFilter(), Page())).items)) == ((), 1)
 
+    # batches
+
+    async def test_an_event_waits_until_a_batch_takes_it_up(self, storage: Storage) -> None:
+        one, two, other = an_event(), an_event(), an_event_from_outside()
+        await storage.accept([Arrival((), one, waits=True), Arrival((), two, waits=True)], at=AT)
+        await storage.accept([Arrival((), an_event()), Arrival((), other, waits=True)], at=AT)
+        assert await self._waiting(storage) == [one.id, two.id]
+        assert (await storage.event(one.id)).batch == ""
+        batch, execution = an_event(), an_execution()
+        [accepted] = await storage.accept([Arrival((execution,), batch, takes=(one.id,))], at=AT)
+        assert len(accepted.claims) == 1
+        assert await self._waiting(storage) == [two.id]
+        batches = [(await storage.event(event.id)).batch for event in (one, two, batch)]
+        assert batches == [batch.id, "", None]
+
+    async def test_waiting_events_come_in_pages_oldest_first(self, storage: Storage) -> None:
+        events = [an_event() for _ in range(5)]
+        await storage.accept([Arrival((), event, waits=True) for event in events], at=AT)
+        first = await storage.waiting_events(TRIGGER, Page(3))
+        rest = await storage.waiting_events(TRIGGER, Page(3, first.next_cursor))
+        found = [stored.event.id for stored in (*first.items, *rest.items)]
+        assert (found, rest.next_cursor) == ([event.id for event in events], None)
+
+    async def test_of_two_batches_that_take_up_the_same_event_one_is_refused_whole(
+        self, storage: Storage
+    ) -> None:
+        events = [an_event() for _ in range(3)]
+        await storage.accept([Arrival((), event, waits=True) for event in events], at=AT)
+        one, two, three = (event.id for event in events)
+        batches = [an_event(), an_event()]
+        answers = await asyncio.gather(
+            storage.accept([Arrival((an_execution(),), batches[0], takes=(one, two))], at=AT),
+            storage.accept([Arrival((an_execution(),), batches[1], takes=(two, three))], at=AT),
+            return_exceptions=True,
+        )
+        assert [isinstance(answer, FenceRefused) for answer in answers] == [False, True]
+        assert await self._waiting(storage) == [three]
+        assert len(await ids_of(storage)) == 1
+        with pytest.raises(NotFound):
+            await storage.event(batches[1].id)
+        with pytest.raises(FenceRefused):
+            await storage.accept([Arrival((), an_event(), takes=("unknown",))], at=AT)
+
+    async def test_a_repeat_of_one_that_a_batch_took_up_gives_what_the_batch_started(
+        self, storage: Storage
+    ) -> None:
+        event, batch, execution = an_event(), an_event(), an_execution()
+        first = Arrival((), event, a_delivery(), waits=True)
+        again = Arrival((), an_event(), a_delivery(), waits=True)
+        await storage.accept([first], at=AT)
+        [waiting] = await storage.accept([again], at=AT)
+        await storage.accept([Arrival((execution,), batch, takes=(event.id,))], at=AT)
+        [taken] = await storage.accept([again], at=AT)
+        receipts = [waiting.receipt, taken.receipt]
+        assert [(one.event_id, one.duplicate) for one in receipts] == [(event.id, True)] * 2
+        assert [one.execution_ids for one in receipts] == [(), (execution.id,)]
+        assert await self._waiting(storage) == []
+        found = await storage.executions_of_events([event.id, batch.id])
+        assert {id: [one.id for one in executions] for id, executions in found.items()} == {
+            event.id: [execution.id],
+            batch.id: [execution.id],
+        }
+
+    async def _waiting(self, storage: Storage) -> list[str]:
+        found = await storage.waiting_events(TRIGGER, Page())
+        return [stored.event.id for stored in found.items]
+
+    # deliveries
+
     async def test_a_repeat_in_the_same_call_is_known(self, storage: Storage) -> None:
         arrivals = [Arrival((an_execution(),), an_event(), a_delivery()) for _ in range(2)]
         one, other = await storage.accept(arrivals, at=AT)

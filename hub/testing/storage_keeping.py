@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -356,6 +357,21 @@ class KeepingContract:
         await storage.purge_executions(ExecutionFilter())
         await storage.settle_dead(dead.id)
         assert (await storage.purge_events(EventFilter(), before=AT + HOUR)).ids == (used.id, dead.id)
+
+    async def test_an_event_stays_while_it_waits_and_while_its_batch_or_replay_is_there(
+        self, storage: Storage
+    ) -> None:
+        waiting, taken, repeated, batch = an_event(), an_event(), an_event(), an_event()
+        again = replace(an_event(), replay_of=repeated.id)
+        await storage.accept(
+            [Arrival((), waiting, waits=True), Arrival((), taken, waits=True), Arrival((), repeated)], at=AT
+        )
+        await storage.accept([Arrival((), batch, takes=(taken.id,)), Arrival((), again)], at=AT + HOUR)
+        assert (await storage.purge_events(EventFilter(), before=AT + HOUR)).ids == ()
+        assert (await storage.purge_events(EventFilter(), before=AT + 2 * HOUR)).ids == (batch.id, again.id)
+        assert (await storage.purge_events(EventFilter(), before=AT + HOUR)).ids == (taken.id, repeated.id)
+        left = (await storage.events(EventFilter(), Page())).items
+        assert [stored.event.id for stored in left] == [waiting.id]
 
     async def test_what_a_keep_filter_matches_stays_among_events(self, storage: Storage) -> None:
         gone, kept = an_event_from_outside(), an_event()

@@ -5,15 +5,16 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
+import io
 import os
 import shutil
 import stat
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, BinaryIO, ClassVar, Literal
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, model_validator
 
 from hub.plugin import (
     Denied,
@@ -32,6 +33,8 @@ from plugins_core.file.patterns import Pattern
 
 _MOST_BYTES = 16 * 1024 * 1024
 _MOST_ENTRIES = 10_000
+_STORED = "hub:///"
+_BLOCK = 1024 * 1024
 
 
 class Read(Task):
@@ -40,7 +43,7 @@ class Read(Task):
     type: ClassVar[str] = "file.read"
     examples: ClassVar[tuple[str, ...]] = ("id: template\ntype: file.read\npath: templates/mail.txt",)
 
-    path: str = Field(description="The file, below `files.roots`.")
+    path: str = Field(description="The file: below `files.roots`, or a URI of the file store.")
     encoding: Literal["utf-8", "latin-1", "base64"] = Field(
         "utf-8", description="How to read it; base64 takes any file."
     )
@@ -52,7 +55,9 @@ class Read(Task):
         modifiedAt: str = Field(description="When it was last changed.")
 
     async def run(self, ctx: TaskContext) -> dict[str, Any]:
-        return await asyncio.to_thread(self._read, ctx.place(self.path))
+        is_stored = self.path.startswith(_STORED)
+        path = await _stored(ctx, self.path) if is_stored else ctx.place(self.path)
+        return await asyncio.to_thread(self._read, path)
 
     def _read(self, path: Path) -> dict[str, Any]:
         with opened(path, os.O_RDONLY) as handle:
@@ -79,10 +84,14 @@ class Write(Task):
     type: ClassVar[str] = "file.write"
     examples: ClassVar[tuple[str, ...]] = (
         "id: report\ntype: file.write\npath: reports/today.txt\ncontent: done\noverwrite: true",
+        "id: keep\ntype: file.write\npath: 'photos/{{ execution.id }}.jpg'\nuri: '{{ trigger.body.photo.uri }}'",
     )
 
     path: str = Field(description="The file, below `files.roots`; folders are made where they are missing.")
-    content: str = Field(description="What it shall hold.")
+    content: str | None = Field(None, description="What it shall hold.")
+    uri: str | None = Field(
+        None, description="In place of `content`: a file of the file store, `trigger.body.photo.uri`."
+    )
     encoding: Literal["utf-8", "base64"] = Field("utf-8", description="What `content` is written in.")
     overwrite: bool = Field(False, description="Whether a file that is there is replaced.")
     append: bool = Field(False, description="Whether `content` is added to a file that is there.")
@@ -91,14 +100,25 @@ class Write(Task):
         path: str = Field(description="The file.")
         size: int = Field(description="Its size in bytes.")
 
-    async def run(self, ctx: TaskContext) -> dict[str, Any]:
-        return await asyncio.to_thread(self._write, ctx.place(self.path, write=True), ctx.task_run_id)
+    @model_validator(mode="after")
+    def _one(self) -> Write:
+        if (self.content is None) == (self.uri is None):
+            raise ValueError("give either content or uri")
+        return self
 
-    def _write(self, path: Path, unique: str) -> dict[str, Any]:
-        content = self._bytes()
+    async def run(self, ctx: TaskContext) -> dict[str, Any]:
+        path = ctx.place(self.path, write=True)
+        source = await _stored(ctx, self.uri) if self.uri is not None else None
+        return await asyncio.to_thread(self._write, path, source, ctx.task_run_id)
+
+    def _write(self, path: Path, source: Path | None, unique: str) -> dict[str, Any]:
+        with open(source, "rb") if source is not None else io.BytesIO(self._bytes()) as content:
+            return self._write_from(content, path, unique)
+
+    def _write_from(self, content: BinaryIO, path: Path, unique: str) -> dict[str, Any]:
         if self.append:
             with opened(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, make=True) as handle:
-                _write_all(handle, content)
+                _copy(content, handle)
                 os.fsync(handle)
                 return {"path": str(path), "size": os.fstat(handle).st_size}
         part = path.with_name(f".{path.name[:100]}.{unique[:8]}.part")
@@ -106,7 +126,7 @@ class Write(Task):
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(part.name, dir_fd=folder)
             with opened(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL) as handle:
-                _write_all(handle, content)
+                size = _copy(content, handle)
                 os.fsync(handle)
             try:
                 self._put_in_place(part.name, path, folder)
@@ -114,7 +134,7 @@ class Write(Task):
                 with contextlib.suppress(FileNotFoundError):
                     os.unlink(part.name, dir_fd=folder)
             os.fsync(folder)
-        return {"path": str(path), "size": len(content)}
+        return {"path": str(path), "size": size}
 
     def _put_in_place(self, part: str, path: Path, folder: int) -> None:
         if self.overwrite:
@@ -129,10 +149,11 @@ class Write(Task):
             ) from None
 
     def _bytes(self) -> bytes:
+        content = self.content or ""
         if self.encoding == "utf-8":
-            return self.content.encode()
+            return content.encode()
         try:
-            return base64.b64decode(self.content, validate=True)
+            return base64.b64decode(content, validate=True)
         except ValueError as error:
             raise Fail(f"content is not base64: {error}") from error
 
@@ -263,10 +284,20 @@ def _holds_git(name: str, folder: int) -> bool:
     return any(".git" in (*folders, *files) for _, folders, files, _ in os.fwalk(name, dir_fd=folder))
 
 
-def _write_all(handle: int, content: bytes) -> None:
-    view = memoryview(content)
-    while view:
-        view = view[os.write(handle, view) :]
+async def _stored(ctx: TaskContext, uri: str) -> Path:
+    """Where a file of the file store lies. Raises ``NotFound``."""
+    return (await ctx.files.path(uri)).resolve()  # the hub's own folder may lie behind a link
+
+
+def _copy(content: BinaryIO, handle: int) -> int:
+    """Write the rest of a file; answers how much it was."""
+    size = 0
+    while block := content.read(_BLOCK):
+        size += len(block)
+        view = memoryview(block)
+        while view:
+            view = view[os.write(handle, view) :]
+    return size
 
 
 def _moment(seconds: float) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal
+import asyncio
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, BinaryIO, ClassVar, Literal
 
 import aiohttp
 from pydantic import BaseModel, Field, field_validator, model_validator
@@ -16,6 +18,8 @@ class Request(HttpTask):
 
     type: ClassVar[str] = "http.request"
     examples: ClassVar[tuple[str, ...]] = (
+        "id: hand_on\ntype: http.request\nuri: https://example.test/photos\nmethod: POST\n"
+        "file: '{{ trigger.body.photo.uri }}'\nheaders: {Content-Type: image/jpeg}",
         "id: fetch\ntype: http.request\nuri: https://example.test/orders\nquery: {day: '{{ inputs.day }}'}\n"
         "retry: {type: exponential, interval: PT1S, maxAttempts: 5}",
         "id: post\ntype: http.request\nuri: https://example.test/orders\nmethod: POST\njson: {id: 1}",
@@ -27,6 +31,9 @@ class Request(HttpTask):
     json_: Any = Field(None, alias="json", description="A body sent as JSON.")
     form: dict[str, str] | None = Field(None, description="A body sent as a form.")
     body: str | None = Field(None, description="A body sent as text.")
+    file: str | None = Field(
+        None, description="A body out of the file store, `trigger.body.photo.uri`, sent as it is."
+    )
 
     class Output(BaseModel):
         status: int = Field(description="The status code.")
@@ -48,13 +55,15 @@ class Request(HttpTask):
 
     @model_validator(mode="after")
     def _one_body(self) -> Request:
-        if sum(given is not None for given in (self.json_, self.form, self.body)) > 1:
-            raise ValueError("give only one of json, form and body")
+        if sum(given is not None for given in (self.json_, self.form, self.body, self.file)) > 1:
+            raise ValueError("give only one of json, form, body and file")
         return self
 
     async def run(self, ctx: TaskContext) -> dict[str, Any]:
-        async with self.answer(ctx, self.method, headers=self._headers(ctx), data=self._body()) as answer:
-            raw = await self._read(answer)
+        with await self._stored(ctx) as file:
+            data = self._body() if file is None else file
+            async with self.answer(ctx, self.method, headers=self._headers(ctx), data=data) as answer:
+                raw = await self._read(answer)
         outputs = {
             "status": answer.status,
             "headers": headers_of(answer),
@@ -65,8 +74,17 @@ class Request(HttpTask):
             raise Failed(self.refusal(answer, self.method, str(outputs["body"])), outputs=outputs)
         return outputs
 
+    async def _stored(self, ctx: TaskContext) -> AbstractContextManager[BinaryIO | None]:
+        """The file to be sent, open; it is read while it is sent."""
+        if self.file is None:
+            return nullcontext()
+        path = await ctx.files.path(self.file)
+        return await asyncio.to_thread(path.open, "rb")
+
     def _headers(self, ctx: TaskContext) -> dict[str, str]:
         headers: dict[str, str] = {}
+        if self.file is not None:
+            headers["Content-Type"] = "application/octet-stream"
         if self.json_ is not None:
             headers["Content-Type"] = "application/json"
         if self.method not in ("GET", "HEAD", "OPTIONS"):

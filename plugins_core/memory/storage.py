@@ -83,6 +83,8 @@ class MemoryStorage(Storage):
     ) -> list[Accepted]:
         if any(map(_starts_one_twice, arrivals)):
             raise StorageError("a trigger starts its flow once for an event")
+        if not all(self._events.waits(event_id) for one in arrivals for event_id in one.takes):
+            raise FenceRefused("an event does not wait for a batch any more: another has taken it up")
         if move is not None:
             known = self._triggers.get(move.key, TriggerState())
             if known.version != move.expected:
@@ -138,7 +140,7 @@ class MemoryStorage(Storage):
         stored = self._events.repeat(first_id, event)
         return Receipt(
             event_id=first_id,
-            execution_ids=tuple(execution.id for execution in self._executions.of_event(first_id)),
+            execution_ids=tuple(execution.id for execution in self._started_by(first_id)),
             duplicate=True,
             verdicts=stored.verdicts if stored is not None else (),
         )
@@ -205,9 +207,17 @@ class MemoryStorage(Storage):
         for event_id in event_ids:
             events = [event_id, *(self._events.replays_of(event_id) if with_replays else ())]
             executions = [one for event in events for one in self._executions.of_event(event)]
+            executions += self._started_by_batch_of(event_id)
             if executions:
                 found[event_id] = executions
         return found
+
+    def _started_by(self, event_id: str) -> list[Execution]:
+        return [*self._executions.of_event(event_id), *self._started_by_batch_of(event_id)]
+
+    def _started_by_batch_of(self, event_id: str) -> list[Execution]:
+        stored = self._events.find(event_id)
+        return self._executions.of_event(stored.batch) if stored is not None and stored.batch else []
 
     async def task_runs(
         self, execution_id: str, page: Page, *, states: Sequence[TaskRunState] = ()
@@ -249,6 +259,14 @@ class MemoryStorage(Storage):
     async def known_deliveries(self, scope: str, keys: Sequence[str], *, at: datetime) -> dict[str, str]:
         return self._events.known(scope, keys, at)
 
+    async def waiting_events(self, key: TriggerKey, page: Page) -> Slice[StoredEvent]:
+        found = [
+            one
+            for one in self._events
+            if one[1].batch == "" and (one[1].event.namespace, one[1].event.flow, one[1].event.trigger) == key
+        ]
+        return page_of(found, page, newest_first=False)
+
     async def settle_dead(self, event_id: str) -> None:
         with self._journal.call():
             self._events.settle(event_id)
@@ -284,10 +302,17 @@ class MemoryStorage(Storage):
         self, filter: EventFilter, *, before: datetime, limit: int = 500, keep: Sequence[EventFilter] = ()
     ) -> Purged:
         in_use = {kept.execution.event_id for kept in self._executions}
+        in_use |= {stored.event.replay_of for _, stored in self._events}
 
         def is_wanted(stored: StoredEvent) -> bool:
             is_old = stored.received_at < before and stored.event.id not in in_use
-            return is_old and shows(filter, stored) and not any(shows(one, stored) for one in keep)
+            is_held = stored.batch is not None and (not stored.batch or stored.batch in self._events)
+            return (
+                is_old
+                and not is_held
+                and shows(filter, stored)
+                and not any(shows(one, stored) for one in keep)
+            )
 
         return Purged(*self._events.remove(limit, is_wanted))
 

@@ -53,6 +53,9 @@ def run_accepts(commit: Commit, jobs: Sequence[Job[list[Accepted]]]) -> None:
     rows = _Rows()
     for job in jobs:
         work: AcceptWork = job.work
+        if any(one.takes and not _all_wait(commit.connection, one.takes) for one in work.arrivals):
+            job.error = FenceRefused("an event does not wait for a batch any more: another has taken it up")
+            continue
         if work.move is not None and not _move_trigger(commit.connection, work.move):
             job.error = FenceRefused(f"trigger {work.move.key} was moved on by another")
             continue
@@ -71,7 +74,7 @@ def accept_all(commit: Commit, arrivals: Sequence[Arrival], at: datetime) -> int
 
 
 def _flush(connection: sqlite3.Connection, rows: _Rows) -> None:
-    write_many(connection, _insert_events, 14, rows.events)
+    write_many(connection, _insert_events, 15, rows.events)
     write_many(connection, _insert_executions, 21, rows.executions)
     rows.events.clear()
     rows.executions.clear()
@@ -80,7 +83,7 @@ def _flush(connection: sqlite3.Connection, rows: _Rows) -> None:
 def _insert_events(values: str) -> str:
     return (
         "INSERT INTO events (id, source, type, time, subject, namespace, flow, trigger, depth, received_at,"
-        f" data, verdicts, replay_of, dead) VALUES {values}"
+        f" data, verdicts, replay_of, dead, batch) VALUES {values}"
     )
 
 
@@ -90,6 +93,21 @@ def _insert_executions(values: str) -> str:
         " error, created_at, ended_at, claimed, fence, ready_at, queue, queue_limit, depth, parent_id,"
         " parent_path, replay_of)"
         f" VALUES {values}"
+    )
+
+
+def _all_wait(connection: sqlite3.Connection, event_ids: Sequence[str]) -> bool:
+    row = connection.execute(
+        "SELECT count(*) FROM events WHERE batch = '' AND id IN (SELECT value FROM json_each(?))",
+        (jsontext.dumps(list(event_ids)),),
+    ).fetchone()
+    return bool(row[0] == len(event_ids))
+
+
+def _take_up(connection: sqlite3.Connection, event_ids: Sequence[str], batch: str) -> None:
+    connection.execute(
+        "UPDATE events SET batch = ? WHERE id IN (SELECT value FROM json_each(?))",
+        (batch, jsontext.dumps(list(event_ids))),
     )
 
 
@@ -136,8 +154,11 @@ def _accept_one(commit: Commit, arrival: Arrival, work: AcceptWork, rows: _Rows)
                 verdicts_text(arrival.verdicts) if arrival.verdicts else "[]",
                 event.replay_of,
                 arrival.dead,
+                "" if arrival.waits else None,
             )
         )
+        if arrival.takes:
+            _take_up(connection, arrival.takes, event.id)
         commit.changes.append(("event", event.id, None, flow_name(event.namespace, event.flow)))
     claims: list[Claim] = []
     waiting = 0
@@ -209,7 +230,8 @@ def _known(commit: Commit, delivery: DeliveryKey, again: Event, event_id: str, b
     if counted.rowcount:  # a key outlives its event
         commit.changes.append(("event", event_id, "repeated", flow_name(again.namespace, again.flow)))
     executions = connection.execute(
-        "SELECT id FROM executions WHERE event_id = ? ORDER BY seq", (event_id,)
+        "SELECT id FROM executions WHERE event_id IN (?1, (SELECT batch FROM events WHERE id = ?1)) ORDER BY seq",
+        (event_id,),
     ).fetchall()
     verdicts = connection.execute("SELECT verdicts FROM events WHERE id = ?", (event_id,)).fetchone()
     return Accepted(

@@ -88,7 +88,10 @@ def purge_events(
         where, values = f"{where} AND ({spared}) IS NOT TRUE", [*values, *more]
     rows = connection.execute(
         f"SELECT id FROM events WHERE received_at < ? AND {where} AND dead IS NULL"
-        " AND NOT EXISTS (SELECT 1 FROM executions e WHERE e.event_id = events.id) ORDER BY seq LIMIT ?",
+        " AND NOT EXISTS (SELECT 1 FROM executions e WHERE e.event_id = events.id)"
+        " AND NOT EXISTS (SELECT 1 FROM events r WHERE r.replay_of = events.id)"
+        " AND (batch IS NULL OR batch <> '' AND NOT EXISTS (SELECT 1 FROM events b WHERE b.id = events.batch))"
+        " ORDER BY seq LIMIT ?",
         [to_micros(before), *values, limit + 1],
     ).fetchall()
     ids = tuple(row[0] for row in rows[:limit])

@@ -116,7 +116,7 @@ def claim_of(row: Sequence[Any], trigger_data: Mapping[str, Any] | None) -> Clai
 
 EVENT_COLUMNS = (
     "id, source, type, time, subject, namespace, flow, trigger, depth, received_at, data, verdicts, "
-    "replay_of, dead, repeats"
+    "replay_of, dead, repeats, batch"
 )
 
 
@@ -135,7 +135,7 @@ def stored_event_of(row: Sequence[Any]) -> StoredEvent:
         data=jsontext.loads(row[10]),
         replay_of=row[12],
     )
-    return StoredEvent(event, from_micros(row[9]), verdicts_of(row[11]), row[13], row[14])
+    return StoredEvent(event, from_micros(row[9]), verdicts_of(row[11]), row[13], row[14], row[15])
 
 
 def flow_name(namespace: str | None, flow: str | None) -> str | None:

@@ -174,7 +174,10 @@ class SqliteStorage(Storage):
     async def executions_of_events(
         self, event_ids: Sequence[str], *, with_replays: bool = False
     ) -> dict[str, list[Execution]]:
-        wanted = "SELECT value AS asked, value AS event FROM json_each(?1)"
+        wanted = (
+            "SELECT value AS asked, value AS event FROM json_each(?1)"
+            " UNION ALL SELECT id, batch FROM events WHERE id IN (SELECT value FROM json_each(?1)) AND batch > ''"
+        )
         if with_replays:
             wanted += " UNION ALL SELECT replay_of, id FROM events WHERE replay_of IN (SELECT value FROM json_each(?1))"
         rows = await self._all(
@@ -243,6 +246,17 @@ class SqliteStorage(Storage):
         rows = await self._all(
             f"SELECT {EVENT_COLUMNS}, seq FROM events WHERE {where} ORDER BY seq DESC LIMIT ?",
             [*values, page.limit + 1],
+        )
+        more = len(rows) > page.limit
+        rows = rows[: page.limit]
+        return Slice(tuple(stored_event_of(row) for row in rows), _cursor(rows[-1][-1]) if more else None)
+
+    async def waiting_events(self, key: TriggerKey, page: Page) -> Slice[StoredEvent]:
+        after = _cursor_value(page.cursor) if page.cursor is not None else 0
+        rows = await self._all(
+            f"SELECT {EVENT_COLUMNS}, seq FROM events WHERE namespace = ? AND flow = ? AND trigger = ?"
+            " AND batch = '' AND seq > ? ORDER BY seq LIMIT ?",
+            (*key, after, page.limit + 1),
         )
         more = len(rows) > page.limit
         rows = rows[: page.limit]

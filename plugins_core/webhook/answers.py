@@ -104,7 +104,7 @@ def stored(receipt: Receipt, **more: Any) -> HttpAnswer:
     body: dict[str, Any] = {"eventId": receipt.event_id, "executionIds": list(receipt.execution_ids), **more}
     if receipt.duplicate:
         body["duplicate"] = True
-    if receipt.reason:
+    if receipt.reason and "batched" not in more:
         body["reason"] = receipt.reason
     return HttpAnswer(202, body)
 

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
+import asyncio
 import math
 import re
 import time
-from collections import deque
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from functools import lru_cache
 from typing import Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, field_validator
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, field_validator, model_validator
 
 from hub.plugin import (
     Deferred,
@@ -30,12 +30,17 @@ from hub.plugin import (
     new_id,
 )
 from plugins_core.webhook.answers import Respond, Wait, after_wait, refused, rendered, stored
-from plugins_core.webhook.bodies import read_body
+from plugins_core.webhook.batches import Batch
+from plugins_core.webhook.bodies import digest, read_body, shown, uploads_in
+from plugins_core.webhook.limits import RateLimit, Window
+from plugins_core.webhook.multipart import BrokenForm
 from plugins_core.webhook.signatures import Verify
 
 _CREDENTIAL = re.compile(r"signature|token|api[-_]?key|secret|password|cookie|authorization")
 _KEY = re.compile(r"[^\s/?#\x00-\x1f\x7f]+\Z")
 _LONGEST_DELIVERY_KEY = 500
+_LARGE = 1024 * 1024
+"""Bodies beyond this, where the settings allow them, are read in a thread: nobody else waits for it."""
 
 Method = Literal["GET", "POST", "PUT"]
 
@@ -49,13 +54,6 @@ class Dedup(Model):
     )
 
 
-class RateLimit(Model):
-    """How many requests are taken."""
-
-    limit: int = Field(ge=1, description="How many requests in each period.")
-    per: Duration = Field(timedelta(seconds=1), gt=timedelta(), description="How long a period is.")
-
-
 class Webhook(HttpTrigger):
     """Start the flow when a request comes in."""
 
@@ -66,6 +64,7 @@ class Webhook(HttpTrigger):
         "id: push\ntype: webhook\nkey: my-key\n"
         "verify: {scheme: github, secret: \"{{ secret('GITHUB_SECRET') }}\"}\n"
         "when: \"{{ trigger.body.ref == 'refs/heads/main' }}\"",
+        "id: readings\ntype: webhook\nkey: my-key\nbatch: {maxEvents: 500, maxWait: PT5S}",
     )
 
     key: str = Field(min_length=1, description="The last part of the URL; keep it secret.")
@@ -80,14 +79,21 @@ class Webhook(HttpTrigger):
         False, description="Answer with the flow's outputs once it has ended, not with its id at once."
     )
     respond: Respond | None = Field(None, description="What to answer in place of the default.")
+    batch: Batch | None = Field(
+        None, description="Start the flow once for several requests, which `trigger.events` lists."
+    )
     rate_limit: RateLimit | None = Field(None, description="Answer 429 beyond this; no limit unless set.")
 
-    _taken: deque[float] = PrivateAttr(default_factory=deque)
+    _window: Window = PrivateAttr(default_factory=Window)
 
     class Data(BaseModel):
         model_config = ConfigDict(extra="forbid")
 
-        body: Any = Field(None, description="JSON as data, a form as a mapping, else text; null when empty.")
+        body: Any = Field(
+            None,
+            description="JSON as data, a form as a mapping, text as text; a file, in a form or the whole body, "
+            "as `name` (in a form), `contentType`, `size`, `sha256` and the `uri` where it is kept; null when empty.",
+        )
         headers: dict[str, Any] = Field(
             description="By lower-case name; without those whose name says credential or signature."
         )
@@ -95,6 +101,11 @@ class Webhook(HttpTrigger):
             description="The query; a single value is text, a repeated one a list."
         )
         method: str = Field(description="GET, POST or PUT.")
+        events: list[dict[str, Any]] = Field(
+            description="With `batch`, in place of all the others: the requests, each with `id`, `receivedAt` "
+            "and `body headers parameters method`, oldest first."
+        )
+        count: int = Field(description="With `batch`: how many they are.")
 
     @field_validator("key")
     @classmethod
@@ -105,6 +116,20 @@ class Webhook(HttpTrigger):
             raise ValueError(f'"{value}" is a step in a URL and cannot be a key')
         return value
 
+    @model_validator(mode="after")
+    def _answers_one_way(self) -> Webhook:
+        if self.batch is not None and self.wait is not False:
+            raise ValueError("give either wait or batch: a request of a batch has no execution to wait for")
+        return self
+
+    @classmethod
+    def batches(cls, properties: Mapping[str, Any]) -> bool:
+        return properties.get("batch") is not None
+
+    async def run(self, ctx: TriggerContext, emit: Emit) -> None:
+        if self.batch is not None:
+            await self.batch.run(ctx, emit)
+
     def takes(self, method: str) -> bool:
         return method in self.methods
 
@@ -114,22 +139,35 @@ class Webhook(HttpTrigger):
             return refused(405, "method_not_allowed", f"{request.method} is not allowed here", Allow=allowed)
         if self.verify_ is not None and not self.verify_.holds(request.headers, request.raw, ctx.now()):
             return refused(401, "bad_signature", "the signature is missing or wrong")
-        wait = self._over_limit()
-        if wait is not None:
-            headers = {"Retry-After": str(math.ceil(wait))}
-            return refused(429, "rate_limited", "more requests than this webhook takes", **headers)
+        if self.rate_limit is not None:
+            # after the signature: what strangers send takes nobody's place
+            left = self._window.take(self.rate_limit, time.monotonic())
+            if left is not None:
+                headers = {"Retry-After": str(math.ceil(left))}
+                return refused(429, "rate_limited", "more requests than this webhook takes", **headers)
         try:
-            data = self._data(request)
-            delivery = await self._delivery(request, data, ctx)
+            is_large = len(request.body) > _LARGE
+            body = await asyncio.to_thread(read_body, request) if is_large else read_body(request)
+            data = self._data(request, body)
+            delivery = await self._delivery(data, body, request, ctx)
+        except BrokenForm as error:
+            return refused(400, "bad_request", error.message)
         except HubError as error:
             return refused(422, "invalid", error.message)
-        [receipt] = await emit(Occurrence(data, delivery=delivery))
+        event_id = new_id()
+        if uploads := list(uploads_in(body)):
+            # flushed before the event's row names them; what a repeat brings again is swept
+            for upload in uploads:
+                await upload.keep(ctx.files(event_id))
+            data = self._data(request, body)
+        waits = self.batch is not None
+        [receipt] = await emit(Occurrence(data, delivery=delivery, id=event_id, waits=waits))
         if self.wait:
             patience = self.wait if isinstance(self.wait, Wait) else Wait()
             return await after_wait(receipt, patience, self.respond, data, ctx)
         if self.respond is not None and not receipt.conflict:
             return await rendered(self.respond, data, ctx)
-        return stored(receipt)
+        return stored(receipt, batched=True) if waits else stored(receipt)
 
     def sample(self, data: Any, now: datetime) -> tuple[bytes, dict[str, str]]:
         """A request as its sender would send it, signed: its body and headers."""
@@ -139,10 +177,10 @@ class Webhook(HttpTrigger):
             headers |= self.verify_.sign(body, now, new_id())
         return body, headers
 
-    def _data(self, request: HttpRequest) -> dict[str, Any]:
+    def _data(self, request: HttpRequest, body: Any) -> dict[str, Any]:
         signatures: frozenset[str] = self.verify_.header_names if self.verify_ else frozenset()
         return {
-            "body": read_body(request),
+            "body": shown(body),
             "headers": {
                 name: value
                 for name, value in request.headers.items()
@@ -153,7 +191,7 @@ class Webhook(HttpTrigger):
         }
 
     async def _delivery(
-        self, request: HttpRequest, data: dict[str, Any], ctx: TriggerContext
+        self, data: dict[str, Any], body: Any, request: HttpRequest, ctx: TriggerContext
     ) -> Delivery | None:
         window = self.dedup.window if self.dedup is not None else timedelta(days=7)
         if self.dedup is not None:
@@ -169,19 +207,7 @@ class Webhook(HttpTrigger):
                 return None
         if not 1 <= len(key) <= _LONGEST_DELIVERY_KEY:
             raise InvalidInput(f"a delivery id has 1 to {_LONGEST_DELIVERY_KEY} characters")
-        return Delivery(key, hashlib.sha256(request.body).hexdigest(), window)
-
-    def _over_limit(self) -> float | None:
-        """How many seconds until the next request is taken; None when this one is."""
-        if self.rate_limit is None:
-            return None
-        now, period = time.monotonic(), self.rate_limit.per.total_seconds()
-        while self._taken and self._taken[0] <= now - period:
-            self._taken.popleft()
-        if len(self._taken) >= self.rate_limit.limit:
-            return self._taken[0] + period - now
-        self._taken.append(now)
-        return None
+        return Delivery(key, digest(request, body), window)
 
 
 @lru_cache(maxsize=1024)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import hmac
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -116,6 +118,16 @@ async def test_a_rate_limit_says_a_time_when_it_is_over(serving: Serve) -> None:
         hour = int(timedelta(hours=1).total_seconds())
         # rounded up: a sender that waits so long is not refused again
         assert (refused.status, int(refused.headers["retry-after"])) == (429, hour)
+
+
+async def test_what_has_no_signature_takes_nobodys_place(serving: Serve) -> None:
+    hook = "id: a, type: webhook, key: k, rateLimit: {limit: 1, per: PT1H}, verify: {scheme: hmac, secret: s3cr3t}"
+    async with serving() as ask:
+        await ask.node.catalog.put(flow(hook))
+        assert [(await call(ask, "k", body={})).status for _ in range(3)] == [401] * 3
+        signed = {"X-Signature": hmac.new(b"s3cr3t", b"{}", hashlib.sha256).hexdigest()}
+        answers = [await ask("POST", "/api/v1/webhooks/q/w/k", b"{}", signed) for _ in range(2)]
+        assert [answer.status for answer in answers] == [202, 429]
 
 
 @pytest.mark.parametrize(

@@ -81,6 +81,14 @@ class ForgetsTheFence(MemoryStorage):
         return await super().accept(arrivals, move=move, **more)
 
 
+class TakesUpTwice(MemoryStorage):
+    async def accept(self, arrivals: Sequence[Arrival], **more: Any) -> list[Accepted]:
+        still = [
+            replace(one, takes=tuple(id for id in one.takes if self._events.waits(id))) for one in arrivals
+        ]
+        return await super().accept(still, **more)
+
+
 class WakesWhatWaits(MemoryStorage):
     async def take_over(self, *, at: datetime) -> int:
         for kept in self._executions.live():
@@ -149,6 +157,7 @@ _IN_PYTHON: list[tuple[type[MemoryStorage], str]] = [
     (ForgetsDisabled, "test_a_flow_keeps_everything_it_was_put_with"),
     (MixesExecutions, "test_task_runs_and_logs_of_others_are_not_shown"),
     (StartsOneTwice, "test_a_trigger_starts_its_flow_once_for_an_event"),
+    (TakesUpTwice, "test_of_two_batches_that_take_up_the_same_event_one_is_refused_whole"),
 ]
 
 

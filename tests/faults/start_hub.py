@@ -96,6 +96,20 @@ def no_flush() -> None:
     storage._connect_for_writing = unflushed
 
 
+def batch_takes_nothing() -> None:
+    """A batch is stored and what it holds waits on: for the first three times, then it is taken up."""
+    from plugins_core.sqlite import accepting
+
+    take_up = accepting._take_up
+    times = iter(range(3))
+
+    def forgetful(*given: Any) -> None:
+        if next(times, None) is None:
+            take_up(*given)
+
+    accepting._take_up = forgetful  # type: ignore[assignment]
+
+
 BUGS = {
     "none": lambda: None,
     "answer-before-commit": answer_before_commit,
@@ -103,6 +117,7 @@ BUGS = {
     "unique-key-dropped": unique_key_dropped,
     "values-rendered-again": values_rendered_again,
     "no-flush": no_flush,
+    "batch-takes-nothing": batch_takes_nothing,
 }
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+import stripe
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from standardwebhooks import Webhook as Oracle
@@ -108,6 +109,30 @@ def test_stripes_header_holds_with_any_of_its_signatures() -> None:
     ):
         assert not found.holds({"stripe-signature": header}, body, NOW), header
     assert not found.holds({"stripe-signature": f"t={at},v1={good}"}, body, NOW + timedelta(seconds=301))
+
+
+@pytest.mark.parametrize("body", ['{"id": "evt_1"}', '{"n": "ü"}', ""])
+def test_what_stripes_library_signs_holds_and_it_takes_what_is_signed_here(body: str) -> None:
+    at = int(datetime.now(UTC).timestamp())
+    header = stripe.WebhookSignature.generate_signature_header(body, "whsec_test", at)
+    found, now = verify("stripe", "whsec_test"), datetime.fromtimestamp(at, UTC)
+    assert found.holds({"stripe-signature": header}, body.encode(), now)
+    ours = found.sign(body.encode(), now, "d")["Stripe-Signature"]
+    assert stripe.WebhookSignature.verify_header(body, ours, "whsec_test", 300)
+    assert not found.holds({"stripe-signature": header}, body.encode() + b" ", now)
+
+
+def test_a_base64_signature_has_one_spelling() -> None:
+    found = verify("standard-webhooks")
+    headers = lower(found.sign(b"x", NOW, "d"))
+    assert found.holds(headers, b"x", NOW)
+    given = headers["webhook-signature"]
+    letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
+    place = letters.index(given[-2])
+    # the last letter before the padding has two bits that no byte needs
+    same_bytes = given[:-2] + letters[place ^ 1] + "="
+    assert base64.b64decode(same_bytes[3:]) == base64.b64decode(given[3:])
+    assert not found.holds({**headers, "webhook-signature": same_bytes}, b"x", NOW)
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
