@@ -114,14 +114,14 @@ async def test_a_task_that_takes_the_node_down_again_and_again_fails(tmp_path: P
         await stage.reached("a running")
         await at_rest(hub)
         stage.crash()
-    for _ in range(2):
+    for _ in range(3):
         await crash(stage, tmp_path)
     async with stage.hub(tmp_path, "staged:x") as hub:
         ended = await hub.ended(started.id)
         runs = await hub.task_runs(started.id)
-    assert stage.calls == ["a", "a", "a", "e"]
+    assert stage.calls == ["a", "a", "a", "a", "e"]
     assert ended.state is _S.FAILED
-    assert "went down 3 times while it ran" in (ended.error or "")
+    assert "went down 4 times while it ran" in (ended.error or "")
     assert (runs["a"].state, runs["a"].error) == (_T.FAILED, (ended.error or "").split(": ", 1)[1])
 
 
@@ -166,7 +166,7 @@ tasks:
             await asyncio.sleep(0.15)
             stage.crash()
             crashes += 1
-    assert crashes == 3
+    assert crashes == 4
     assert (await ended).state is _S.FAILED
 
 
