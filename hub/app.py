@@ -9,7 +9,6 @@ import gc
 import json
 import os
 import re
-import shutil
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -36,6 +35,7 @@ from hub.errors import HubError, InvalidSettings, PluginError, StorageError, Sto
 from hub.expressions import builtin_functions
 from hub.model.ids import new_id
 from hub.plugin.storage import Storage, StorageSettings
+from hub.plugin.trees import remove_tree
 from hub.registry import Registry, load_plugins, make_file_store, make_secret_sources, run_cleaners
 
 if TYPE_CHECKING:
@@ -128,12 +128,14 @@ async def open_node(
         stack.enter_context(locked(place.data_dir))
         where = StorageSettings(url, place.data_dir, clock, settings=own)
         storage = await _opened(stack, storage_class, where)
-        work_dir = place.data_dir / "work"
         with usable(place.data_dir):
-            # what a killed hub left behind belongs to attempts that are over
-            shutil.rmtree(work_dir, ignore_errors=True)
-            work_dir.mkdir(mode=0o700)
             instance = _instance(place.data_dir)
+        ended = await run_cleaners(registry, instance)
+        if ended:
+            log.warning("ended processes that a killed hub had left behind", count=ended)
+        with usable(place.data_dir):
+            # after the processes that work in it: they would go on filling it
+            work_dir = _fresh_work_dir(place.data_dir)
         sources, registry = make_secret_sources(registry, place.environ, place.folder)
         vault = SecretVault(sources)
         file_store = make_file_store(registry, file_store_type, place.data_dir)
@@ -157,9 +159,6 @@ async def open_node(
                 database=Path(url.removeprefix("sqlite:///")) if url.startswith("sqlite:///") else None,
             ),
         )
-        ended = await run_cleaners(registry, services.instance)
-        if ended:
-            log.warning("ended processes that a killed hub had left behind", count=ended)
         yield Node(
             services,
             folders=folders,
@@ -340,6 +339,22 @@ def _file_store_type(registry: Registry, settings: Settings) -> str:
 def _not_loaded(registry: Registry) -> str | None:
     """Why some plugins are not there, for a message about something that is missing."""
     return "; ".join(one.error for one in registry.plugins if one.error and one.state != "partly") or None
+
+
+def _fresh_work_dir(data_dir: Path) -> Path:
+    """An empty folder for working folders: what a killed hub left in it belongs to attempts that are over."""
+    work_dir = data_dir / "work"
+    try:
+        if work_dir.is_symlink() or work_dir.is_file():
+            work_dir.unlink()
+        elif work_dir.exists():
+            remove_tree(work_dir)
+    except OSError as error:
+        log.warning(
+            "something of what a killed hub left behind stays", folder=str(work_dir), error=str(error)
+        )
+    work_dir.mkdir(mode=0o700, exist_ok=True)
+    return work_dir
 
 
 def _instance(data_dir: Path) -> str:

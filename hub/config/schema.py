@@ -51,7 +51,10 @@ def flow_schema(registry: Registry) -> dict[str, Any]:
         "type": {"enum": sorted(registry.tasks)},
         "when": {"description": "Run it only when this holds."},
         "retry": {"$ref": "#/$defs/Retry"},
-        "timeout": {**_DURATION, "description": "How long an attempt may take, `PT30S`."},
+        "timeout": {
+            **_DURATION,
+            "description": "How long an attempt may take, its waiting included, `PT30S`.",
+        },
         "allowFailure": {**_FLAG, "description": "A failure ends as WARNING and the flow goes on."},
         "description": _TEXT,
         "disabled": _FLAG,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import Mapping
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -29,6 +29,7 @@ log = structlog.get_logger("hub.engine")
 _FALSE_TEXTS = {"", "false", "0", "no", "null", "none"}
 DEADLINE = "$deadline"
 VALUES = "$fields"
+_LAST_MOMENT = datetime.max.replace(tzinfo=UTC)
 
 
 class Problem(Exception):
@@ -183,21 +184,26 @@ async def _length(live: LiveRun, scope: RunScope) -> timedelta:
 
 
 async def _set_alarm(live: LiveRun, length: timedelta) -> asyncio.TimerHandle:
-    """Let the time of an attempt run out; a group's is stored, so that waiting does not stretch it.
+    """Let the time of an attempt run out; what is stored of it is not stretched by waiting.
 
-    Raises ``Problem`` when it is over already.
+    A group's is stored when it begins, a leaf's when it waits. Raises ``Problem`` when it is over already.
     """
-    now = live.executor.services.clock.now()
-    left = length
+    clock = live.executor.services.clock
+    try:
+        until = clock.now() + length
+    except OverflowError:
+        until = _LAST_MOMENT
     if live.task.is_group:
-        until = datetime.fromisoformat(await live.decide(DEADLINE, lambda: (now + length).isoformat()))
+        until = datetime.fromisoformat(await live.decide(DEADLINE, until.isoformat))
         live.executor.waits.note_deadline(live, until)
-        left = until - live.executor.services.clock.now()
-        if left <= timedelta():
-            live.is_late = True
-            raise _timed_out(length)
-    seconds = max(left.total_seconds(), 0.0)
-    return asyncio.get_running_loop().call_later(seconds, live.executor.stops.run_out, live)
+    elif DEADLINE in live.decisions:
+        until = datetime.fromisoformat(live.decisions[DEADLINE])
+    live.deadline = until
+    left = (until - clock.now()).total_seconds()
+    if left <= 0:
+        live.is_late = True
+        raise _timed_out(length)
+    return asyncio.get_running_loop().call_later(left, live.executor.stops.run_out, live)
 
 
 # fields

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -28,6 +28,7 @@ from hub.plugin.trigger import Trigger
 
 if TYPE_CHECKING:
     from hub.engine.intake import Intake
+    from hub.engine.kills import Kills
 
 log = structlog.get_logger("hub.engine")
 
@@ -48,6 +49,7 @@ class Dispatcher:
         self._services = services
         self._catalog = catalog
         self._intake: Intake | None = None
+        self._kills: Kills | None = None
         self._limit = limit
         self._running: dict[str, Executor] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -103,9 +105,9 @@ class Dispatcher:
         self._backlog = True
         self._poke.set()
 
-    def serve(self, intake: Intake) -> None:
-        """Hand in the intake, for the flows that ends and tasks start."""
-        self._intake = intake
+    def serve(self, intake: Intake, kills: Kills) -> None:
+        """Hand in the intake, for the flows that ends and tasks start, and what kills these."""
+        self._intake, self._kills = intake, kills
 
     async def end_of(
         self,
@@ -145,6 +147,11 @@ class Dispatcher:
             parent=parent,
             depth=depth,
         )
+
+    async def kill_children(self, execution_id: str, reason: str, is_meant: Callable[[str], bool]) -> None:
+        """Kill what an execution waits for at the paths that are meant."""
+        if self._kills is not None:
+            await self._kills.kill_children(execution_id, reason, is_meant)
 
     def trigger_context(self, key: TriggerKey, trigger: Trigger) -> TriggerContext:
         """What a trigger is given that prepares an execution, whether or not it runs."""
@@ -359,6 +366,7 @@ class Dispatcher:
         """End an execution that cannot be run at all."""
         execution = claim.execution
         log.error("execution cannot run", execution=execution.id, error=reason)
+        await self.kill_children(execution.id, reason, lambda _: True)
         event = await self.end_of(execution, ExecutionState.FAILED, error=reason)
         recorded = await self._record(
             claim,

@@ -8,7 +8,7 @@ recovery and retry are this one mechanism.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
@@ -92,6 +92,9 @@ class Host(Protocol):
     ) -> Execution:
         """Start a flow for a task."""
 
+    async def kill_children(self, execution_id: str, reason: str, is_meant: Callable[[str], bool], /) -> None:
+        """Kill what an execution waits for at the paths that are meant."""
+
 
 class Executor:
     """Moves one claimed execution."""
@@ -159,6 +162,7 @@ class Executor:
 
     async def _break_off(self, reason: str) -> None:
         try:
+            await self.host.kill_children(self.execution_id, reason, lambda _: True)
             await self._finish(ExecutionState.FAILED, reason)
         except StorageError as error:
             log.warning("execution stays claimed", execution=self.execution_id, error=str(error))

@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from hub.engine.lateness import end_what_they_left
 from hub.engine.stopping import Stopped
 from hub.engine.task_runner import LiveRun
 from hub.model.durations import format_duration
@@ -57,6 +58,7 @@ async def in_time(
     # what an earlier walk has stopped was stopped by this, for a kill would have ended the execution
     if end is not None and (failed is None or failed.state is not TaskRunState.KILLED):
         return end
+    await end_what_they_left(executor, [task.id for task in executor.flow.flow.tasks])
     return executor.timed_out(f"timed out after {format_duration(length)}")
 
 

@@ -100,7 +100,7 @@ class Intake:
 
     async def settled(self, flow: FlowKey | None = None) -> None:
         """Return once nothing is being stored any more that came from a flow's triggers, or from anywhere."""
-        await self._owned.settled(flow)
+        await self._owned.settled(lambda key: flow in (None, key))
 
     async def _accept(
         self, arrivals: Sequence[Arrival], now: datetime, move: TriggerMove | None = None

@@ -13,15 +13,14 @@ from hub.engine.catalog import FlowCatalog
 from hub.engine.dispatcher import Dispatcher
 from hub.engine.folders import FlowFolders
 from hub.engine.intake import Intake
+from hub.engine.kills import Kills
 from hub.engine.live import LiveFeed
 from hub.engine.retention import Retention, RetentionRule
 from hub.engine.routes import Routes
 from hub.engine.services import Services
 from hub.engine.triggers import TriggerSupervisor
-from hub.errors import Conflict
 from hub.model.execution import Execution, ExecutionState
 from hub.model.ids import FlowKey
-from hub.plugin.storage import Ends, ExecutionFilter, Page
 
 DRAIN_GRACE = 30.0
 """Seconds that running tasks get when the hub stops."""
@@ -49,7 +48,8 @@ class Node:
             dispatch=self.dispatcher.take,
             places=self.dispatcher.places,
         )
-        self.dispatcher.serve(self.intake)
+        self.kills = Kills(services, self.routes, self.intake, self.dispatcher)
+        self.dispatcher.serve(self.intake, self.kills)
         self.triggers = TriggerSupervisor(services, self.catalog, self.intake, self.routes)
         self.again = Again(services, self.catalog, self.intake)
         self.retention = Retention(services, retention)
@@ -91,25 +91,7 @@ class Node:
 
     async def kill(self, execution_id: str, reason: str = "killed") -> Execution:
         """Kill an execution wherever it stands, and those it waits for. Raises ``NotFound``."""
-        services = self.services
-        while True:
-            ends = None if self.routes.is_empty else await self._ends_of_family(execution_id, reason)
-            try:
-                killed = await services.storage.request_kill(
-                    execution_id, at=services.clock.now(), reason=reason, ends=ends
-                )
-                break
-            except Conflict:
-                continue  # it has started another meanwhile, which is to be told of too
-        for held in killed.held:
-            self.dispatcher.kill(held, reason)
-        for ended in killed.ended:
-            services.watches.end(ended, ())
-            self.dispatcher.tell_parents(killed.woken, ended)
-            services.bus.tell("execution", ended, state=ExecutionState.KILLED.value)
-        self.dispatcher.poke()
-        services.bus.tell("execution", execution_id, state=killed.execution.state.value)
-        return killed.execution
+        return await self.kills.kill(execution_id, reason)
 
     async def restart(self, execution_id: str) -> Execution:
         """Go on with an ended execution; see ``Again.restart``."""
@@ -117,19 +99,6 @@ class Node:
         self.dispatcher.poke()
         self.services.bus.tell("execution", execution_id, state=execution.state.value)
         return execution
-
-    async def _ends_of_family(self, execution_id: str, reason: str) -> dict[str, Ends]:
-        """What an execution and its live children bring by being killed."""
-        storage = self.services.storage
-        found: dict[str, Ends] = {}
-        family = [await storage.execution(execution_id)]
-        live = tuple(state for state in ExecutionState if not state.is_terminal)
-        while family:
-            one = family.pop()
-            found[one.id] = await self.intake.ends_of(one, reason)
-            children = await storage.executions(ExecutionFilter(parent=one.id, states=live), Page(10_000))
-            family += children.items
-        return found
 
     async def run_to_end(
         self, key: FlowKey, inputs: Mapping[str, Any], labels: Mapping[str, str] | None = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
@@ -26,7 +26,7 @@ class OwnedWork(Generic[Key]):
     def _forget(self, task: asyncio.Task[Any]) -> None:
         del self._tasks[task]
 
-    async def settled(self, key: Key | None = None) -> None:
-        """Return once all work for ``key``, or all of it, is finished."""
-        while tasks := [task for task, owner in self._tasks.items() if key is None or owner == key]:
+    async def settled(self, is_meant: Callable[[Key], bool] = lambda _: True) -> None:
+        """Return once all work for the keys that are meant is finished."""
+        while tasks := [task for task, key in self._tasks.items() if is_meant(key)]:
             await asyncio.wait(tasks)

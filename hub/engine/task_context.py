@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
 import tempfile
 import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
@@ -22,6 +21,7 @@ from hub.model.flow import TaskDeclaration
 from hub.model.ids import FlowKey, derived_id
 from hub.plugin.context import BlockingCalls, Branch, GroupOutcome, TaskContext, TaskFiles
 from hub.plugin.outcomes import Fail
+from hub.plugin.trees import remove_tree
 
 if TYPE_CHECKING:
     from hub.engine.executor import Executor
@@ -223,7 +223,7 @@ class _FromThread(BlockingCalls):
         try:
             yield folder
         finally:
-            shutil.rmtree(folder, ignore_errors=True)
+            _remove(folder)
 
 
 def _new_folder(parent: Path) -> Path:
@@ -238,9 +238,15 @@ async def _fresh_folder(parent: Path) -> AsyncIterator[Path]:
     finally:
         # a handful of files is quicker to remove than a thread is to reach; a tree goes to a thread
         if _is_small(folder):
-            shutil.rmtree(folder, ignore_errors=True)
+            _remove(folder)
         else:
-            await asyncio.shield(asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True))
+            await asyncio.shield(asyncio.to_thread(_remove, folder))
+
+
+def _remove(folder: Path) -> None:
+    # what cannot be removed, or was made anew, goes at the next start
+    with suppress(OSError):
+        remove_tree(folder)
 
 
 def _is_small(folder: Path) -> bool:

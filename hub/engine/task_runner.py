@@ -11,18 +11,17 @@ import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from hub.engine.attempt import Problem, attempt, is_wanted
+from hub.engine.attempt import DEADLINE, Problem, attempt, is_wanted
 from hub.engine.compiled import CompiledTask
+from hub.engine.lateness import end_what_it_left
 from hub.engine.outputs import plain
 from hub.engine.scope import RunScope
 from hub.engine.stopping import Reason, Stopped
 from hub.engine.waiting import Wake
 from hub.model.task_run import TaskRun, TaskRunState
 from hub.plugin.outcomes import MOST_ATTEMPTS, Skip, Wait
-from hub.plugin.storage import Page
 
 if TYPE_CHECKING:
     from hub.engine.executor import Executor
@@ -62,6 +61,7 @@ class LiveRun:
     __slots__ = (
         "attempts",
         "child",
+        "deadline",
         "decisions",
         "executor",
         "fresh",
@@ -105,6 +105,8 @@ class LiveRun:
         self.decisions: dict[str, Any] = dict(stored.decisions or {}) if stored else {}
         self.child: str | None = None
         """The execution that it waits for."""
+        self.deadline: datetime | None = None
+        """When the time of its attempt is over, waiting included."""
         self.has_begun = False
         """Whether an attempt is under way."""
         self.is_new_attempt = False
@@ -246,13 +248,13 @@ async def _attempts(live: LiveRun, scope: RunScope, *, record: bool) -> Ended:
         try:
             outputs = await attempt(live, scope)
         except Wait as wait:
-            live.end_attempt()
-            live.stored = live.row(TaskRunState.PAUSED, wake_at=wait.until, decisions=await _settled(live))
-            live.child = wait.execution
+            await _plan_wait(live, wait)
             continue
         except Skip as skip:
             return await _end(live, scope, TaskRunState.SKIPPED, None, skip.reason, record=record)
         except Problem as problem:
+            if live.is_late:
+                await end_what_it_left(live)
             retry_at = _retry_at(live, problem)
             if retry_at is None:
                 return await _failed(live, scope, problem, record=record)
@@ -274,7 +276,7 @@ async def _wait_where_stored(live: LiveRun) -> None:
         return
     live.child = None
     executor = live.executor
-    wake = Wake(row.wake_at, child, row.state)
+    wake = Wake(_earliest(row.wake_at, _deadline(live)), child, row.state)
     if executor.waits.is_over(wake):
         live.idle_turns += 1
         await asyncio.sleep(0)
@@ -286,6 +288,27 @@ async def _wait_where_stored(live: LiveRun) -> None:
     else:
         live.idle_turns = 0
     await executor.wait(live, wake, row)
+
+
+async def _plan_wait(live: LiveRun, wait: Wait) -> None:
+    """An attempt waits: it goes on later, within the time that it has left."""
+    live.end_attempt()
+    is_timed = live.deadline is not None and DEADLINE not in live.decisions
+    if live.deadline is not None and is_timed:
+        live.decisions[DEADLINE] = live.deadline.isoformat()
+    decisions = await _settled(live, changed=is_timed)
+    live.stored = live.row(TaskRunState.PAUSED, wake_at=wait.until, decisions=decisions)
+    live.child = wait.execution
+
+
+def _deadline(live: LiveRun) -> datetime | None:
+    """When the time of an attempt that waits is over."""
+    decided = live.decisions.get(DEADLINE)
+    return datetime.fromisoformat(decided) if decided is not None else None
+
+
+def _earliest(*moments: datetime | None) -> datetime | None:
+    return min((moment for moment in moments if moment is not None), default=None)
 
 
 def _retry_at(live: LiveRun, problem: Problem) -> datetime | None:
@@ -313,9 +336,12 @@ async def _plan_retry(live: LiveRun, problem: Problem, retry_at: datetime) -> No
     reason = live.executor.services.vault.mask(problem.reason)
     live.say("WARN", f"attempt {live.attempts} failed: {reason}; next at {retry_at.isoformat()}")
     live.end_attempt()
-    if live.has_started_others:
+    # one that was too late before it began again may have started them on an earlier walk
+    is_changed = live.decisions.pop(DEADLINE, None) is not None or live.has_started_others
+    if is_changed:
         live.decisions[_FAILED] = live.attempts
-    decisions = await _settled(live, changed=live.has_started_others)
+    decisions = await _settled(live, changed=is_changed)
+    live.deadline = None
     live.stored = live.row(TaskRunState.RETRYING, wake_at=retry_at, error=reason, decisions=decisions)
     # what the next attempt does is no more idle than its delay
     live.idle_turns = 0
@@ -383,27 +409,7 @@ async def _failed(live: LiveRun, scope: RunScope, problem: Problem, *, record: b
     reason = live.executor.services.vault.mask(problem.reason)
     live.say("ERROR", reason)
     state = TaskRunState.WARNING if live.task.declaration.allow_failure else TaskRunState.FAILED
-    if live.task.is_group and live.is_late:
-        await _end_those_below(live)
     return await _end(live, scope, state, problem.outputs or {}, reason, record=record)
-
-
-async def _end_those_below(group: LiveRun) -> None:
-    """What an earlier walk left waiting in a group whose time is over never goes on."""
-    executor = group.executor
-    if executor.claim.fresh:
-        return
-    live = tuple(state for state in TaskRunState if not state.is_terminal)
-    now = executor.services.clock.now()
-    task_runs = partial(executor.services.storage.task_runs, executor.execution_id, states=live)
-    page: Page | None = Page(1000)
-    while page is not None:
-        found = await executor.recorder.persist(partial(task_runs, page))
-        for run in found.items:
-            if run.path.startswith((f"{group.path}/", f"{group.path}[")):
-                killed = replace(run, state=TaskRunState.KILLED, ended_at=now, wake_at=None, decisions=None)
-                executor.recorder.later[run.path] = replace(killed, error="the time of its group was over")
-        page = Page(1000, found.next_cursor) if found.next_cursor is not None else None
 
 
 async def _end(

@@ -69,6 +69,7 @@ from hub.plugin.storage import (
     TriggerState,
 )
 from hub.plugin.task import Task
+from hub.plugin.trees import remove_tree, tree_names
 from hub.plugin.trigger import EventTrigger, HttpAnswer, HttpRequest, HttpTrigger, Trigger
 
 API_VERSION = 1
@@ -176,6 +177,8 @@ __all__ = [
     "new_id",
     "opened",
     "parse_duration",
+    "remove_tree",
     "scope_of",
     "to_micros",
+    "tree_names",
 ]

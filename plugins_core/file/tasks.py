@@ -7,7 +7,6 @@ import base64
 import contextlib
 import io
 import os
-import shutil
 import stat
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -27,6 +26,8 @@ from hub.plugin import (
     folder_of,
     iso,
     opened,
+    remove_tree,
+    tree_names,
 )
 from plugins_core.file.moving import Names, move_into, move_over
 from plugins_core.file.patterns import Pattern
@@ -223,7 +224,7 @@ class Delete(Task):
                 elif self.recursive:
                     if _holds_git(path.name, folder):
                         raise Fail(f"{self.path} holds a Git repository, which flows do not delete")
-                    shutil.rmtree(path.name, dir_fd=folder)
+                    remove_tree(path.name, dir_fd=folder)
                 else:
                     os.rmdir(path.name, dir_fd=folder)
         except (FileNotFoundError, NotFound):
@@ -281,7 +282,7 @@ class ListFiles(Task):
 
 
 def _holds_git(name: str, folder: int) -> bool:
-    return any(".git" in (*folders, *files) for _, folders, files, _ in os.fwalk(name, dir_fd=folder))
+    return any(found == ".git" for found in tree_names(name, dir_fd=folder))
 
 
 async def _stored(ctx: TaskContext, uri: str) -> Path:

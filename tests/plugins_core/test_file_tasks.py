@@ -18,6 +18,7 @@ import pytest
 from hub.model.execution import ExecutionState
 from hub.model.ids import FlowKey
 from hub.testing import Harness, harness
+from tests.support.deep import cleared, make_deep
 from tests.support.swapping import swapping
 
 ROUND = 400
@@ -125,6 +126,16 @@ async def test_a_folder_is_deleted_only_when_empty_or_said(hub: Harness, folder:
     assert "does not exist" in (await do(hub, "file.delete", path="full"))["failed"]
     assert await do(hub, "file.delete", path="full", missing="ignore") == {"deleted": False}
     assert await do(hub, "file.delete", path="no/where", missing="ignore") == {"deleted": False}
+
+
+async def test_a_folder_of_any_depth_is_deleted(hub: Harness, folder: Path) -> None:
+    with cleared(folder / "bottomless"):
+        make_deep(folder / "bottomless" / "x")
+        make_deep(folder / "bottomless" / "y")
+        (folder / "bottomless" / "y" / ".git").mkdir()
+        assert "Git repository" in (await do(hub, "file.delete", path="bottomless", recursive=True))["failed"]
+        assert await do(hub, "file.delete", path="bottomless/x", recursive=True) == {"deleted": True}
+        assert os.listdir(folder / "bottomless") == ["y"]
 
 
 async def test_a_list_is_bounded_and_says_so(hub: Harness, folder: Path) -> None:

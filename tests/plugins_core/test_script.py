@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from plugins_core.script import marks, processes
 from plugins_core.script.leftovers import end_leftovers
 from plugins_core.script.outputs import outputs_in_line, read_output_file
 from plugins_core.script.running import run_program
+from tests.support.deep import DEEPER_SCRIPT, cleared
 from tests.support.hub_process import HubProcess
 
 ROOT = Path(__file__).parent.parent.parent
@@ -95,6 +97,14 @@ async def test_a_body_is_never_rendered(hub: Harness) -> None:
     tasks = "  - {id: a, type: script.shell, script: \"echo '{{ .Names }}' '{% raw %}{{ inputs.x }}{% endraw %}'\"}"
     _, _, lines = await run(hub, tasks)
     assert lines == ["{{ .Names }} {{ inputs.x }}"]
+
+
+async def test_what_a_script_leaves_goes_however_deep_it_is(hub: Harness, tmp_path: Path) -> None:
+    with cleared(tmp_path / "work"):
+        tasks = f"  - {{id: a, type: script.python, script: {json.dumps(DEEPER_SCRIPT)}}}"
+        state, _, _ = await run(hub, tasks)
+        assert state == "SUCCESS"
+        assert os.listdir(tmp_path / "work") == []
 
 
 async def test_an_exit_code_fails_the_task_and_keeps_its_outputs(hub: Harness) -> None:
