@@ -11,6 +11,7 @@ from aiohttp import web
 from hub.api.answers import SECURITY_HEADERS, masked_answer, masked_text, model_answer
 from hub.api.lists import LIST_BYTES, TASK_RUN_BYTES, Fitting, listed
 from hub.api.routing import Call, Query, Route
+from hub.api.sessions import may_go_on
 from hub.api.views import (
     ExecutionList,
     ExecutionSummary,
@@ -194,6 +195,8 @@ async def _stream(call: Call, *, logs_after: int, only_logs: bool) -> web.Stream
     steps = follow(services, call.path["id"], logs_after=logs_after, with_task_runs=not only_logs)
     try:
         async for step in steps:
+            if not may_go_on(call.request):
+                break
             if only_logs and step.log is None:
                 continue
             name, view = await step_view(services, step)

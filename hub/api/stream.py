@@ -15,6 +15,7 @@ from aiohttp import web
 
 from hub.api.answers import SECURITY_HEADERS, error_answer
 from hub.api.routing import Call, Query, Route
+from hub.api.sessions import may_go_on
 from hub.engine.live import Gap
 from hub.errors import InvalidInput
 from hub.model import jsontext
@@ -70,6 +71,8 @@ async def stream(call: Call) -> web.StreamResponse:
     with suppress(ConnectionError, TimeoutError):
         async with aclosing(live.follow(after)) as found, aclosing(_with_heartbeats(found)) as items:
             async for item in items:
+                if not may_go_on(call.request):
+                    break
                 async with asyncio.timeout(_WRITE_TIMEOUT):
                     await answer.write(_text(item, wanted))
     return answer
