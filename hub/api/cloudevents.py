@@ -31,6 +31,24 @@ SCOPE = "cloudevents"
 RESERVED = "hub."
 """How the types of the hub's own events begin."""
 
+_TEXT = {"type": "string", "minLength": 1}
+_EVENT = {
+    "type": "object",
+    "required": ["specversion", "id", "source", "type"],
+    "properties": {
+        "specversion": {"const": "1.0"},
+        "id": {**_TEXT, "maxLength": 500},
+        "source": {**_TEXT, "maxLength": 2000, "format": "uri-reference"},
+        "type": {**_TEXT, "maxLength": 200},
+        "subject": {**_TEXT, "maxLength": 2000},
+        "time": {"type": "string", "format": "date-time"},
+        "datacontenttype": _TEXT,
+        "dataschema": {**_TEXT, "format": "uri"},
+        "data": {},
+        "data_base64": {"type": "string", "contentEncoding": "base64"},
+    },
+    "additionalProperties": {"type": ["string", "integer", "boolean"]},
+}
 _ONE = "application/cloudevents+json"
 _BATCH = "application/cloudevents-batch+json"
 _PREFIX = "ce-"
@@ -39,6 +57,8 @@ _HOW = (
     " ce-source, ce-type and ce-specversion: 1.0"
 )
 _MOST_EVENTS = 1000
+BODIES = {_ONE: _EVENT, _BATCH: {"type": "array", "items": _EVENT, "maxItems": _MOST_EVENTS}}
+"""Media types of events, each with its JSON Schema; headers say the rest of what a body of any other is."""
 _REQUIRED = ("specversion", "id", "source", "type")
 _OPTIONAL = ("datacontenttype", "dataschema", "subject", "time")
 _LONGEST = {"id": 500, "source": 2000, "type": 200, "subject": 2000}
