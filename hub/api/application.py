@@ -16,6 +16,7 @@ from hub.api.guard import Guard
 from hub.api.routing import Call, Route
 from hub.api.server import ending_slow_heads, runner
 from hub.api.sessions import SESSIONS, Sessions
+from hub.api.stream import TEXTS, Texts
 from hub.config.settings import Limits, Settings
 from hub.engine.node import Node
 from hub.errors import Conflict, InvalidSettings
@@ -59,6 +60,7 @@ def build_application(
     application = web.Application(middlewares=[guard.middleware()], client_max_size=limits.body_bytes)
     application[REQUEST_TIMEOUT] = limits.request_timeout
     application[SESSIONS] = sessions
+    application[TEXTS] = Texts()
     for route in ROUTES:
         handler = _bound(route, node, url)
         application.router.add_route(route.method, route.path, handler)

@@ -32,6 +32,7 @@ RESERVED = "hub."
 """How the types of the hub's own events begin."""
 
 _TEXT = {"type": "string", "minLength": 1}
+_MAYBE = {"type": ["string", "null"], "minLength": 1}
 _EVENT = {
     "type": "object",
     "required": ["specversion", "id", "source", "type"],
@@ -40,14 +41,14 @@ _EVENT = {
         "id": {**_TEXT, "maxLength": 500},
         "source": {**_TEXT, "maxLength": 2000, "format": "uri-reference"},
         "type": {**_TEXT, "maxLength": 200},
-        "subject": {**_TEXT, "maxLength": 2000},
-        "time": {"type": "string", "format": "date-time"},
-        "datacontenttype": _TEXT,
-        "dataschema": {**_TEXT, "format": "uri"},
+        "subject": {**_MAYBE, "maxLength": 2000},
+        "time": {**_MAYBE, "format": "date-time"},
+        "datacontenttype": _MAYBE,
+        "dataschema": {**_MAYBE, "format": "uri"},
         "data": {},
-        "data_base64": {"type": "string", "contentEncoding": "base64"},
+        "data_base64": {"type": ["string", "null"], "contentEncoding": "base64"},
     },
-    "additionalProperties": {"type": ["string", "integer", "boolean"]},
+    "additionalProperties": {"type": ["string", "integer", "boolean", "null"]},
 }
 _ONE = "application/cloudevents+json"
 _BATCH = "application/cloudevents-batch+json"

@@ -38,7 +38,7 @@ _BASE = "/api/v1/executions"
 _ONE = _BASE + "/{id}"
 _MOST = 1000
 _LOG_CHARACTERS = 4_000_000
-_CURSOR = "[A-Za-z0-9_-]{0,64}"
+_CURSOR = "[A-Za-z0-9_-]{1,64}"
 
 
 async def list_executions(call: Call) -> web.Response:

@@ -59,9 +59,9 @@ def _operation(route: Route) -> dict[str, Any]:
             schema["pattern"] = f"^{query.pattern}$"
         if query.repeatable:
             schema = {"type": "array", "items": schema}
-        parameters.append(
-            {"name": query.name, "in": "query", "description": query.description, "schema": schema}
-        )
+        about = {"name": query.name, "in": "query", "description": query.description, "schema": schema}
+        # an empty one is none
+        parameters.append({**about, "allowEmptyValue": True})
     operation: dict[str, Any] = {
         "summary": route.summary,
         "operationId": f"{route.handler.__name__}_{route.method.lower()}",
