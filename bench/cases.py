@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sqlite3
 import statistics
 import time
 from collections.abc import Callable
@@ -468,6 +469,107 @@ def _beside_each_other(port: int, count: int) -> tuple[float, float]:
     return _median(plain[20:]), _median(waited[20:])
 
 
+def schedules(options: Options) -> list[Row]:
+    """(g) 1,000 schedules of one second: how long after each planned moment its event is durable."""
+    count, seconds = 1_000, 6 if options.quick else 20
+    rows: list[Row] = []
+    for manner in ("together", "spread"):
+        ours, bare = [], []
+        for _ in range(options.rounds):
+            bare.append(_late(_bare_timers(count, seconds, manner)))
+            ours.append(_late(_hub_timers(options, count, seconds, manner)))
+        late, limit = _median(ours), _median(bare)
+        if manner == "together":
+            aim, holds = "<= 4", late / limit <= 4
+        else:
+            aim, holds = "< 10 ms", late < 10
+        what = f"{count:,} schedules {manner}, p99 late"
+        rows.append(Row("g", what, late, limit, "ms", late / limit, aim, holds))
+    return rows
+
+
+def _late(found: list[float]) -> float:
+    return found[int(len(found) * 0.99)]
+
+
+def _bare_timers(count: int, seconds: int, manner: str) -> list[float]:
+    with folder() as data:
+        text = python("bench.bare.timers", str(data / "bare.db"), str(count), str(seconds), manner)
+        found: list[float] = json.loads(text)
+        return found
+
+
+def _hub_timers(options: Options, count: int, seconds: int, manner: str) -> list[float]:
+    """Milliseconds, sorted; what an execution's start says, which comes only after its event is durable."""
+    with folder() as data:
+        # so that each starts at once, and its start tells
+        (data / "hub.yaml").write_text("limits: {maxConcurrentExecutions: 5000}\n")
+        for number in range(count):
+            # the grid of each begins in 1970, so a microsecond more is another moment of the second by now
+            interval = f"PT1.{number:06}S" if manner == "spread" else "PT1S"
+            _write_flow(
+                data,
+                f"id: f{number}\nnamespace: bench\ntriggers:\n"
+                f"  - {{id: tick, type: schedule.every, interval: {interval}}}\n"
+                "tasks:\n  - {id: answer, type: return, value: 1}\n",
+            )
+        with hub(data, data / "flows", options.command):
+            begins = int(time.time()) + 3
+            time.sleep(begins + seconds - time.time())
+        database = sqlite3.connect(data / "hub.db")
+        found = database.execute(
+            "SELECT (e.started_at - v.time) / 1000.0 FROM executions e JOIN events v ON v.id = e.event_id"
+            " WHERE v.time >= ?1 * 1000000 AND v.time < (?1 + ?2) * 1000000 - 500000 AND e.started_at IS NOT NULL ORDER BY 1",
+            (begins, seconds),
+        ).fetchall()
+        database.close()
+    if len(found) < count * (seconds - 1):
+        raise SystemExit(f"only {len(found)} of {count * seconds} schedules fired")
+    return [row[0] for row in found]
+
+
+def streams(options: Options) -> list[Row]:
+    """(h) 200 readers of the live stream while webhooks come in as fast as they are taken."""
+    readers, requests = 200, 500 if options.quick else 3_000
+    ours: list[dict[str, float]] = []
+    bare: list[dict[str, float]] = []
+    for _ in range(options.rounds):
+        with folder() as data:
+            port = free_port()
+            with server("bench.bare.stream", str(data / "bare.db"), str(port)) as running:
+                bare.append(_read_all(running.pid, port, ("/hook", "/count", "/stream"), readers, requests))
+        with folder() as data:
+            _write_flow(data, _ONE)
+            with hub(data, data / "flows", options.command) as served:
+                paths = (
+                    "/api/v1/webhooks/bench/one/k",
+                    "/api/v1/executions?state=SUCCESS&limit=1&count=true",
+                    "/api/v1/stream",
+                )
+                ours.append(_read_all(served.process.pid, served.port, paths, readers, requests))
+    rate, limit = _median([f["perSecond"] for f in ours]), _median([f["perSecond"] for f in bare])
+    more, least = _median([f["memory"] for f in ours]), _median([f["memory"] for f in bare])
+    return [
+        Row("h", f"events/s to {readers} readers", rate, limit, "/s", rate / limit, ">= 0.5", rate / limit >= 0.5),
+        Row("h", f"memory that {readers} readers take", more, least, "MiB", more - least, "<= 50 MiB above", more - least <= 50),
+    ]  # fmt: skip
+
+
+def _read_all(
+    pid: int, port: int, paths: tuple[str, str, str], readers: int, requests: int
+) -> dict[str, float]:
+    """What the readers say, and how much more memory the server held at most than before them."""
+    hook, count, stream = paths
+    python("bench.load", "127.0.0.1", str(port), hook, count, "8", "200")
+    before = memory_mib(pid)
+    arguments = ["127.0.0.1", str(port), stream, str(readers), str(requests)]
+    with server("bench.readers", *arguments) as reading:
+        python("bench.load", "127.0.0.1", str(port), hook, count, "8", str(requests))
+        assert reading.stdout is not None
+        found: dict[str, float] = json.loads(reading.stdout.readline())
+    return {**found, "memory": memory_mib(pid, "VmHWM") - before}
+
+
 CASES: dict[str, Callable[[Options], list[Row]]] = {
     "a": webhook,
     "b": sequence,
@@ -476,4 +578,6 @@ CASES: dict[str, Callable[[Options], list[Row]]] = {
     "e": scripts,
     "f": files,
     "w": waiting,
+    "g": schedules,
+    "h": streams,
 }

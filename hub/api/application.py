@@ -10,11 +10,13 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
-from hub.api import events, executions, flows, stream, system, triggers, webhooks
+from hub.api import events, executions, flows, sign_in, stream, system, triggers, webhooks
 from hub.api.bodies import REQUEST_TIMEOUT
 from hub.api.guard import Guard
 from hub.api.routing import Call, Route
 from hub.api.server import ending_slow_heads, runner
+from hub.api.sessions import SESSIONS, Sessions
+from hub.api.stream import TEXTS, Texts
 from hub.config.settings import Limits, Settings
 from hub.engine.node import Node
 from hub.errors import Conflict, InvalidSettings
@@ -27,6 +29,7 @@ _ROUTES: tuple[Route, ...] = (
     *webhooks.ROUTES,
     *stream.ROUTES,
     *system.ROUTES,
+    *sign_in.ROUTES,
 )
 ROUTES = (*_ROUTES, system.openapi_route(_ROUTES))
 
@@ -51,10 +54,13 @@ def build_application(
     limits: Limits,
 ) -> web.Application:
     """The application over a node."""
-    guard = Guard(node, token=token, host=host, port=port, public_url=public_url)
+    sessions = Sessions(token, port=port)
+    guard = Guard(node, sessions, host=host, port=port, public_url=public_url)
     url = (public_url or f"http://{_spelled(host)}:{port}").rstrip("/")
     application = web.Application(middlewares=[guard.middleware()], client_max_size=limits.body_bytes)
     application[REQUEST_TIMEOUT] = limits.request_timeout
+    application[SESSIONS] = sessions
+    application[TEXTS] = Texts()
     for route in ROUTES:
         handler = _bound(route, node, url)
         application.router.add_route(route.method, route.path, handler)

@@ -31,6 +31,25 @@ SCOPE = "cloudevents"
 RESERVED = "hub."
 """How the types of the hub's own events begin."""
 
+_TEXT = {"type": "string", "minLength": 1}
+_MAYBE = {"type": ["string", "null"], "minLength": 1}
+_EVENT = {
+    "type": "object",
+    "required": ["specversion", "id", "source", "type"],
+    "properties": {
+        "specversion": {"const": "1.0"},
+        "id": {**_TEXT, "maxLength": 500},
+        "source": {**_TEXT, "maxLength": 2000, "format": "uri-reference"},
+        "type": {**_TEXT, "maxLength": 200},
+        "subject": {**_MAYBE, "maxLength": 2000},
+        "time": {**_MAYBE, "format": "date-time"},
+        "datacontenttype": _MAYBE,
+        "dataschema": {**_MAYBE, "format": "uri"},
+        "data": {},
+        "data_base64": {"type": ["string", "null"], "contentEncoding": "base64"},
+    },
+    "additionalProperties": {"type": ["string", "integer", "boolean", "null"]},
+}
 _ONE = "application/cloudevents+json"
 _BATCH = "application/cloudevents-batch+json"
 _PREFIX = "ce-"
@@ -39,6 +58,8 @@ _HOW = (
     " ce-source, ce-type and ce-specversion: 1.0"
 )
 _MOST_EVENTS = 1000
+BODIES = {_ONE: _EVENT, _BATCH: {"type": "array", "items": _EVENT, "maxItems": _MOST_EVENTS}}
+"""Media types of events, each with its JSON Schema; headers say the rest of what a body of any other is."""
 _REQUIRED = ("specversion", "id", "source", "type")
 _OPTIONAL = ("datacontenttype", "dataschema", "subject", "time")
 _LONGEST = {"id": 500, "source": 2000, "type": 200, "subject": 2000}

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from aiohttp import web
 
 from hub.api.answers import error_answer, masked_answer
-from hub.api.cloudevents import read_events
+from hub.api.cloudevents import BODIES, read_events
 from hub.api.executions import PAGE, page_of
 from hub.api.lists import LIST_BYTES, Fitting, listed
 from hub.api.routing import Call, Query, Route
@@ -98,6 +98,7 @@ ROUTES = (
         "Send CloudEvents: one or a batch as JSON, or one whose attributes are `ce-` headers.",
         EventReceipts,
         status=202,
+        bodies=BODIES,
         any_body=True,
     ),
     Route(

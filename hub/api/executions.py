@@ -11,6 +11,7 @@ from aiohttp import web
 from hub.api.answers import SECURITY_HEADERS, masked_answer, masked_text, model_answer
 from hub.api.lists import LIST_BYTES, TASK_RUN_BYTES, Fitting, listed
 from hub.api.routing import Call, Query, Route
+from hub.api.sessions import may_go_on
 from hub.api.views import (
     ExecutionList,
     ExecutionSummary,
@@ -37,7 +38,7 @@ _BASE = "/api/v1/executions"
 _ONE = _BASE + "/{id}"
 _MOST = 1000
 _LOG_CHARACTERS = 4_000_000
-_CURSOR = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
+_CURSOR = "[A-Za-z0-9_-]{1,64}"
 
 
 async def list_executions(call: Call) -> web.Response:
@@ -87,7 +88,7 @@ def filter_of(call: Call) -> ExecutionFilter | None:
 def page_of(call: Call, *, default: int = 50) -> Page:
     """The page that the query asks for. Raises ``InvalidInput``."""
     cursor = call.text("cursor")
-    if cursor is not None and not _CURSOR.fullmatch(cursor):
+    if cursor is not None and not re.fullmatch(_CURSOR, cursor):
         raise InvalidInput(f'"{cursor[:60]}" is not a cursor of this list')
     return Page(call.number("limit") or default, cursor)
 
@@ -194,6 +195,8 @@ async def _stream(call: Call, *, logs_after: int, only_logs: bool) -> web.Stream
     steps = follow(services, call.path["id"], logs_after=logs_after, with_task_runs=not only_logs)
     try:
         async for step in steps:
+            if not may_go_on(call.request):
+                break
             if only_logs and step.log is None:
                 continue
             name, view = await step_view(services, step)
@@ -285,7 +288,7 @@ def _ended_before(body: PurgeBody, now: datetime) -> datetime:
 
 
 _LIMIT = Query("limit", f"How many, at most {_MOST}.", "integer", least=1, most=_MOST)
-PAGE = (_LIMIT, Query("cursor", "Where the last page said the next one starts."))
+PAGE = (_LIMIT, Query("cursor", "Where the last page said the next one starts.", pattern=_CURSOR))
 
 ROUTES = (
     Route(

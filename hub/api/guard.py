@@ -3,12 +3,12 @@
 Without a token the hub serves loopback only, and even there a page of another site must not reach it:
 Host and Origin are checked against an allow-list (DNS rebinding), and what a browser marks as sent by another
 site is refused, images and links included. With a token every route needs it, except health and the webhooks
-of loaded flows.
+of loaded flows. A browser gives it once, in the form that the page's 401 is, and then sends a cookie, which counts
+only for what a page of this hub sends.
 """
 
 from __future__ import annotations
 
-import hmac
 from collections.abc import Awaitable, Callable, Mapping
 from urllib.parse import urlsplit
 
@@ -19,6 +19,8 @@ from aiohttp.typedefs import Middleware
 from hub.api.answers import SECURITY_HEADERS, Refusal, answer_for, error_answer
 from hub.api.bodies import too_large
 from hub.api.headers import readable
+from hub.api.sessions import SESSION, Sessions
+from hub.api.sign_in import SIGN_IN, asks_for_page, sign_in_form
 from hub.engine.node import Node
 from hub.errors import HubError
 from hub.model.ids import FlowKey
@@ -26,14 +28,23 @@ from hub.model.ids import FlowKey
 log = structlog.get_logger("hub.api")
 
 _PAGE_HEADERS = {
-    "Referrer-Policy": "no-referrer",
+    # not no-referrer: a form of such a page says that it comes from nowhere
+    "Referrer-Policy": "same-origin",
     "X-Frame-Options": "DENY",
-    "Content-Security-Policy": "default-src 'self'; style-src 'self' 'unsafe-inline'; frame-ancestors 'none'",
+    "Content-Security-Policy": "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:;"
+    " base-uri 'none'; form-action 'self'; frame-ancestors 'none'",
     "Cross-Origin-Opener-Policy": "same-origin",
 }
+_FLOWS_PAGE_HEADERS = {
+    # what a flow answers is shown, but it is no page of the hub: it has no cookie and runs no script
+    "Content-Security-Policy": "sandbox allow-forms allow-popups; default-src 'self'; style-src 'self' 'unsafe-inline';"
+    " img-src 'self' data:; frame-ancestors 'none'",
+}
+_PLAIN = frozenset({"application/json", "text/plain", "application/octet-stream"})
 _WEBHOOKS = "/api/v1/webhooks/"
 _HEALTH = frozenset({"/health/live", "/health/ready"})
 _LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
+_SAFE_METHODS = frozenset({"GET", "HEAD"})
 _SAME_SITE = frozenset({"none", "same-origin"})
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
@@ -44,10 +55,10 @@ class Guard:
     """Decides on every request before its route does."""
 
     def __init__(
-        self, node: Node, *, token: str | None, host: str, port: int, public_url: str | None
+        self, node: Node, sessions: Sessions, *, host: str, port: int, public_url: str | None
     ) -> None:
         self._node = node
-        self._token = token.encode() if token else None
+        self._sessions = sessions
         self._hosts: set[str] = set()
         self._origins: set[str] = set()
         for name in {*_LOOPBACK, f"[{host}]" if ":" in host else host}:
@@ -74,8 +85,7 @@ class Guard:
             answer = refusal if refusal is not None else await self._answer(request, handler)
             if not answer.prepared:
                 answer.headers.update(SECURITY_HEADERS)
-                if answer.content_type == "text/html":
-                    answer.headers.update(_PAGE_HEADERS)
+                answer.headers.update(_more_headers(request, answer))
             return answer
 
         return guarded
@@ -85,10 +95,16 @@ class Guard:
             return error_answer(
                 400, "bad_request", "the address holds bytes that are not ASCII", hint="percent-encode them"
             )
-        if self._token is None:
+        if not self._sessions.needs_token:
             return self._foreign(request.headers)
         if self._is_open(request) or self._has_token(request):
             return None
+        session = self._sessions.of(request.cookies)
+        if session is not None:
+            request[SESSION] = session
+            return self._crossing(request)
+        if asks_for_page(request):
+            return sign_in_form(request)
         return error_answer(
             401,
             "unauthorized",
@@ -115,11 +131,33 @@ class Guard:
         return None
 
     def _has_token(self, request: web.Request) -> bool:
-        assert self._token is not None
         scheme, _, given = request.headers.get("Authorization", "").partition(" ")
-        return scheme.lower() == "bearer" and hmac.compare_digest(
-            given.strip().encode("utf-8", "surrogateescape"), self._token
-        )
+        return scheme.lower() == "bearer" and self._sessions.is_token(given.strip())
+
+    def _crossing(self, request: web.Request) -> web.Response | None:
+        """The refusal of what another site may have had a browser send with its cookie.
+
+        A cookie is sent to every port of a host, and by its neighbours below the same name. What reads may
+        come from an address that was typed; what acts has to say that a page of this hub sent it.
+        """
+        headers = request.headers
+        site, origin = headers.get("Sec-Fetch-Site"), headers.get("Origin")
+        acts = request.method not in _SAFE_METHODS
+        is_ours = site is None or site == "same-origin" or (site == "none" and not acts)
+        if origin is not None:
+            is_ours = is_ours and self._is_own(origin, headers.get("Host", ""))
+        elif acts:
+            is_ours = is_ours and site == "same-origin"
+        if is_ours:
+            return None
+        return error_answer(403, "foreign_origin", "requests from pages of other sites are refused")
+
+    def _is_own(self, origin: str, host: str) -> bool:
+        """Whether a page of ours has this origin: known, or of the very host that was asked."""
+        if origin.lower() in self._origins:
+            return True
+        is_known = host.lower() in self._hosts
+        return not is_known and origin.lower() in {f"{one}://{host.lower()}" for one in _DEFAULT_PORTS}
 
     def _is_open(self, request: web.Request) -> bool:
         # decided on the route that was found, never on how the path is spelled
@@ -127,6 +165,8 @@ class Guard:
         canonical = resource.canonical if resource is not None else ""
         if canonical in _HEALTH:
             return True
+        if canonical == SIGN_IN and request.method == "POST":
+            return True  # the token is in its body, and is looked for there
         if not canonical.startswith(_WEBHOOKS):
             return False
         if not self._node.is_ready:
@@ -157,3 +197,13 @@ class Guard:
             # said in full to the operator, and only its existence to the caller
             log.exception("request failed", method=request.method, path=request.path)
             return error_answer(500, "internal_error", "the hub failed to answer; its log says more")
+
+
+def _more_headers(request: web.Request, answer: web.StreamResponse) -> Mapping[str, str]:
+    """What an answer that a browser may show as a page says beside the headers of every answer."""
+    if answer.content_type in _PLAIN:
+        return {}
+    resource = request.match_info.route.resource
+    if resource is not None and resource.canonical.startswith(_WEBHOOKS):
+        return _FLOWS_PAGE_HEADERS
+    return _PAGE_HEADERS if answer.content_type == "text/html" else {}

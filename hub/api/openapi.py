@@ -15,10 +15,12 @@ from hub.api.views import ErrorView
 
 _REF = "#/components/schemas/{model}"
 _TEXT = {"schema": {"type": "string"}}
+# tools that know YAML look at what is in it
+_MAPPING = {"schema": {"type": "object"}}
 
 
-def document(routes: Sequence[Route], url: str) -> dict[str, Any]:
-    """The whole API as OpenAPI 3.1."""
+def document(routes: Sequence[Route], url: str, *, needs_token: bool) -> dict[str, Any]:
+    """The whole API as OpenAPI 3.1; what is open without a token says so."""
     models = {model for route in routes for model in (route.answer, route.body) if model is not None}
     models.add(ErrorView)
     ordered = sorted(models, key=lambda model: model.__name__)
@@ -40,7 +42,7 @@ def document(routes: Sequence[Route], url: str) -> dict[str, Any]:
             "schemas": schemas.get("$defs", {}),
             "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
         },
-        "security": [{"token": []}, {}],
+        "security": [{"token": []}] if needs_token else [{"token": []}, {}],
     }
 
 
@@ -53,11 +55,13 @@ def _operation(route: Route) -> dict[str, Any]:
         schema: dict[str, Any] = {"type": query.type}
         if query.type == "integer":
             schema |= {"minimum": query.least, "maximum": query.most}
+        if query.pattern is not None:
+            schema["pattern"] = f"^{query.pattern}$"
         if query.repeatable:
             schema = {"type": "array", "items": schema}
-        parameters.append(
-            {"name": query.name, "in": "query", "description": query.description, "schema": schema}
-        )
+        about = {"name": query.name, "in": "query", "description": query.description, "schema": schema}
+        # an empty one is none
+        parameters.append({**about, "allowEmptyValue": True})
     operation: dict[str, Any] = {
         "summary": route.summary,
         "operationId": f"{route.handler.__name__}_{route.method.lower()}",
@@ -73,10 +77,11 @@ def _operation(route: Route) -> dict[str, Any]:
     if route.body is not None:
         content: dict[str, Any] = {"application/json": {"schema": _schema(route.body)}}
         if route.text_body is not None:
-            content[route.text_body] = _TEXT
+            content[route.text_body] = _text(route.text_body)
         operation["requestBody"] = {"content": content}
     elif route.any_body:
-        operation["requestBody"] = {"content": {"*/*": {"schema": {}}}}
+        content = {name: {"schema": schema} for name, schema in route.bodies.items()}
+        operation["requestBody"] = {"content": {**content, "*/*": {"schema": {}}}}
     if route.is_open:
         operation["security"] = [{}]
     return operation
@@ -89,10 +94,14 @@ def _answer(route: Route) -> dict[str, Any]:
     schema = _schema(route.answer) if route.answer is not None else {}
     content: dict[str, Any] = {route.media_type: _TEXT if is_text else {"schema": schema}}
     if route.text_answer is not None:
-        content[route.text_answer] = _TEXT
+        content[route.text_answer] = _text(route.text_answer)
     if route.lines_answer is not None:
         content[route.lines_answer] = _TEXT
     return {"description": route.summary, "content": content}
+
+
+def _text(media_type: str) -> dict[str, Any]:
+    return _MAPPING if media_type.endswith("yaml") else _TEXT
 
 
 def _schema(model: type[BaseModel]) -> dict[str, Any]:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from aiohttp import web
@@ -33,6 +33,7 @@ class Query:
     repeatable: bool = False
     least: int = 0
     most: int = 2**63 - 1
+    pattern: str | None = None
 
 
 @dataclass(frozen=True)
@@ -57,8 +58,10 @@ class Route:
     """A media type of text that is taken beside JSON."""
     lines_answer: str | None = None
     """A media type of lines that is answered where the query asks to follow."""
+    bodies: Mapping[str, Any] = field(default_factory=dict)
+    """More media types of a body, each with its JSON Schema."""
     any_body: bool = False
-    """Whether a body of any media type is taken."""
+    """Whether a body of any other media type is taken as well."""
     also: tuple[int, ...] = ()
     """Other statuses whose answer has the same model."""
     is_hidden: bool = False

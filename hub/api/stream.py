@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncGenerator
+from collections.abc import Hashable, Iterator, Sequence
 from contextlib import aclosing, suppress
 
 from aiohttp import web
 
 from hub.api.answers import SECURITY_HEADERS, error_answer
 from hub.api.routing import Call, Query, Route
+from hub.api.sessions import may_go_on
 from hub.engine.live import Gap
 from hub.errors import InvalidInput
 from hub.model import jsontext
@@ -22,7 +23,9 @@ from hub.plugin.storage import Change, ChangeSet
 
 _TOPICS = ("execution", "event", "flow")
 _MOST_STREAMS = 1_000
-_HEARTBEAT = 15.0
+_PIECE = 64 * 1024
+_TEXTS = 4 * 1024 * 1024
+"""Bytes of texts that are kept for the next reader."""
 _WRITE_TIMEOUT = 30.0
 _NUMBER = re.compile(r"[0-9]{1,19}", re.ASCII)
 _HEADERS = {
@@ -45,6 +48,8 @@ class _Wanted:
         self._namespace = call.text("namespace")
         self._flow = call.text("flow")
         self._id = call.text("id")
+        self.name: Hashable = (self._topics, self._namespace, self._flow, self._id)
+        """What two readers have in common who want the same."""
 
     def __contains__(self, change: Change) -> bool:
         if change.topic not in self._topics or self._id not in (None, change.id):
@@ -68,10 +73,13 @@ async def stream(call: Call) -> web.StreamResponse:
         return answer
     # whoever has gone is noticed by the next write
     with suppress(ConnectionError, TimeoutError):
-        async with aclosing(live.follow(after)) as found, aclosing(_with_heartbeats(found)) as items:
-            async for item in items:
-                async with asyncio.timeout(_WRITE_TIMEOUT):
-                    await answer.write(_text(item, wanted))
+        async with aclosing(live.follow(after)) as found:
+            async for items in found:
+                if not may_go_on(call.request):
+                    break
+                for piece in _pieces(items, wanted, call.request.app[TEXTS]):
+                    async with asyncio.timeout(_WRITE_TIMEOUT):
+                        await answer.write(piece)
     return answer
 
 
@@ -84,31 +92,46 @@ def _after(call: Call) -> int | None:
     return int(text)
 
 
-async def _with_heartbeats(
-    items: AsyncGenerator[ChangeSet | Gap, None],
-) -> AsyncGenerator[ChangeSet | Gap | None, None]:
-    """The items, and None whenever nothing came for a while."""
-    following = asyncio.ensure_future(anext(items))
-    try:
-        while True:
-            done, _ = await asyncio.wait([following], timeout=_HEARTBEAT)
-            if not done:
-                yield None
-                continue
-            yield following.result()
-            following = asyncio.ensure_future(anext(items))
-    finally:
-        following.cancel()
-        with suppress(asyncio.CancelledError, StopAsyncIteration):
-            await following
+def _pieces(items: Sequence[ChangeSet | Gap], wanted: _Wanted, texts: Texts) -> Iterator[bytes]:
+    """What is written of them, in pieces that a slow reader may take its time for."""
+    piece = bytearray() if items else bytearray(b": still here\n\n")
+    for item in items:
+        piece += texts.of(item, wanted) if isinstance(item, ChangeSet) else _reset(item)
+        if len(piece) >= _PIECE:
+            yield bytes(piece)
+            piece.clear()
+    if piece:
+        yield bytes(piece)
 
 
-def _text(item: ChangeSet | Gap | None, wanted: _Wanted) -> bytes:
-    if item is None:
-        return b": still here\n\n"
-    if isinstance(item, Gap):
-        # nothing is known of what came before: show everything anew
-        return f"event: reset\nid: {item.number}\ndata: {{}}\n\n".encode()
+def _reset(gap: Gap) -> bytes:
+    # nothing is known of what came before: show everything anew
+    return f"event: reset\nid: {gap.number}\ndata: {{}}\n\n".encode()
+
+
+class Texts:
+    """What was said last: readers who want the same are told in the same words, which are made once."""
+
+    def __init__(self) -> None:
+        self._made: dict[tuple[Hashable, int], bytes] = {}
+        self._bytes = 0
+
+    def of(self, item: ChangeSet, wanted: _Wanted) -> bytes:
+        """A commit's events, with its number at their end."""
+        name = (wanted.name, item.number)
+        text = self._made.get(name)
+        if text is None:
+            text = self._made[name] = _text(item, wanted)
+            self._bytes += len(text)
+            while self._bytes > _TEXTS:
+                self._bytes -= len(self._made.pop(next(iter(self._made))))
+        return text
+
+
+TEXTS = web.AppKey("stream_texts", Texts)
+
+
+def _text(item: ChangeSet, wanted: _Wanted) -> bytes:
     blocks = [
         f"event: {change.topic}\ndata: {_data(change, item)}\n\n"
         for change in item.changes

@@ -12,6 +12,7 @@ from prometheus_client import CollectorRegistry, Gauge, generate_latest
 from hub.api.answers import json_answer, model_answer
 from hub.api.openapi import document
 from hub.api.routing import Call, Route
+from hub.api.sessions import SESSION, SESSIONS
 from hub.api.views import HealthView, PluginList, PluginView
 from hub.config.schema import flow_schema
 from hub.errors import NotFound
@@ -71,7 +72,8 @@ def openapi_route(routes: Sequence[Route]) -> Route:
     """The route that serves the document of all routes, its own included."""
 
     async def openapi(call: Call) -> web.Response:
-        return json_answer(document([*routes, own], call.public_url))
+        needs_token = call.request.app[SESSIONS].needs_token
+        return json_answer(document([*routes, own], call.public_url, needs_token=needs_token))
 
     own = Route("GET", "/api/v1/openapi.json", openapi, "This API as OpenAPI 3.1.")
     return own
@@ -83,7 +85,11 @@ _FILES = {"app.js": "text/javascript", "style.css": "text/css", "icon.svg": "ima
 
 async def page(call: Call) -> web.Response:
     """The page; what it shows it asks the API for."""
-    return _file("index.html", "text/html")
+    made = _file("index.html", "text/html")
+    if SESSION in call.request:
+        # a browser that signed in can sign out
+        made.body = _content("index.html").replace(b'id="sign-out" hidden', b'id="sign-out"')
+    return made
 
 
 async def page_file(call: Call) -> web.Response:

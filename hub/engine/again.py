@@ -90,7 +90,10 @@ class Again:
         gone: list[str] = []
         if from_task is not None:
             if inputs:
-                raise InvalidInput("other inputs would not fit what is taken over", hint="leave out from")
+                raise InvalidInput(
+                    "other inputs would not fit what is taken over",
+                    hint="leave out either the inputs or the task to begin with",
+                )
             runs, gone = await self._taken_over(original, flow, from_task, new_execution)
         data = original.trigger_data
         started = await self._intake.start(

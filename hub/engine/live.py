@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -22,8 +22,12 @@ _RECENT = 2_000
 _AT_ONCE = 500
 _LOOK_EVERY = 1.0
 """Seconds between looks when nothing was told: another node may have changed something."""
+_HEARTBEAT = 15.0
+"""Seconds after which a watcher hears that nothing came."""
 _COMPANY = 0.02
 """Seconds that news waits for more, so that a busy hub is read a few times a second, not per commit."""
+_CROWD = 100
+"""So many watchers let it wait as long again: each of them is woken for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +45,8 @@ class LiveFeed:
         self._recent: deque[ChangeSet] = deque(maxlen=_RECENT)
         self._newest = 0
         self._watchers = 0
-        self._moved = asyncio.Condition()
+        # set, and replaced by a new one, whenever something came
+        self._moved = asyncio.Event()
         self._reader: asyncio.Task[None] | None = None
 
     @property
@@ -49,23 +54,25 @@ class LiveFeed:
         """How many watch."""
         return self._watchers
 
-    async def follow(self, after: int | None = None) -> AsyncGenerator[ChangeSet | Gap, None]:
-        """Everything committed after number ``after`` (from now on when None), for ever.
+    async def follow(self, after: int | None = None) -> AsyncGenerator[Sequence[ChangeSet | Gap], None]:
+        """Everything committed after number ``after`` (from now on when None), for ever, as it comes together.
 
-        The first item is a ``Gap`` when ``after`` is None or too long ago: it says where the rest begins.
+        The first item is a ``Gap`` when ``after`` is None or too long ago: it says where the rest begins. Whenever
+        nothing came for a while, nothing is given, so that the watcher notices a reader who has gone.
         """
         await self._join()
         try:
             if after is None:
                 after = await self._services.storage.last_change()
-                yield Gap(after)
+                yield (Gap(after),)
             while True:
-                for item in await self._since(after):
-                    after = item.number
-                    yield item
-                async with self._moved:
-                    while self._newest <= after:
-                        await self._moved.wait()
+                moved = self._moved
+                items = await self._since(after)
+                if items:
+                    after = items[-1].number
+                    yield items
+                elif not await _is_set(moved):
+                    yield ()
         finally:
             await self._leave()
 
@@ -102,7 +109,7 @@ class LiveFeed:
                 with suppress(TimeoutError):
                     async with asyncio.timeout(_LOOK_EVERY):
                         await news.next()
-                await asyncio.sleep(_COMPANY)
+                await asyncio.sleep(_COMPANY * (1 + self._watchers / _CROWD))
 
     async def _take(self) -> bool:
         """Read what is new; answers whether there may be more at once."""
@@ -110,7 +117,15 @@ class LiveFeed:
         if not found:
             return False
         self._recent.extend(found)
-        async with self._moved:
-            self._newest = found[-1].number
-            self._moved.notify_all()
+        self._newest = found[-1].number
+        moved, self._moved = self._moved, asyncio.Event()
+        moved.set()
         return len(found) == _AT_ONCE
+
+
+async def _is_set(event: asyncio.Event) -> bool:
+    """Whether it was set before the heartbeat was due."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(_HEARTBEAT):
+            await event.wait()
+    return event.is_set()

@@ -49,7 +49,7 @@ class HubProcess:
         self.data = data
         self._flows = flows
         self._start = start
-        self._env = dict(env or {})
+        self.env = dict(env or {})
         self._arguments = list(arguments)
         self.port = port
         self.process: subprocess.Popen[str] | None = None
@@ -82,7 +82,7 @@ class HubProcess:
                 stderr=log,
                 text=True,
                 cwd=self.data,
-                env={**_clean_environment(), **self._env},
+                env={**_clean_environment(), **self.env},
             )
         line = self._ready_line(timeout)
         if self.port == 0:

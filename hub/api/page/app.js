@@ -24,16 +24,30 @@ function element(tag, attributes = {}, ...children) {
 
 const state = (text) => element("span", { class: "state", "data-kind": KINDS[text] ?? "" }, text);
 
-function moment(text) {
-  if (!text) return "";
+// only the time of what is of today: the list has to stay readable beside the details
+function spelled(text) {
   const at = new Date(text);
-  return element("time", { datetime: text, title: at.toISOString() }, at.toLocaleString());
+  const time = at.toLocaleTimeString([], { hour: "2-digit", minute: "2-digit", second: "2-digit" });
+  if (at.toDateString() === new Date().toDateString()) return time;
+  return `${at.toLocaleDateString([], { year: "numeric", month: "short", day: "numeric" })}, ${time}`;
+}
+
+function moment(text) {
+  return text ? element("time", { datetime: text, title: new Date(text).toISOString() }, spelled(text)) : "";
 }
 
 function length(from, to) {
   if (!from || !to) return "";
   const milliseconds = new Date(to) - new Date(from);
-  return milliseconds < 1000 ? `${milliseconds} ms` : `${(milliseconds / 1000).toFixed(1)} s`;
+  if (milliseconds < 1000) return `${milliseconds} ms`;
+  if (milliseconds < 60_000) return `${(milliseconds / 1000).toFixed(1)} s`;
+  const minutes = Math.round(milliseconds / 60_000);
+  return minutes < 60 ? `${minutes} min` : `${Math.floor(minutes / 60)} h ${minutes % 60} min`;
+}
+
+// a state, and until when what waits does so
+function stands(one) {
+  return one.wakeAt && !one.endedAt ? element("span", {}, state(one.state), " until ", moment(one.wakeAt)) : state(one.state);
 }
 
 const link = (text, onclick, label) => element("button", { type: "button", class: "link", onclick, "aria-label": label }, text);
@@ -41,6 +55,8 @@ const short = (id) => (/^[0-9a-f]{8}-/.test(id) ? `…${id.slice(-12)}` : id);
 
 async function call(path, options) {
   const answer = await fetch(API + path, options);
+  // the session has ended: the page without one is the form to sign in
+  if (answer.status === 401) location.reload();
   const type = answer.headers.get("Content-Type") ?? "";
   const body = type.startsWith("application/json") ? await answer.json() : await answer.text();
   if (!answer.ok) throw new Error(body.message ?? `the hub answered ${answer.status}`);
@@ -58,7 +74,7 @@ const VIEWS = {
     path: (filter, cursor) => `/executions?${query({ ...filter, limit: PAGE, cursor })}`,
     row: (one) => [
       link(short(one.id), () => show("execution", one.id), `Execution ${one.id}`),
-      `${one.namespace}/${one.flow}`, state(one.state), one.triggerId ?? "by hand", moment(one.createdAt), length(one.createdAt, one.endedAt),
+      `${one.namespace}/${one.flow}`, stands(one), one.triggerId ?? "by hand", moment(one.createdAt), length(one.createdAt, one.endedAt),
     ],
     topics: ["execution"],
   },
@@ -96,7 +112,7 @@ const VIEWS = {
     path: (filter) => `/triggers?${query(filter)}`,
     row: (one) => [
       `${one.namespace}/${one.flow}/${one.id}`, one.type, state(one.state),
-      one.error ?? one.url ?? (one.nextTimes ?? []).map((at) => new Date(at).toLocaleString()).join(", "),
+      one.error ?? one.url ?? (one.nextTimes ?? []).map(spelled).join(" · "),
     ],
     wide: 3,
     topics: ["flow"],
@@ -137,7 +153,8 @@ async function load({ more = false } = {}) {
     const known = new Set(view.items.map(keyOf));
     view.items = more ? [...view.items, ...found.items] : found.items;
     view.cursor = found.nextCursor ?? null;
-    problem(brokenFiles(found));
+    problem(null);
+    drawBroken(found.broken ?? []);
     draw(known);
   } catch (error) {
     if (ticket === view.ticket) problem(error.message);
@@ -146,9 +163,14 @@ async function load({ more = false } = {}) {
 
 const keyOf = (one) => (one.namespace && !one.state ? `${one.namespace}/${one.flow ?? ""}/${one.id}` : one.id);
 
-function brokenFiles(found) {
-  if (!found.broken?.length) return null;
-  return found.broken.map((one) => `${one.file}:${one.problems[0].line} ${one.problems[0].message}`).join("\n");
+function drawBroken(files) {
+  by("broken").hidden = !files.length;
+  by("broken").replaceChildren(...files.map((one) => element("article", {},
+    element("h3", {}, one.file.split("/").pop(), element("span", { class: "quiet" }, ` cannot be used · ${one.file}`)),
+    element("ul", {}, ...one.problems.map((found) => element("li", {},
+      element("code", {}, `${found.line}:${found.column}`), ` ${found.message}`, found.hint ? element("span", { class: "quiet" }, ` (${found.hint})`) : null,
+    ))),
+  )));
 }
 
 function problem(text) {
@@ -161,7 +183,11 @@ function draw(known) {
   const head = element("thead", {}, element("tr", {}, ...about.columns.map((name) => element("th", { scope: "col" }, name))));
   const body = element("tbody", {}, ...view.items.map((one) => {
     const cells = about.row(one).map((value, place) => element("td", { class: place === about.wide ? "wide" : null }, value));
-    return element("tr", { class: known.size && !known.has(keyOf(one)) ? "fresh" : null, "data-id": one.id }, ...cells);
+    const row = element("tr", { class: known.size && !known.has(keyOf(one)) ? "fresh" : null, "data-id": one.id }, ...cells);
+    const opener = row.querySelector("td:first-child button");
+    // a click anywhere is one on the row's own button, unless a text was being marked or another button was meant
+    if (opener) row.addEventListener("click", (event) => { if (!event.target.closest("button") && !String(getSelection())) opener.click(); });
+    return row;
   }));
   const focused = document.activeElement?.closest?.("tr")?.dataset.id;
   by("list").replaceChildren(element("caption", { hidden: "" }, about.title), head, body);
@@ -170,6 +196,15 @@ function draw(known) {
   by("empty").hidden = Boolean(view.items.length);
   by("empty").textContent = Object.keys(filter()).length ? "Nothing matches." : about.empty;
   by("more").hidden = !view.cursor;
+  mark();
+}
+
+// the row whose details are shown
+function mark() {
+  for (const row of by("list").tBodies[0]?.rows ?? []) {
+    const isShown = shown && (row.dataset.id === shown.id || shown.id.endsWith(`/${row.dataset.id}`));
+    row.classList.toggle("shown", Boolean(isShown));
+  }
 }
 
 function route() {
@@ -203,33 +238,45 @@ const DETAILS = {
     const [one, logs] = await Promise.all([call(`/executions/${id}`), call(`/executions/${id}/logs?limit=500`)]);
     return [`${one.namespace}/${one.flow}`, [
       facts([
-        ["Id", one.id], ["State", state(one.state)], ["Error", one.error], ["Revision", String(one.revision)],
-        ["Created", moment(one.createdAt)], ["Took", length(one.createdAt, one.endedAt)], ["Waits until", moment(one.wakeAt)],
+        ["Id", one.id], ["State", stands(one)], ["Error", one.error ? element("span", { class: "bad" }, one.error) : null],
+        ["Revision", String(one.revision)], ["Labels", Object.entries(one.labels).map((pair) => pair.join("=")).join(", ")],
+        ["Created", moment(one.createdAt)], ["Took", length(one.createdAt, one.endedAt)], ["Restarts", one.restarts ? String(one.restarts) : null],
         ["Event", one.eventId ? link(short(one.eventId), () => show("event", one.eventId)) : null],
         ["Part of", one.parentId ? link(short(one.parentId), () => show("execution", one.parentId)) : null],
-        ["Repeats", one.replayOf],
+        ["Repeats", one.replayOf ? link(short(one.replayOf), () => show(one.replayOf === one.eventId ? "event" : "execution", one.replayOf)) : null],
       ]),
       actions(one),
       element("h3", {}, "Task runs"),
-      one.taskRuns.length ? table(["Path", "Type", "State", "Attempts", "Took"], one.taskRuns.map((run) => [
-        run.path, run.type, state(run.state), String(run.attempts), length(run.startedAt, run.endedAt),
-      ])) : "None yet.",
+      one.taskRuns.length ? table(["Path", "Type", "State", "Tries", "When", "Took"], one.taskRuns.map((run) => [
+        run.path, run.type, stands(run), String(run.attempts), bar(run, one), length(run.startedAt, run.endedAt),
+      ])) : element("p", { class: "quiet" }, "None yet."),
+      one.taskRunsCursor ? element("p", { class: "quiet" }, "The first 1,000; the API has the rest.") : null,
+      ...one.taskRuns.filter((run) => run.error && !one.error?.includes(run.error)).map((run) => element("p", {}, element("code", {}, run.path), " ", element("span", { class: "bad" }, run.error))),
       element("h3", {}, "Log"),
       logs.items.length
         ? element("pre", { tabindex: "0" }, logs.items.map((line) => `${line.time.slice(11, 23)} ${line.level.padEnd(5)} ${line.path}  ${line.message}`).join("\n"))
-        : "Nothing was logged.",
-      ...part("Outputs", one.outputs), ...part("Inputs", one.inputs), ...part("Trigger", one.trigger),
-      ...part("Task outputs", Object.fromEntries(one.taskRuns.filter((run) => run.outputs && Object.keys(run.outputs).length).map((run) => [run.path, run.outputs]))),
+        : element("p", { class: "quiet" }, "Nothing was logged."),
+      logs.nextAfter ? element("p", { class: "quiet" }, `The first 500 lines; all of them: hub executions logs ${one.id}`) : null,
+      ...part("Outputs", one.outputs), ...part("Inputs", one.inputs), ...folded("Trigger", one.trigger),
+      ...folded("Task outputs", Object.fromEntries(one.taskRuns.filter((run) => run.outputs && Object.keys(run.outputs).length).map((run) => [run.path, run.outputs]))),
     ]];
   },
   async event(id) {
-    const one = await call(`/events/${id}`);
+    const one = await call(`/events/${encodeURIComponent(id)}`);
     return [one.type, [
       facts([
         ["Id", one.id], ["Source", one.source], ["Subject", one.subject], ["Happened", moment(one.time)], ["Received", moment(one.receivedAt)],
-        ["Came again", one.repeats ? `${one.repeats} times` : null], ["Repeats", one.replayOf], ["Dead letter", one.dead],
-        ["Outcome", element("span", {}, ...outcome(one))],
+        ["Came again", one.repeats ? `${one.repeats} times` : null],
+        ["Repeats", one.replayOf ? link(short(one.replayOf), () => show("event", one.replayOf)) : null],
+        ["Dead letter", one.dead ? element("span", { class: "bad" }, one.dead) : null],
       ]),
+      eventActions(one),
+      element("h3", {}, "What it started, or why nothing"),
+      one.verdicts.length ? table(["Trigger", "Outcome", "Why"], one.verdicts.map((verdict) => [
+        `${verdict.namespace}/${verdict.flow}/${verdict.trigger}`,
+        verdict.executionId ? element("span", {}, link("started", () => show("execution", verdict.executionId)), " ", state(verdict.state)) : verdict.outcome,
+        verdict.reason ?? "",
+      ]), 2) : element("p", { class: "quiet" }, "No trigger wants such an event."),
       ...part("Data", one.data),
     ]];
   },
@@ -247,24 +294,60 @@ function part(title, value) {
   return [element("h3", {}, title), json(value)];
 }
 
-function table(columns, rows) {
+function folded(title, value) {
+  const [, body] = part(title, value);
+  return body ? [element("details", { "data-name": title }, element("summary", {}, title), body)] : [];
+}
+
+// where in the whole of the execution a task ran
+function bar(run, execution) {
+  if (!run.startedAt) return "";
+  const from = new Date(execution.startedAt ?? execution.createdAt), until = new Date(execution.endedAt ?? Date.now());
+  const whole = Math.max(until - from, 1), began = new Date(run.startedAt) - from;
+  const took = new Date(run.endedAt ?? until) - new Date(run.startedAt);
+  const made = element("span", { class: "bar", "data-kind": KINDS[run.state] ?? "" }, element("span"));
+  made.firstChild.style.marginLeft = `${Math.min(Math.max(began / whole, 0), 0.98) * 100}%`;
+  made.firstChild.style.width = `${Math.min(Math.max(took / whole, 0.02), 1) * 100}%`;
+  return made;
+}
+
+function table(columns, rows, wide) {
   return element("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": columns.join(", ") }, element("table", {},
     element("thead", {}, element("tr", {}, ...columns.map((name) => element("th", { scope: "col" }, name)))),
-    element("tbody", {}, ...rows.map((cells) => element("tr", {}, ...cells.map((value) => element("td", {}, value))))),
+    element("tbody", {}, ...rows.map((cells) => element("tr", {}, ...cells.map((value, place) => element("td", { class: place === wide ? "wide" : null }, value))))),
   ));
 }
 
-function actions(one) {
-  const act = (name, path) => element("button", { type: "button", onclick: async () => {
+function button(name, path, { kind, after, method = "POST" } = {}) {
+  const made = element("button", { type: "button", class: kind, onclick: async () => {
+    made.disabled = true;
     try {
-      await call(`/executions/${one.id}/${path}`, { method: "POST", headers: { "Content-Type": "application/json" }, body: "{}" });
+      const answer = await call(path, method === "POST" ? { method, headers: { "Content-Type": "application/json" }, body: "{}" } : { method });
+      if (after) after(answer);
       redraw();
     } catch (error) { problem(error.message); }
+    made.disabled = false;
   } }, name);
+  return made;
+}
+
+function actions(one) {
+  const path = `/executions/${one.id}`;
   const buttons = one.endedAt
-    ? [act("Replay", "replay"), ["FAILED", "KILLED", "CANCELLED"].includes(one.state) ? act("Restart from the failure", "restart") : null]
-    : [act("Kill", "kill")];
+    ? [
+      ["FAILED", "KILLED", "CANCELLED"].includes(one.state) ? button("Restart from the failure", `${path}/restart`, { kind: "main" }) : null,
+      button("Replay", `${path}/replay`, { after: (made) => show("execution", made.id) }),
+    ]
+    : [button("Kill", `${path}/kill`, { kind: "danger" })];
   return element("div", { class: "actions" }, ...buttons);
+}
+
+function eventActions(one) {
+  const path = `/events/${encodeURIComponent(one.id)}`;
+  return element("div", { class: "actions" },
+    button("Replay", `${path}/replay`, { after: (made) => show("event", made.eventId) }),
+    one.dead ? button("Drop", `${path}/dead`, { method: "DELETE", kind: "danger" }) : null,
+  );
 }
 
 async function show(kind, id, { quietly = false } = {}) {
@@ -273,9 +356,12 @@ async function show(kind, id, { quietly = false } = {}) {
     const [title, body] = await DETAILS[kind](id);
     if (shown?.id !== id) return;
     const scrolled = by("detail").scrollTop;
+    const open = new Set([...by("detail-body").querySelectorAll("details[open]")].map((one) => one.dataset.name));
     by("detail-title").textContent = title;
-    by("detail-body").replaceChildren(...body);
+    by("detail-body").replaceChildren(...body.filter((one) => one !== null));
+    if (quietly) for (const one of by("detail-body").querySelectorAll("details")) one.open = open.has(one.dataset.name);
     by("detail").hidden = false;
+    mark();
     if (quietly) by("detail").scrollTop = scrolled;
     else by("close").focus();
   } catch (error) { problem(error.message); }
@@ -284,7 +370,7 @@ async function show(kind, id, { quietly = false } = {}) {
 function close() {
   shown = null;
   by("detail").hidden = true;
-  by("main").focus();
+  mark();
 }
 
 // what is live
@@ -303,7 +389,13 @@ function follow() {
   const stream = new EventSource(`${API}/stream`);
   const say = (name, text) => { by("live").dataset.state = name; by("live").textContent = text; };
   stream.addEventListener("open", () => say("live", "live"));
-  stream.addEventListener("error", () => say("lost", "not connected"));
+  stream.addEventListener("error", () => {
+    say("lost", "not connected");
+    if (stream.readyState !== EventSource.CLOSED) return;
+    // refused, so the browser does not come back by itself: the reason may be that the session has ended
+    setTimeout(follow, 5000);
+    redraw();
+  });
   stream.addEventListener("reset", redraw);
   for (const topic of ["execution", "event", "flow"]) {
     stream.addEventListener(topic, (news) => {
@@ -313,11 +405,12 @@ function follow() {
   }
 }
 
-by("close").addEventListener("click", close);
+const leave = () => { close(); by("main").focus(); };
+by("close").addEventListener("click", leave);
 by("more").addEventListener("click", () => load({ more: true }));
 by("filter").addEventListener("input", () => load());
 by("filter").addEventListener("submit", (event) => event.preventDefault());
-addEventListener("keydown", (event) => { if (event.key === "Escape" && shown) close(); });
-addEventListener("hashchange", route);
+addEventListener("keydown", (event) => { if (event.key === "Escape" && shown) leave(); });
+addEventListener("hashchange", () => { close(); route(); });
 route();
 follow();

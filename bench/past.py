@@ -1,0 +1,74 @@
+"""(i) Past executions, written straight through the storage plugin: ``python -m bench.past FOLDER COUNT``.
+
+Half of them are of one namespace and one in twenty failed, but not there; a handful are of a namespace that
+nothing else is of, a month ago. Half carry a label of their own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import uvloop
+
+from hub.clock import SystemClock
+from hub.model.execution import ExecutionState, NewExecution
+from hub.model.ids import FlowKey, new_id
+from hub.plugin.storage import Arrival, Storage, StorageSettings, Transition
+from hub.registry import load_plugins
+
+BATCH = 1_000
+SPAN = timedelta(days=28)
+
+
+def flow_of(number: int) -> FlowKey:
+    if number < 30:
+        return FlowKey("rare", "once")
+    if number % 2:
+        return FlowKey("busy", f"f{number % 10}")
+    return FlowKey(f"n{number % 40}", f"f{number % 10}")
+
+
+def end_of(number: int) -> ExecutionState:
+    if number % 2 == 0 and number % 20 == 0:
+        return ExecutionState.FAILED
+    return ExecutionState.KILLED if number % 5_000 == 1 else ExecutionState.SUCCESS
+
+
+def labels_of(number: int) -> dict[str, str]:
+    return {"team": f"t{number % 7}", "order": str(number)} if number % 2 else {}
+
+
+async def fill(storage: Storage, count: int) -> None:
+    first = datetime.now(UTC) - SPAN
+    for start in range(0, count, BATCH):
+        numbers = range(start, min(start + BATCH, count))
+        at = first + SPAN * (start / count)
+        new = [
+            NewExecution(new_id(), flow_of(n), 1, at, trigger=None, inputs={"n": n}, labels=labels_of(n))
+            for n in numbers
+        ]
+        accepted = await storage.accept([Arrival(executions=(one,)) for one in new], at=at)
+        claims = [claim for one in accepted for claim in one.claims]
+        await asyncio.gather(
+            *(
+                storage.record(
+                    Transition(
+                        claim.execution.id, claim.fence, at, state=end_of(n), outputs={"n": n}, started_at=at
+                    )
+                )
+                for n, claim in zip(numbers, claims, strict=True)
+            )
+        )
+
+
+async def main(folder: Path, count: int) -> None:
+    kind = load_plugins().storages["sqlite"]
+    settings = StorageSettings(f"sqlite:///{folder / 'hub.db'}", folder, SystemClock())
+    async with kind.open(settings) as storage:
+        await fill(storage, count)
+
+
+uvloop.run(main(Path(sys.argv[1]), int(sys.argv[2])))
