@@ -21,7 +21,7 @@ from hub.errors import (
 )
 from hub.model import jsontext
 from hub.model.durations import format_duration, parse_duration
-from hub.model.event import Delivery, Event, Occurrence, Origin, Receipt, StoredEvent, Verdict
+from hub.model.event import Delivery, Event, Occurrence, Origin, Receipt, StoredEvent, Verdict, check_type
 from hub.model.execution import Claim, Execution, ExecutionState, NewExecution, Parent, Queue, QueueBehavior
 from hub.model.flow import FlowRecord, TaskDeclaration
 from hub.model.ids import FlowKey, TriggerKey, derived_id, new_id
@@ -161,6 +161,7 @@ __all__ = [
     "TriggerState",
     "Verdict",
     "Wait",
+    "check_type",
     "derived_id",
     "did_you_mean",
     "folder_of",

@@ -40,7 +40,7 @@ class Arrival:
     """One event and the executions it starts; or, without an event, executions started by hand."""
 
     executions: tuple[NewExecution, ...] = ()
-    """They share ``event``; a trigger of a flow starts one of them at most."""
+    """They share ``event``; a trigger of a flow starts one of them at most, two are refused."""
     event: Event | None = None
     delivery: DeliveryKey | None = None
     verdicts: tuple[Verdict, ...] = ()
@@ -288,8 +288,9 @@ class Storage(ABC):
         and CANCELLED when the one that it belongs to is being killed or has ended. At most ``room`` of them
         are born claimed, the first ones; None claims every one that may run. A known delivery key stores nothing and answers the first event's receipt,
         marked ``duplicate``, or ``conflict`` when the body differs. A derived execution whose id is known is
-        not stored again. Raises ``FenceRefused``, with nothing stored, when ``move`` does not start
-        from the stored version.
+        not stored again. Raises, with nothing of this call stored, ``FenceRefused`` when ``move`` does not
+        start from the stored version, and ``StorageError`` when an event would start a flow twice by one
+        trigger, or an id is given that is stored already.
         """
 
     @abstractmethod

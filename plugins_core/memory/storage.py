@@ -81,8 +81,7 @@ class MemoryStorage(Storage):
         move: TriggerMove | None = None,
         room: int | None = None,
     ) -> list[Accepted]:
-        if any(map(_starts_one_twice, arrivals)):
-            raise StorageError("a trigger starts its flow once for an event")
+        self._refuse_repeats(arrivals)
         if move is not None:
             known = self._triggers.get(move.key, TriggerState())
             if known.version != move.expected:
@@ -95,6 +94,23 @@ class MemoryStorage(Storage):
                 if room is not None:
                     room -= len(accepted[-1].claims)
             return accepted
+
+    def _refuse_repeats(self, arrivals: Sequence[Arrival]) -> None:
+        """Refuse what a unique key would, before anything is stored. Raises ``StorageError``."""
+        if any(map(_starts_one_twice, arrivals)):
+            raise StorageError("a trigger starts its flow once for an event")
+        events: set[str] = set()
+        executions: set[str] = set()
+        for arrival in arrivals:
+            if arrival.event is not None and arrival.delivery is None:
+                if arrival.event.id in events or self._events.find(arrival.event.id) is not None:
+                    raise StorageError("an event of this id is stored already")
+                events.add(arrival.event.id)
+            for new in arrival.executions:
+                if not new.is_derived and arrival.delivery is None:
+                    if new.id in executions or new.id in self._executions:
+                        raise StorageError("an execution of this id is stored already")
+                    executions.add(new.id)
 
     def _accept(self, arrival: Arrival, at: datetime, room: int | None) -> Accepted:
         event = arrival.event

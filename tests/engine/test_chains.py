@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from hub.errors import Conflict, NotFound
+from hub.errors import Conflict, InvalidFlow, NotFound
+from hub.model.event import Occurrence
 from hub.model.execution import Execution, ExecutionState
 from hub.model.task_run import TaskRunState
+from hub.plugin import TaskContext
 from hub.plugin.storage import EventFilter, ExecutionFilter, Page
 from hub.testing import Harness
+from tests.support.stage import Stage
 
 _S = ExecutionState
+_NOT_YOURS = 'types that begin with "hub." are the hub\'s own, got "hub.flow.finished"'
 CHILD = """id: child
 namespace: c
 inputs: [{id: n, type: INT, defaults: 1}]
@@ -164,6 +169,30 @@ tasks: [{id: say, type: return, value: "{{ trigger.total }}"}]
     assert reasons["no"] == ("refused", "when is false: {{ trigger.total > 9 }} with trigger.total = 7")
     assert reasons["off"][0] == "disabled"
     assert set(reasons) == {"no", "off"}
+
+
+async def test_a_task_cannot_forge_an_event_of_the_hub(hub: Harness, tmp_path: Path, stage: Stage) -> None:
+    literal = "id: e\nnamespace: c\ntasks:\n  - {id: emit, type: event.emit, event: hub.flow.finished}\n"
+    with pytest.raises(InvalidFlow) as refused:
+        await hub.put(literal)
+    [problem] = refused.value.problems
+    assert (problem.position.line, problem.position.column) == (4, 41)
+    assert problem.message.endswith(_NOT_YOURS)
+    rendered = "inputs: [{id: t, type: STRING}]\n" + literal.replace("hub.flow.finished", '"{{ inputs.t }}"')
+    await hub.put(rendered)
+    ended = await hub.run("c/e", {"t": "hub.flow.finished"})
+    assert ended.state is _S.FAILED
+    assert _NOT_YOURS in str(ended.error)
+
+    @stage.on("forge")
+    async def forge(ctx: TaskContext) -> None:
+        await ctx.emit(Occurrence({}, type="hub.flow.finished"))
+
+    async with stage.hub(tmp_path / "other") as other:
+        await other.put("id: e\nnamespace: c\ntasks: [{id: a, type: test.call, name: forge}]\n")
+        ended = await other.run("c/e")
+        assert _NOT_YOURS in str(ended.error)
+        assert (await other.node.services.storage.events(EventFilter(), Page())).items == ()
 
 
 async def test_a_retried_task_emits_its_event_once(hub: Harness) -> None:
