@@ -18,6 +18,7 @@ from hub.engine.catalog import FlowCatalog
 from hub.engine.owned import OwnedWork
 from hub.engine.routes import DEEPEST, Routes
 from hub.engine.services import Services
+from hub.engine.telling import tell_accepted
 from hub.engine.verdicts import Candidate, Judge, Judged
 from hub.errors import FenceRefused, InvalidInput, NotFound
 from hub.model.event import Event, Occurrence, Origin, Receipt, Verdict
@@ -114,7 +115,9 @@ class Intake:
                 raise
             if move is not None:
                 self._states[move.key] = TriggerState(move.state, move.expected + 1)
-            for item in accepted:
+            for arrival, item in zip(arrivals, accepted, strict=True):
+                # before it runs: its birth comes first
+                tell_accepted(self._services, arrival, item)
                 self._dispatch(item)
         return accepted
 

@@ -42,6 +42,15 @@ from hub.plugin.context import (
 from hub.plugin.fields import DEFERRED, SCRIPT, Cases, Children, Decided, Deferred, Duration, Script, Static
 from hub.plugin.file_store import FileStore
 from hub.plugin.hookspecs import hookimpl
+from hub.plugin.listener import (
+    EventAccepted,
+    ExecutionChanged,
+    Listener,
+    ListenerContext,
+    News,
+    NewsStream,
+    TaskRunEnded,
+)
 from hub.plugin.outcomes import Fail, Failed, Outcome, Retry, Skip, Wait
 from hub.plugin.secrets import SecretSource
 from hub.plugin.storage import (
@@ -98,9 +107,11 @@ __all__ = [
     "EndNews",
     "Ends",
     "Event",
+    "EventAccepted",
     "EventFilter",
     "EventTrigger",
     "Execution",
+    "ExecutionChanged",
     "ExecutionFilter",
     "ExecutionState",
     "Fail",
@@ -117,9 +128,13 @@ __all__ = [
     "HubError",
     "InvalidInput",
     "Killed",
+    "Listener",
+    "ListenerContext",
     "LogLine",
     "Model",
     "NewExecution",
+    "News",
+    "NewsStream",
     "NotFound",
     "Occurrence",
     "Origin",
@@ -151,6 +166,7 @@ __all__ = [
     "TaskFiles",
     "TaskLogger",
     "TaskRun",
+    "TaskRunEnded",
     "TaskRunState",
     "TooLarge",
     "Transition",

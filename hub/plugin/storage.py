@@ -68,6 +68,8 @@ class Accepted:
     """The executions that were born claimed."""
     waiting: int = 0
     """How many may run but were not claimed."""
+    born: Mapping[str, ExecutionState] = field(default_factory=dict)
+    """The state of each execution that was stored, those that ends at birth started among them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +128,8 @@ class Recorded:
     woken: tuple[str, ...] = ()
     """The claimed execution that waits for this one, where it ended: to be told. One that is not claimed was
     made ready."""
+    born: Mapping[str, ExecutionState] = field(default_factory=dict)
+    """The state of each execution that its events started."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,7 @@ from hub.plugin import (
     EventFilter,
     Execution,
     ExecutionFilter,
+    ExecutionState,
     FenceRefused,
     FlowKey,
     FlowRecord,
@@ -121,11 +122,13 @@ class MemoryStorage(Storage):
             self._events.add(event, arrival, at)
         claims: list[Claim] = []
         waiting = 0
+        born: dict[str, ExecutionState] = {}
         for new in arrival.executions:
             if new.is_derived and new.id in self._executions:
                 continue
             is_free = room is None or len(claims) < room
             kept, claimed = self._executions.add(new, arrival, at, claim=is_free)
+            born[new.id] = kept.execution.state
             waiting += kept.ready_at is not None
             if claimed is not None:
                 claims.append(claimed)
@@ -134,12 +137,13 @@ class MemoryStorage(Storage):
                 accepted = self._accept(following, at, None if room is None else room - len(claims))
                 claims += accepted.claims
                 waiting += accepted.waiting
+                born |= accepted.born
         receipt = Receipt(
             event_id=event.id if event is not None else "",
             execution_ids=tuple(new.id for new in arrival.executions),
             verdicts=arrival.verdicts,
         )
-        return Accepted(receipt, tuple(claims), waiting)
+        return Accepted(receipt, tuple(claims), waiting, born)
 
     def _known(self, arrival: Arrival, event: Event, at: datetime) -> Receipt | None:
         """The receipt of an earlier delivery with this key, or None after remembering this one."""
@@ -172,7 +176,9 @@ class MemoryStorage(Storage):
         with self._journal.call():
             recorded = self._executions.step(step)
             brought = [self._accept(arrival, step.at, 0) for arrival in step.arrivals]
-            return replace(recorded, waiting=recorded.waiting + sum(one.waiting for one in brought))
+            born = {id: state for one in brought for id, state in one.born.items()}
+            waiting = recorded.waiting + sum(one.waiting for one in brought)
+            return replace(recorded, waiting=waiting, born=born)
 
     async def claim(self, *, limit: int, at: datetime) -> list[Claim]:
         return self._executions.claim_ready(limit, at)

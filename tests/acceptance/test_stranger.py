@@ -53,7 +53,7 @@ def test_it_is_listed_with_its_types(environment: dict[str, str], tmp_path: Path
         "1.2.3",
         "loaded",
     )
-    assert report["types"] == ["weather.changes", "weather.report", "weather.think"]
+    assert report["types"] == ["weather.changes", "weather.diary", "weather.report", "weather.think"]
 
 
 def test_a_wrong_field_of_it_is_found_before_it_runs(environment: dict[str, str], tmp_path: Path) -> None:
@@ -70,6 +70,9 @@ def hub(environment: dict[str, str], tmp_path: Path) -> Iterator[HubProcess]:
     (tmp_path / "flows").mkdir()
     shutil.copy(_PROJECT / "flow.hub.yaml", tmp_path / "flows")
     (tmp_path / "reading.json").write_text(json.dumps({"number": 1, "place": "Lyon", "celsius": 30}))
+    (tmp_path / "hub.yaml").write_text(
+        f"plugins: {{weather: {{diary: {json.dumps(str(tmp_path / 'diary'))}}}}}\n"
+    )
     with HubProcess(tmp_path, flows=tmp_path / "flows", env=environment) as running:
         yield running
 
@@ -82,6 +85,19 @@ def test_its_trigger_starts_a_flow_with_its_tasks(hub: HubProcess, tmp_path: Pat
     second = _next_execution(hub, {first})
     assert hub.ended(second)["outputs"] == {"text": "OSLO: 35.6 DEGREES feels cold", "warm": False}
     assert len(hub.all_of("/api/v1/events")) == 2
+
+
+def test_its_listener_is_told_and_shown(hub: HubProcess, tmp_path: Path) -> None:
+    first = _next_execution(hub, set())
+    hub.ended(first)
+    [weather] = [one for one in hub.call("GET", "/api/v1/plugins").json["items"] if one["name"] == "weather"]
+    [listener] = weather["listeners"]
+    assert (listener["type"], listener["state"], listener["dropped"]) == ("weather.diary", "running", 0)
+    metrics = hub.call("GET", "/metrics").raw.decode()
+    assert 'hub_listener_dropped_total{listener="weather.diary"} 0.0' in metrics
+    # what waited for it at the end of the hub was told too
+    assert hub.stop() == 0
+    assert (tmp_path / "diary").read_text() == f"event weather.changed {first}\nend {first} SUCCESS\n"
 
 
 def _next_execution(hub: HubProcess, known: set[str]) -> str:
