@@ -103,6 +103,8 @@ class LoadedFlow:
     flow: Flow
     warnings: tuple[Problem, ...]
     id_position: Position
+    trigger_positions: Mapping[str, Position] = field(default_factory=dict)
+    """Where each trigger stands, by its id."""
 
 
 @dataclass
@@ -184,7 +186,8 @@ def _load(source: str, file: str | None, registry: Registry, functions: Function
         raise InvalidFlow(found)
     id_node = document.root.get("id")
     position = id_node.position if id_node is not None else Position(1, 1)
-    return LoadedFlow(flow, tuple(found), position)
+    places = {trigger.id: reading.nodes[id(trigger)].position for trigger in flow.triggers}
+    return LoadedFlow(flow, tuple(found), position, places)
 
 
 def _shown(problems: Sequence[Problem]) -> list[Problem]:

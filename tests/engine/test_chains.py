@@ -14,7 +14,7 @@ from hub.model.execution import Execution, ExecutionState
 from hub.model.task_run import TaskRunState
 from hub.plugin import TaskContext
 from hub.plugin.storage import EventFilter, ExecutionFilter, Page
-from hub.testing import Harness
+from hub.testing import Harness, harness
 from tests.support.stage import Stage
 
 _S = ExecutionState
@@ -97,6 +97,48 @@ tasks: [{id: say, type: log, message: x}]
     await hub.run("c/child")
     assert len(await ended_of(hub, "c/self", 2)) == 2
     assert one.depth == 1
+
+
+def waits_for(flow: str, other: str, more: str = "") -> str:
+    return (
+        f"id: {flow}\nnamespace: c\ntriggers:\n  - {{id: t, type: flow.finished, flow: {other}{more}}}\n"
+        "tasks: [{id: say, type: log, message: x}]\n"
+    )
+
+
+async def test_a_flow_that_closes_a_loop_is_not_saved_until_the_others_change(hub: Harness) -> None:
+    await hub.put(waits_for("a", "b"))
+    await hub.put(waits_for("b", "child"))
+    for _ in range(2):
+        with pytest.raises(InvalidFlow) as refused:
+            await hub.put(waits_for("b", "a"))
+        assert "4:5  flow c/b would be started by its own ends, on and on: c/b → c/a → c/b" in str(
+            refused.value
+        )
+    await hub.put(waits_for("a", "child"))
+    await hub.put(waits_for("b", "a"))
+    with pytest.raises(InvalidFlow):
+        await hub.put(waits_for("a", "b"))
+    await hub.node.catalog.retire(_key("c/b"))
+    await hub.put(waits_for("a", "b"))
+
+
+async def test_a_loop_of_failures_is_saved_with_a_warning(hub: Harness) -> None:
+    await hub.put(waits_for("a", "b", ", states: [FAILED]"))
+    stored = await hub.node.catalog.put(waits_for("b", "a", ", states: [FAILED]"))
+    [warning] = stored.loaded.warnings
+    assert "c/b (FAILED) → c/a (FAILED) → c/b" in warning.message
+
+
+async def test_a_hub_that_was_started_again_knows_the_loops(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'hub.db'}"
+    async with harness(tmp_path, storage=url) as hub:
+        await hub.put(waits_for("a", "b"))
+        await hub.put(waits_for("d", "b", ', when: "{{ false }}"'))
+    async with harness(tmp_path, storage=url) as hub:
+        with pytest.raises(InvalidFlow):
+            await hub.put(waits_for("b", "a"))
+        await hub.put(waits_for("b", "d"))
 
 
 async def test_flows_that_start_each_other_stop_at_a_depth_and_leave_a_dead_letter(hub: Harness) -> None:
