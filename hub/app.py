@@ -36,7 +36,14 @@ from hub.expressions import builtin_functions
 from hub.model.ids import new_id
 from hub.plugin.storage import Storage, StorageSettings
 from hub.plugin.trees import remove_tree
-from hub.registry import Registry, load_plugins, make_file_store, make_secret_sources, run_cleaners
+from hub.registry import (
+    Registry,
+    load_plugins,
+    make_file_store,
+    make_listeners,
+    make_secret_sources,
+    run_cleaners,
+)
 
 if TYPE_CHECKING:
     from hub.api import Api
@@ -137,6 +144,7 @@ async def open_node(
             # after the processes that work in it: they would go on filling it
             work_dir = _fresh_work_dir(place.data_dir)
         sources, registry = make_secret_sources(registry, place.environ, place.folder)
+        listeners, registry = make_listeners(registry)
         vault = SecretVault(sources)
         file_store = make_file_store(registry, file_store_type, place.data_dir)
         functions = builtin_functions(clock.now).with_functions(registry.functions)
@@ -164,6 +172,7 @@ async def open_node(
             folders=folders,
             most_executions=place.settings.limits.max_concurrent_executions,
             retention=_retention(place.settings),
+            listeners=listeners,
         )
 
 

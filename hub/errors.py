@@ -87,6 +87,10 @@ class InvalidFlow(InvalidInput):
         super().__init__(errors[0].text() + more if errors else "invalid flow")
 
 
+class FlowLoop(InvalidFlow):
+    """A flow that cannot be saved beside the others as they are now; once they change it may be."""
+
+
 class InvalidSettings(InvalidInput):
     """Settings that cannot be used."""
 

@@ -24,12 +24,10 @@ from multidict import MultiMapping
 from hub.api.answers import Refusal
 from hub.errors import InvalidInput, did_you_mean
 from hub.model import jsontext
-from hub.model.event import Delivery, Occurrence
+from hub.model.event import Delivery, Occurrence, check_type
 
 SCOPE = "cloudevents"
 """What ``source`` and ``id`` together are unique in."""
-RESERVED = "hub."
-"""How the types of the hub's own events begin."""
 
 _TEXT = {"type": "string", "minLength": 1}
 _MAYBE = {"type": ["string", "null"], "minLength": 1}
@@ -173,8 +171,10 @@ def _of(attributes: Mapping[str, Any], data: Mapping[str, Any]) -> CloudEvent:
     source, id, type = (attributes[name] for name in ("source", "id", "type"))
     if _BLANK.search(source):
         raise _refusal("source is a URI or the path of one: it holds no blanks")
-    if type.startswith(RESERVED):
-        raise InvalidInput(f'types that begin with "{RESERVED}" are the hub\'s own, got "{type}"')
+    try:
+        check_type(type)
+    except ValueError as error:
+        raise InvalidInput(str(error)) from None
     subject = attributes.get("subject")
     occurrence = Occurrence(
         data,

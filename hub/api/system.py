@@ -7,14 +7,15 @@ from functools import cache
 from pathlib import Path
 
 from aiohttp import web
-from prometheus_client import CollectorRegistry, Gauge, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
 
 from hub.api.answers import json_answer, model_answer
 from hub.api.openapi import document
 from hub.api.routing import Call, Route
 from hub.api.sessions import SESSION, SESSIONS
-from hub.api.views import HealthView, PluginList, PluginView
+from hub.api.views import HealthView, ListenerView, PluginList, PluginView
 from hub.config.schema import flow_schema
+from hub.engine.listeners import ListenerStatus
 from hub.errors import NotFound
 from hub.model.execution import TERMINAL, ExecutionState
 
@@ -46,7 +47,22 @@ async def metrics(call: Call) -> web.Response:
         len(node.catalog.broken)
     )
     Gauge("hub_ready", "1 while events are taken.", registry=registry).set(node.is_ready)
+    _listener_metrics(node.listeners.statuses(), registry)
     return web.Response(body=generate_latest(registry), headers={"Content-Type": "text/plain; version=0.0.4"})
+
+
+def _listener_metrics(listeners: Sequence[ListenerStatus], registry: CollectorRegistry) -> None:
+    told = Counter("hub_listener_told", "News told to a listener.", ["listener"], registry=registry)
+    dropped = Counter(
+        "hub_listener_dropped", "News that a listener was too slow for.", ["listener"], registry=registry
+    )
+    failed = Counter("hub_listener_failures", "Failures of a listener.", ["listener"], registry=registry)
+    waiting = Gauge("hub_listener_waiting", "News that wait for a listener.", ["listener"], registry=registry)
+    for one in listeners:
+        told.labels(one.type).inc(one.told)
+        dropped.labels(one.type).inc(one.missed)
+        failed.labels(one.type).inc(one.failures)
+        waiting.labels(one.type).set(one.waiting)
 
 
 async def list_plugins(call: Call) -> web.Response:
@@ -58,6 +74,19 @@ async def list_plugins(call: Call) -> web.Response:
             types=list(plugin.types),
             state=plugin.state,
             error=plugin.error,
+            listeners=[
+                ListenerView(
+                    type=one.type,
+                    state=one.state,
+                    told=one.told,
+                    dropped=one.missed,
+                    waiting=one.waiting,
+                    failures=one.failures,
+                    error=one.error,
+                )
+                for one in call.node.listeners.statuses()
+                if one.plugin == plugin.name
+            ],
         )
         for plugin in call.node.services.registry.plugins
     ]

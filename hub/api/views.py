@@ -541,6 +541,20 @@ class TriggerList(View):
     items: list[TriggerView]
 
 
+class ListenerView(View):
+    """A listener of a plugin and how it does."""
+
+    type: str
+    state: str = Field(
+        description="running, failing (it is started again), ended (it wants no more) or stopped."
+    )
+    told: int = Field(description="How many news it was told since the hub started.")
+    dropped: int = Field(description="How many of them gave way because it was too slow.")
+    waiting: int = Field(description="How many wait for it.")
+    failures: int
+    error: str | None = None
+
+
 class PluginView(View):
     """A plugin and how it was loaded."""
 
@@ -550,6 +564,7 @@ class PluginView(View):
     types: list[str] = []
     state: str
     error: str | None = None
+    listeners: list[ListenerView] = []
 
 
 class PluginList(View):

@@ -1,8 +1,9 @@
 """The event bus: one door in, and news for whoever listens.
 
 ``publish`` is the one door for events; it returns when the intake has them stored. ``tell`` brings news of
-what is stored already: it only wakes, so a listener that is too slow may miss some without harm. The bus
-knows neither storage nor flows; the intake is handed in when the hub is put together.
+what is stored already: it only wakes, so a subscriber that is too slow may miss some without harm. ``inform``
+brings whole news to the listeners of plugins, each behind a queue of its own. The bus knows neither storage nor
+flows; the intake is handed in when the hub is put together.
 """
 
 from __future__ import annotations
@@ -14,7 +15,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from hub.bus.listening import ListenerQueue
 from hub.model.event import Occurrence, Origin, Receipt
+from hub.plugin.listener import News as ListenerNews
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +81,7 @@ class Bus:
     def __init__(self) -> None:
         self._intake: Intake | None = None
         self._subscriptions: set[Subscription] = set()
+        self._queues: set[ListenerQueue] = set()
 
     def open_to(self, intake: Intake) -> None:
         """Hand in the intake; until then nothing can be published."""
@@ -109,6 +113,24 @@ class Bus:
             news = News(topic, id, details)
             for subscription in self._subscriptions:
                 subscription.offer(news)
+
+    @property
+    def has_audience(self) -> bool:
+        """Whether any listener of a plugin wants to be told."""
+        return bool(self._queues)
+
+    def inform(self, news: ListenerNews) -> None:
+        """Tell the listeners of plugins; never waits."""
+        for queue in self._queues:
+            queue.offer(news)
+
+    def attach(self, queue: ListenerQueue) -> None:
+        """Let a listener's queue be filled."""
+        self._queues.add(queue)
+
+    def detach(self, queue: ListenerQueue) -> None:
+        """Fill it no more."""
+        self._queues.discard(queue)
 
     @contextmanager
     def subscribe(self, *topics: str, size: int = 1000) -> Iterator[Subscription]:

@@ -13,14 +13,10 @@ import click
 from hub.cli.event_page import event_page, outcome_of
 from hub.cli.given import read_json
 from hub.cli.output import output_option, show, show_one
-from hub.cli.places import flow_query, hub_options, server_options, with_hub
+from hub.cli.places import flow_query, hub_client, hub_options, server_options, with_hub
 
 if TYPE_CHECKING:
     from hub.client import HubClient
-
-_LOOK_EVERY = 0.5
-_FIRST_LOOK = 10
-_PAGE = 200
 
 
 _COLUMNS: Mapping[str, Callable[[Mapping[str, Any]], Any]] = {
@@ -74,47 +70,26 @@ def _list(
 )
 @server_options
 def tail(namespace: str | None, flow: str | None, format: str, server: str | None, data: Path | None) -> None:
-    """Print events as they come, until Ctrl-C."""
+    """Print events of all sources as they come, with what each started or why nothing, until Ctrl-C.
 
-    async def work(client: HubClient) -> None:
-        printed: frozenset[str] | None = None
-        while True:
-            fresh, printed = await _news(client, namespace, flow, printed)
-            for item in reversed(fresh):
-                _say(item, format)
-            await asyncio.sleep(_LOOK_EVERY)
-
-    with_hub(server, data, work)
-
-
-async def _news(
-    client: HubClient, namespace: str | None, flow: str | None, printed: frozenset[str] | None
-) -> tuple[list[Any], frozenset[str]]:
-    """The events newer than those of the last look, newest first, and what the next look starts from.
-
-    Read page by page until one is met that was printed, so that no burst is too large.
+    It begins with the newest ten and goes on when the hub is started again, with nothing left out.
     """
-    query = _query(namespace, flow, _FIRST_LOOK if printed is None else _PAGE)
-    page = await client.get("/events", query)
-    newest = frozenset(item["id"] for item in page["items"])
-    fresh: list[Any] = []
-    while True:
-        for item in page["items"]:
-            if printed is not None and item["id"] in printed:
-                return fresh, newest
-            fresh.append(item)
-        if printed is None or page["nextCursor"] is None:
-            return fresh, newest
-        page = await client.get("/events", [*query, ("cursor", page["nextCursor"])])
+    from hub.cli.tailing import Tail
+
+    following = Tail(
+        flow_query(namespace, flow), lambda item: _say(item, format), lambda text: click.echo(text, err=True)
+    )
+    # a hub that was started again may be at another address
+    asyncio.run(following.follow(lambda: hub_client(server, data)))
 
 
 def _say(item: Mapping[str, Any], format: str) -> None:
     if format == "jsonl":
         click.echo(json.dumps(item, ensure_ascii=False))
     else:
-        click.echo(
-            f"{item['receivedAt']}  {item['source']}  {item['type']}  {item['id']}\n    {outcome_of(item)}"
-        )
+        again = f"  replay of {item['replayOf']}" if item.get("replayOf") else ""
+        head = f"{item['receivedAt']}  {item['source']}  {item['type']}  {item['id']}{again}"
+        click.echo(f"{head}\n    {outcome_of(item)}")
 
 
 @events.command("show")

@@ -55,15 +55,21 @@ def hub_options(function: F) -> F:
 
 def with_hub(server: str | None, data: Path | None, work: Callable[[HubClient], Coroutine[Any, Any, T]]) -> T:
     """Do ``work`` with a client of the hub. Raises ``Unreachable`` when there is none."""
-    from hub.client import HubClient
 
     async def run() -> T:
-        # a token of hub.yaml is for the hub of this very folder, and is sent to no other
-        token = hub_token() or (configured_token(data) if server is None else None)
-        async with HubClient(server or hub_address(data), token) as client:
+        async with hub_client(server, data) as client:
             return await work(client)
 
     return asyncio.run(run())
+
+
+def hub_client(server: str | None, data: Path | None) -> HubClient:
+    """A client of the hub. Raises ``Unreachable`` when none serves the folder."""
+    from hub.client import HubClient
+
+    # a token of hub.yaml is for the hub of this very folder, and is sent to no other
+    token = hub_token() or (configured_token(data) if server is None else None)
+    return HubClient(server or hub_address(data), token)
 
 
 def hub_address(data: Path | None) -> str:

@@ -25,7 +25,7 @@ def list_(format: str) -> None:
     from hub.config.plugins import with_plugin_settings
     from hub.config.settings import load_settings
     from hub.errors import InvalidSettings
-    from hub.registry import load_plugins, make_secret_sources
+    from hub.registry import load_plugins, make_listeners, make_secret_sources
 
     configure_logs("critical")  # what went wrong is in the list
     folder = Path.cwd()
@@ -36,6 +36,7 @@ def list_(format: str) -> None:
     except InvalidSettings as error:
         report_error(error)  # what is installed is worth a look all the same
     _, registry = make_secret_sources(registry, os.environ, folder)
+    _, registry = make_listeners(registry)
     reports = [asdict(report) for report in registry.plugins]
     for report in reports:
         report["types"] = list(report["types"])

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any
 
 import aiohttp
 
+from hub.client.stream import Commit, read_commits
 from hub.errors import (
     Conflict,
     Denied,
@@ -36,6 +37,8 @@ _ERRORS: Mapping[int, type[HubError]] = {
     503: StorageUnavailable,
 }
 Query = Sequence[tuple[str, str]]
+_SILENCE = 45.0
+"""Seconds without a word, of which there is one every 15, after which a stream's other end has gone."""
 
 
 class HubClient:
@@ -115,6 +118,20 @@ class HubClient:
                     if line.strip():
                         yield jsontext.loads(line)
         except aiohttp.ClientError as error:
+            raise self._unreachable(error) from error
+
+    async def stream(self, query: Query = (), after: int | None = None) -> AsyncGenerator[Commit, None]:
+        """What changes, commit by commit, from ``after`` on; ends with the hub. Raises ``Unreachable``."""
+        headers = {"Last-Event-ID": str(after)} if after is not None else {}
+        timeout = aiohttp.ClientTimeout(total=None, connect=10, sock_read=_SILENCE)
+        try:
+            async with self._session.get(
+                self._address("/stream"), params=list(query), headers=headers, timeout=timeout
+            ) as answer:
+                await self._check(answer)
+                async for commit in read_commits(answer.content):
+                    yield commit
+        except (aiohttp.ClientError, TimeoutError) as error:
             raise self._unreachable(error) from error
 
     async def _call(self, method: str, path: str, *, query: Query = (), body: Any = None) -> Any:

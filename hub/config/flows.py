@@ -71,7 +71,7 @@ _OUTPUT_KEYS = ("id", "type", "value", "description")
 _CONCURRENCY_KEYS = ("limit", "key", "behavior")
 _MOST_TASKS = 2_000
 _MOST_COMPARED = 20_000
-_MOST_AT_ONCE = 1_000_000
+MOST_AT_ONCE = 1_000_000
 """The largest limit of executions or attempts: nobody means more, and every storage can keep it."""
 
 
@@ -82,7 +82,7 @@ class Retry(Model):
     interval: Duration = field_of(..., description="The first delay; the shortest one for `random`.")
     max_interval: Duration | None = field_of(None, description="The longest delay.")
     max_attempts: int | None = field_of(
-        None, ge=1, le=_MOST_AT_ONCE, description="How many attempts at most, the first included."
+        None, ge=1, le=MOST_AT_ONCE, description="How many attempts at most, the first included."
     )
     max_duration: Duration | None = field_of(
         None, description="No attempt begins later than this after the first."
@@ -103,6 +103,8 @@ class LoadedFlow:
     flow: Flow
     warnings: tuple[Problem, ...]
     id_position: Position
+    trigger_positions: Mapping[str, Position] = field(default_factory=dict)
+    """Where each trigger stands, by its id."""
 
 
 @dataclass
@@ -184,7 +186,8 @@ def _load(source: str, file: str | None, registry: Registry, functions: Function
         raise InvalidFlow(found)
     id_node = document.root.get("id")
     position = id_node.position if id_node is not None else Position(1, 1)
-    return LoadedFlow(flow, tuple(found), position)
+    places = {trigger.id: reading.nodes[id(trigger)].position for trigger in flow.triggers}
+    return LoadedFlow(flow, tuple(found), position, places)
 
 
 def _shown(problems: Sequence[Problem]) -> list[Problem]:
@@ -524,10 +527,10 @@ class _FlowReader:
         if limit is None:
             self._reading.problem('"limit" is required in concurrency', node.position)
             return None
-        if not isinstance(limit.value, int) or not 1 <= limit.value <= _MOST_AT_ONCE or limit.value is True:
+        if not isinstance(limit.value, int) or not 1 <= limit.value <= MOST_AT_ONCE or limit.value is True:
             self._reading.at(
                 limit,
-                f"limit is a whole number from 1 to {_MOST_AT_ONCE:,}, got {spelled(limit.plain())}",
+                f"limit is a whole number from 1 to {MOST_AT_ONCE:,}, got {spelled(limit.plain())}",
             )
             return None
         behavior = QueueBehavior.QUEUE

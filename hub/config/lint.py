@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from hub.config.flows import load_flow
+from hub.config.loops import Chains, waiting
 from hub.errors import InvalidFlow, NotFound, Position, Problem
 from hub.expressions import FunctionTable
 from hub.model.ids import FlowKey
@@ -56,8 +57,12 @@ def is_dangling(path: Path) -> bool:
 
 
 def lint_files(files: Iterable[Path], registry: Registry, functions: FunctionTable) -> LintReport:
-    """Every problem of these files; two files that declare one flow are a problem of the second."""
+    """Every problem of these files; two files that declare one flow are a problem of the second.
+
+    So is a chain of flows that start each other, on and on, of the one that closes it.
+    """
     report = LintReport()
+    chains = Chains()
     for path in files:
         file = str(path) if path != STDIN else "<stdin>"
         report.files.append(file)
@@ -77,6 +82,12 @@ def lint_files(files: Iterable[Path], registry: Registry, functions: FunctionTab
             report.problems += error.problems
             continue
         report.problems += loaded.warnings
+        if not loaded.flow.disabled:
+            flow = waiting(loaded.flow.key, loaded.flow.labels, loaded.flow.triggers, registry)
+            problem = chains.problem(flow, loaded.trigger_positions, file)
+            if problem is not None:
+                report.problems.append(problem)
+            chains.put(flow)
         first = report.owners.setdefault(loaded.flow.key, file)
         if first != file:
             report.problems.append(

@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from hub.config.flows import Retry
+from hub.config.flows import MOST_AT_ONCE, Retry
 from hub.config.settings import Settings
 from hub.model.execution import QueueBehavior
 from hub.model.flow import InputType, RetryType
@@ -89,7 +89,7 @@ def flow_schema(registry: Registry) -> dict[str, Any]:
                 "required": ["limit"],
                 "additionalProperties": False,
                 "properties": {
-                    "limit": {"type": "integer", "minimum": 1},
+                    "limit": {"type": "integer", "minimum": 1, "maximum": MOST_AT_ONCE},
                     "key": {"description": "Count executions of one key apart from others."},
                     "behavior": _word(QueueBehavior),
                 },

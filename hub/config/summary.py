@@ -9,11 +9,14 @@ from hub.model.flow import Flow, TriggerDeclaration
 
 
 def flow_summary(flow: Flow) -> dict[str, Any]:
-    """A flow's description, labels, triggers and the types of its tasks, as plain data."""
+    """A flow's description, labels, triggers (and those without a ``when``) and its tasks' types, as plain data."""
     summary: dict[str, Any] = {
         "triggers": [_trigger(trigger) for trigger in flow.triggers],
         "taskTypes": sorted({task.type for task in flow.walk()}),
     }
+    always = [trigger.id for trigger in flow.triggers if trigger.when in (None, True)]
+    if always:
+        summary["always"] = always
     if flow.description:
         summary["description"] = flow.description
     if flow.labels:
@@ -28,6 +31,12 @@ def _trigger(trigger: TriggerDeclaration) -> dict[str, Any]:
     if trigger.disabled:
         kept["disabled"] = True
     return kept
+
+
+def always_of(summary: Mapping[str, Any]) -> tuple[TriggerDeclaration, ...]:
+    """The triggers of a summary whose ``when`` never refuses, as far as that was noted."""
+    always = summary.get("always", ())
+    return tuple(trigger for trigger in triggers_of(summary) if trigger.id in always)
 
 
 def types_of(summary: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:

@@ -9,17 +9,19 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import structlog
 
 from hub.clock import iso
 from hub.config.flows import LoadedFlow, load_flow
-from hub.config.summary import flow_summary, triggers_of, types_of
+from hub.config.loops import Chains, Waiting, waiting
+from hub.config.summary import always_of, flow_summary, triggers_of, types_of
 from hub.engine.compiled import CompiledFlow
 from hub.engine.services import Services
-from hub.errors import InvalidFlow, NotFound, PluginError, Position, Problem
+from hub.errors import FlowLoop, InvalidFlow, NotFound, PluginError, Position, Problem
 from hub.model.flow import FlowRecord, TriggerDeclaration
 from hub.model.ids import FlowKey
 from hub.registry import Registry
@@ -60,6 +62,7 @@ class FlowCatalog:
         self._compiled: OrderedDict[tuple[FlowKey, int], CompiledFlow] = OrderedDict()
         self._changed: list[Callable[[FlowKey], None]] = []
         self._changing = asyncio.Lock()
+        self._chains = Chains()
         self.broken: dict[str, tuple[Problem, ...]] = {}
         """Files whose newest text cannot be used, with what is wrong; the last good revision stays in use. Flows
         too whose plugins are gone, by their files or their names."""
@@ -68,6 +71,9 @@ class FlowCatalog:
         """Learn what the storage knows."""
         for record in await self._services.storage.flows():
             self._records[record.key] = record
+            if not record.disabled:
+                labels = record.summary.get("labels", {})
+                self._chains.put(self._waiting(record.key, labels, always_of(record.summary)))
 
     def check_types(self) -> None:
         """Show flows as broken that need a type which no plugin brings.
@@ -148,7 +154,7 @@ class FlowCatalog:
         """Check and store a flow. One after another, so that of several only the first creates it.
 
         With ``instead_of`` it is taken over from that origin, without having been out of use. Raises
-        ``InvalidFlow``, and ``Conflict`` when the flow belongs to another origin.
+        ``InvalidFlow``, ``FlowLoop``, and ``Conflict`` when the flow belongs to another origin.
         """
         loaded = self.check(source, file)
         key = loaded.flow.key
@@ -157,15 +163,17 @@ class FlowCatalog:
                 [Problem(f"this is the flow {key}, not {expect}", loaded.id_position, file=file)]
             )
         async with self._changing:
-            return await self._put(loaded, source, origin, instead_of)
+            return await self._put(loaded, source, origin, file, instead_of)
 
     async def _put(
-        self, loaded: LoadedFlow, source: str, origin: str | None, instead_of: str | None
+        self, loaded: LoadedFlow, source: str, origin: str | None, file: str | None, instead_of: str | None
     ) -> Stored:
         key, digest = loaded.flow.key, self.digest(source)
         known = self._records.get(key)
         if known is not None and known.source_hash == digest and known.origin == origin:
             return Stored(known, loaded)
+        flow = self._waiting(key, loaded.flow.labels, loaded.flow.triggers)
+        loaded = self._without_loop(loaded, flow, file)
         summary = {**flow_summary(loaded.flow)}
         summary[_ENABLED_SINCE] = self._carry_enabled(known, loaded)
         if known is not None and instead_of is not None and known.origin == instead_of:
@@ -181,12 +189,32 @@ class FlowCatalog:
             at=self._services.clock.now(),
         )
         self._records[key] = record
+        self._chains.drop(key)
+        if not loaded.flow.disabled:
+            self._chains.put(flow)
         self.broken.pop(str(key), None)
         if changed:
             self._compiled[key, record.revision] = self._make(loaded, record.revision)
             self._trim()
             self._tell(key)
         return Stored(record, loaded, changed, created=known is None)
+
+    def _waiting(
+        self, key: FlowKey, labels: Mapping[str, str], triggers: Iterable[TriggerDeclaration]
+    ) -> Waiting:
+        return waiting(key, labels, triggers, self._services.registry)
+
+    def _without_loop(self, loaded: LoadedFlow, flow: Waiting, file: str | None) -> LoadedFlow:
+        """The flow, with a warning where its ends may start it. Raises ``FlowLoop`` where they would."""
+        if loaded.flow.disabled:
+            return loaded
+        problem = self._chains.problem(flow, loaded.trigger_positions, file)
+        if problem is None:
+            return loaded
+        if problem.severity == "error":
+            raise FlowLoop([problem])
+        log.warning("flow may start itself", flow=str(flow.key), problem=problem.text())
+        return replace(loaded, warnings=(*loaded.warnings, problem))
 
     async def retire(self, key: FlowKey) -> None:
         """Take a flow out of use and keep its history. Raises ``NotFound``."""
@@ -195,6 +223,7 @@ class FlowCatalog:
                 raise NotFound(f"no flow {key}")
             await self._services.storage.retire_flow(key, at=self._services.clock.now())
             del self._records[key]
+            self._chains.drop(key)
             self.broken.pop(str(key), None)
             self._tell(key)
 

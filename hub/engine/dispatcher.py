@@ -18,6 +18,7 @@ from hub.engine.patience import persist
 from hub.engine.routes import DEEPEST
 from hub.engine.services import Services
 from hub.engine.suspects import SuspectLane
+from hub.engine.telling import tell_end
 from hub.engine.triggers import RunningTrigger
 from hub.errors import HubError, InvalidInput, StorageError, StorageOverloaded, StorageUnavailable
 from hub.model.execution import Claim, Execution, ExecutionState, Parent
@@ -379,6 +380,7 @@ class Dispatcher:
         self._services.bus.tell(
             "execution", execution.id, state="FAILED", flow=str(execution.flow), seconds=seconds
         )
+        tell_end(self._services, execution, ExecutionState.FAILED, reason, event, recorded)
         self.take(recorded)
         self.tell_parents(recorded.woken, execution.id)
 

@@ -27,6 +27,7 @@ from hub.engine.scope import RunScope, top_scope
 from hub.engine.services import Services
 from hub.engine.stopping import Leaving, Reason, Stopped, Stops
 from hub.engine.task_runner import LiveRun, run_task
+from hub.engine.telling import tell_end, tell_execution
 from hub.engine.waiting import Waits, Wake
 from hub.errors import FenceRefused, HubError, StorageError, StorageUnavailable
 from hub.model.execution import Claim, Execution, ExecutionState, Parent
@@ -405,6 +406,8 @@ class Executor:
         )
         self.has_progress.set()
         self.services.bus.tell("execution", self.execution_id, state=state.value)
+        if wakes:
+            tell_execution(self.services, self.claim.execution, state)
         if wake_at is None or children or self.stops.reason is not None:
             # while the claim was given back, what it waits for may have ended, or its end been asked for
             self.host.wake(self.services.clock.now())
@@ -441,6 +444,7 @@ class Executor:
                 event=execution.event_id,
                 seconds=(self.services.clock.now() - execution.created_at).total_seconds(),
             )
+        tell_end(self.services, self.claim.execution, state, error, event, recorded)
         self.host.take(recorded)
         self.host.tell_parents(recorded.woken, self.execution_id)
 

@@ -21,6 +21,7 @@ from watchfiles import awatch
 from hub.engine.catalog import FlowCatalog, Stored
 from hub.errors import (
     Conflict,
+    FlowLoop,
     HubError,
     InvalidFlow,
     Position,
@@ -195,6 +196,10 @@ class FlowFolders:
         except UnicodeDecodeError as error:
             self._break(path, (Problem(f"not UTF-8: {error.reason}", Position(1, 1), file=path),))
             return True
+        except FlowLoop as error:
+            # the others may change: then it is no loop any more
+            self._break(path, error.problems)
+            return False
         except InvalidFlow as error:
             self._break(path, error.problems)
             return True

@@ -18,9 +18,11 @@ from hub.engine.catalog import FlowCatalog
 from hub.engine.owned import OwnedWork
 from hub.engine.routes import DEEPEST, Routes
 from hub.engine.services import Services
+from hub.engine.telling import tell_accepted
 from hub.engine.verdicts import Candidate, Judge, Judged
 from hub.engine.waiting_events import is_batched, topic_of
 from hub.errors import FenceRefused, InvalidInput, NotFound
+from hub.model.ends import FLOW_FINISHED, end_event
 from hub.model.event import BATCHED, Event, Occurrence, Origin, Receipt, Verdict
 from hub.model.execution import Execution, ExecutionState, NewExecution, Parent
 from hub.model.flow import TriggerDeclaration
@@ -29,8 +31,6 @@ from hub.model.task_run import TaskRun
 from hub.plugin.storage import Accepted, Arrival, DeliveryKey, Ends, TriggerMove, TriggerState
 from hub.plugin.trigger import HttpTrigger
 
-FLOW_FINISHED = "hub.flow.finished"
-"""The type of the event that an execution's end is."""
 _TOO_DEEP = f"more than {DEEPEST} flows started each other, one after another"
 
 
@@ -118,7 +118,9 @@ class Intake:
                 raise
             if move is not None:
                 self._states[move.key] = TriggerState(move.state, move.expected + 1)
-            for item in accepted:
+            for arrival, item in zip(arrivals, accepted, strict=True):
+                # before it runs: its birth comes first
+                tell_accepted(self._services, arrival, item)
                 self._dispatch(item)
         return accepted
 
@@ -216,18 +218,7 @@ class Intake:
             return None
         now = self._services.clock.now()
         flow = execution.flow
-        event = Event(
-            id=f"{execution.id}.{state.value}" + (f".{execution.restarts}" if execution.restarts else ""),
-            source=f"/{flow}",
-            type=FLOW_FINISHED,
-            time=now,
-            namespace=flow.namespace,
-            flow=flow.id,
-            trigger=None,
-            data=_end_data(execution, state, outputs, error),
-            subject=execution.id,
-            depth=execution.depth + 1,
-        )
+        event = end_event(execution, state, at=now, outputs=outputs, error=error)
         wanting = self._routes.wanting(event)
         if not any(route.key.flow_key != flow and not route.disabled for route in wanting):
             return None
@@ -346,20 +337,3 @@ class Intake:
         if not isinstance(data, Mapping):
             raise InvalidInput("data is a mapping: what expressions see as trigger")
         return data
-
-
-def _end_data(
-    execution: Execution, state: ExecutionState, outputs: Mapping[str, Any] | None, error: str | None
-) -> dict[str, Any]:
-    """What ``flow.finished`` shows as ``trigger``."""
-    return {
-        "executionId": execution.id,
-        "namespace": execution.flow.namespace,
-        "flowId": execution.flow.id,
-        "flowRevision": execution.revision,
-        "state": state.value,
-        "labels": dict(execution.labels),
-        "inputs": dict(execution.inputs),
-        "outputs": dict(outputs or {}),
-        "error": error,
-    }

@@ -11,6 +11,7 @@ from typing import Protocol
 from hub.engine.intake import Intake
 from hub.engine.routes import Routes
 from hub.engine.services import Services
+from hub.engine.telling import tell_killed
 from hub.errors import Conflict
 from hub.model.execution import Execution, ExecutionState
 from hub.plugin.storage import Ends, ExecutionFilter, Page
@@ -58,6 +59,7 @@ class Kills:
             services.watches.end(ended, ())
             self._holder.tell_parents(killed.woken, ended)
             services.bus.tell("execution", ended, state=ExecutionState.KILLED.value)
+        await tell_killed(services, killed, ends, reason)
         self._holder.poke()
         services.bus.tell("execution", execution_id, state=killed.execution.state.value)
         return killed.execution

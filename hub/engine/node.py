@@ -14,13 +14,16 @@ from hub.engine.dispatcher import Dispatcher
 from hub.engine.folders import FlowFolders
 from hub.engine.intake import Intake
 from hub.engine.kills import Kills
+from hub.engine.listeners import Listeners
 from hub.engine.live import LiveFeed
 from hub.engine.retention import Retention, RetentionRule
 from hub.engine.routes import Routes
 from hub.engine.services import Services
+from hub.engine.telling import tell_execution
 from hub.engine.triggers import TriggerSupervisor
 from hub.model.execution import Execution, ExecutionState
 from hub.model.ids import FlowKey
+from hub.plugin.listener import Listener
 
 DRAIN_GRACE = 30.0
 """Seconds that running tasks get when the hub stops."""
@@ -36,6 +39,7 @@ class Node:
         folders: Sequence[Path] = (),
         most_executions: int = 500,
         retention: Sequence[RetentionRule] = (RetentionRule(),),
+        listeners: Sequence[Listener] = (),
     ) -> None:
         self.services = services
         self.catalog = FlowCatalog(services)
@@ -54,6 +58,7 @@ class Node:
         self.again = Again(services, self.catalog, self.intake)
         self.retention = Retention(services, retention)
         self.live = LiveFeed(services)
+        self.listeners = Listeners(services, listeners)
         self.folders = FlowFolders(folders, self.catalog)
         self.is_ready = False
         """From when every flow takes its events until the hub begins to stop."""
@@ -66,6 +71,8 @@ class Node:
         """Take over what was left, load the flows, start the triggers; drain on the way out."""
         services = self.services
         services.bus.open_to(self.intake)
+        if with_triggers:
+            self.listeners.start()
         await self.catalog.open()
         await self.intake.open()
         await self.folders.scan()
@@ -98,6 +105,7 @@ class Node:
         execution = await self.again.restart(execution_id)
         self.dispatcher.poke()
         self.services.bus.tell("execution", execution_id, state=execution.state.value)
+        tell_execution(self.services, execution, execution.state)
         return execution
 
     async def run_to_end(
@@ -121,6 +129,7 @@ class Node:
         for job in jobs:
             job.cancel()
         await asyncio.gather(*jobs, return_exceptions=True)
+        await self.listeners.stop(self.drain_grace)
         await self.services.shared.close()
 
     @staticmethod

@@ -13,6 +13,7 @@ from hub.engine.logs import ExecutionLog
 from hub.engine.patience import persist
 from hub.engine.services import Services
 from hub.engine.stopping import Reason, Stops
+from hub.engine.telling import tell_execution, tell_task_runs
 from hub.errors import FenceRefused
 from hub.model.execution import Claim, ExecutionState
 from hub.model.task_run import TaskRun, TaskRunState
@@ -48,6 +49,7 @@ class Recorder:
         """A suspect is about to run: stored first, so that it is known who took the node down."""
         await self.step(state=ExecutionState.RUNNING, suspect_start=True)
         self._said_running = True
+        tell_execution(self._services, self._claim.execution, ExecutionState.RUNNING)
 
     async def note_start(self, live: LiveRun) -> None:
         """A task starts: recorded without being waited for, and not at all when it ends at once."""
@@ -69,6 +71,8 @@ class Recorder:
         self.soon(*rows, state=state)
         topic = "taskRun" if state is None else "execution"
         self._services.bus.tell(topic, self._id, state="RUNNING")
+        if state is not None:
+            tell_execution(self._services, self._claim.execution, state)
 
     def forget_start(self, path: str) -> None:
         """A task run stands otherwise by now: its start need not be stored any more."""
@@ -120,6 +124,7 @@ class Recorder:
         if self._services.bus.has_listeners:
             for row in rows:
                 self._services.bus.tell("taskRun", self._id, path=row.path, state=row.state.value)
+        tell_task_runs(self._services, self._claim.execution, rows)
         return recorded
 
     async def persist(self, work: Callable[[], Awaitable[T]]) -> T:

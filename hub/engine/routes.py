@@ -8,13 +8,12 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 
 import structlog
 
 from hub.model.event import Event
 from hub.model.ids import FlowKey, TriggerKey
-from hub.plugin.trigger import EventTrigger
+from hub.plugin.trigger import EventTrigger, type_pattern
 
 log = structlog.get_logger("hub.triggers")
 
@@ -46,7 +45,7 @@ class Routes:
 
     def put(self, key: TriggerKey, trigger: EventTrigger, *, disabled: bool) -> None:
         """Let a trigger have what it wants."""
-        patterns = tuple(_pattern(text) for text in trigger.event_types)
+        patterns = tuple(type_pattern(text) for text in trigger.event_types)
         self._routes[key] = Route(key, trigger, patterns, disabled)
         self._by_type.clear()
 
@@ -91,9 +90,3 @@ def _wants(route: Route, event: Event) -> bool:
 
 
 _MOST_TYPES = 1000
-
-
-@lru_cache(maxsize=1000)
-def _pattern(text: str) -> re.Pattern[str]:
-    """``*`` stands for any text; everything else for itself."""
-    return re.compile(".*".join(map(re.escape, text.split("*"))), re.DOTALL)

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from hub.engine.logs import TaskRunLogger
 from hub.engine.owned_files import OwnedFiles
-from hub.model.event import Delivery, Occurrence, Origin, Receipt
+from hub.errors import InvalidInput
+from hub.model.event import Delivery, Occurrence, Origin, Receipt, check_type
 from hub.model.execution import Execution, Parent
 from hub.model.flow import TaskDeclaration
 from hub.model.ids import FlowKey, derived_id
@@ -111,6 +112,11 @@ class RunningTask(TaskContext):
         return await self._executor.run_group(self._live, self._scope, branches, count=count, limit=limit)
 
     async def emit(self, occurrence: Occurrence) -> Receipt:
+        if occurrence.type is not None:
+            try:
+                check_type(occurrence.type)
+            except ValueError as error:
+                raise InvalidInput(str(error)) from None
         executor, execution = self._executor, self._executor.claim.execution
         self._emitted += 1
         if occurrence.delivery is None:

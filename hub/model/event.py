@@ -9,6 +9,15 @@ from typing import Any
 
 from hub.model.ids import FlowKey, TriggerKey
 
+RESERVED = "hub."
+"""How the types of the hub's own events begin; neither a task nor a sender outside may give one."""
+
+
+def check_type(type: str) -> None:
+    """Refuse a type that would pass for one of the hub's own. Raises ``ValueError``."""
+    if type.startswith(RESERVED):
+        raise ValueError(f'types that begin with "{RESERVED}" are the hub\'s own, got "{type}"')
+
 
 @dataclass(frozen=True, slots=True)
 class Delivery:

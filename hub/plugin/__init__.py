@@ -21,7 +21,7 @@ from hub.errors import (
 )
 from hub.model import jsontext
 from hub.model.durations import format_duration, parse_duration
-from hub.model.event import Delivery, Event, Occurrence, Origin, Receipt, StoredEvent, Verdict
+from hub.model.event import Delivery, Event, Occurrence, Origin, Receipt, StoredEvent, Verdict, check_type
 from hub.model.execution import Claim, Execution, ExecutionState, NewExecution, Parent, Queue, QueueBehavior
 from hub.model.flow import FlowRecord, TaskDeclaration
 from hub.model.ids import FlowKey, TriggerKey, derived_id, new_id
@@ -44,6 +44,15 @@ from hub.plugin.context import (
 from hub.plugin.fields import DEFERRED, SCRIPT, Cases, Children, Decided, Deferred, Duration, Script, Static
 from hub.plugin.file_store import FileStore
 from hub.plugin.hookspecs import hookimpl
+from hub.plugin.listener import (
+    EventAccepted,
+    ExecutionChanged,
+    Listener,
+    ListenerContext,
+    News,
+    NewsStream,
+    TaskRunEnded,
+)
 from hub.plugin.outcomes import Fail, Failed, Outcome, Retry, Skip, Wait
 from hub.plugin.secrets import SecretSource
 from hub.plugin.storage import (
@@ -101,9 +110,11 @@ __all__ = [
     "EndNews",
     "Ends",
     "Event",
+    "EventAccepted",
     "EventFilter",
     "EventTrigger",
     "Execution",
+    "ExecutionChanged",
     "ExecutionFilter",
     "ExecutionState",
     "Fail",
@@ -120,9 +131,13 @@ __all__ = [
     "HubError",
     "InvalidInput",
     "Killed",
+    "Listener",
+    "ListenerContext",
     "LogLine",
     "Model",
     "NewExecution",
+    "News",
+    "NewsStream",
     "NotFound",
     "Occurrence",
     "Origin",
@@ -154,6 +169,7 @@ __all__ = [
     "TaskFiles",
     "TaskLogger",
     "TaskRun",
+    "TaskRunEnded",
     "TaskRunState",
     "TooLarge",
     "Transition",
@@ -166,6 +182,7 @@ __all__ = [
     "Wait",
     "WaitingEvent",
     "WaitingEvents",
+    "check_type",
     "derived_id",
     "did_you_mean",
     "folder_of",

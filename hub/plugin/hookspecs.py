@@ -12,6 +12,7 @@ import pluggy
 from pydantic import BaseModel
 
 from hub.plugin.file_store import FileStore
+from hub.plugin.listener import Listener
 from hub.plugin.secrets import SecretSource
 from hub.plugin.storage import Storage
 from hub.plugin.task import Task
@@ -48,6 +49,11 @@ def register_file_stores() -> Iterable[type[FileStore]]:  # type: ignore[empty-b
 @hookspec
 def register_secret_sources() -> Iterable[type[SecretSource]]:  # type: ignore[empty-body]
     """The secret sources this plugin brings."""
+
+
+@hookspec
+def register_listeners() -> Iterable[type[Listener]]:  # type: ignore[empty-body]
+    """The listeners this plugin brings, each told of what happens behind a bounded queue of its own."""
 
 
 @hookspec

@@ -40,7 +40,7 @@ class Arrival:
     """One event and the executions it starts; or, without an event, executions started by hand."""
 
     executions: tuple[NewExecution, ...] = ()
-    """They share ``event``; a trigger of a flow starts one of them at most."""
+    """They share ``event``; a trigger of a flow starts one of them at most, two are refused."""
     event: Event | None = None
     delivery: DeliveryKey | None = None
     verdicts: tuple[Verdict, ...] = ()
@@ -72,6 +72,8 @@ class Accepted:
     """The executions that were born claimed."""
     waiting: int = 0
     """How many may run but were not claimed."""
+    born: Mapping[str, ExecutionState] = field(default_factory=dict)
+    """The state of each execution that was stored, those that ends at birth started among them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +132,8 @@ class Recorded:
     woken: tuple[str, ...] = ()
     """The claimed execution that waits for this one, where it ended: to be told. One that is not claimed was
     made ready."""
+    born: Mapping[str, ExecutionState] = field(default_factory=dict)
+    """The state of each execution that its events started."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -290,10 +294,12 @@ class Storage(ABC):
 
         Admission is decided here: each execution is born CREATED, QUEUED, CANCELLED or FAILED by its queue,
         and CANCELLED when the one that it belongs to is being killed or has ended. At most ``room`` of them
-        are born claimed, the first ones; None claims every one that may run. A known delivery key stores nothing and answers the first event's receipt,
-        marked ``duplicate``, or ``conflict`` when the body differs. A derived execution whose id is known is
-        not stored again. Raises ``FenceRefused``, with nothing stored, when ``move`` does not start
-        from the stored version, or when an event that an arrival takes up does not wait any more.
+        are born claimed, the first ones; None claims every one that may run. A known delivery key stores
+        nothing and answers the first event's receipt, marked ``duplicate``, or ``conflict`` when the body
+        differs. A derived execution whose id is known is not stored again. Raises, with nothing of this call
+        stored, ``FenceRefused`` when ``move`` does not start from the stored version or an event that an
+        arrival takes up does not wait any more, and ``StorageError`` when an event would start a flow twice by
+        one trigger, or an id is given that is stored already.
         """
 
     @abstractmethod

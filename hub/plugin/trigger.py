@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import lru_cache
 from typing import Any, ClassVar
 
 from pydantic import BaseModel
@@ -90,6 +92,12 @@ class EventTrigger(Trigger):
     def wants(self, event: Event) -> bool:
         """Whether an event of these types is one for it, before its ``when`` is asked."""
         return True
+
+
+@lru_cache(maxsize=1000)
+def type_pattern(text: str) -> re.Pattern[str]:
+    """What an event type is matched with: ``*`` stands for any text, everything else for itself."""
+    return re.compile(".*".join(map(re.escape, text.split("*"))), re.DOTALL)
 
 
 HTTP_METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")

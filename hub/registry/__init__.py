@@ -1,7 +1,7 @@
 """What the plugins brought: loaded once, looked up by name."""
 
 from hub.registry.loader import load_plugins
-from hub.registry.making import make_file_store, make_secret_sources, run_cleaners
+from hub.registry.making import make_file_store, make_listeners, make_secret_sources, run_cleaners
 from hub.registry.registry import PluginReport, Registry
 
 __all__ = [
@@ -9,6 +9,7 @@ __all__ = [
     "Registry",
     "load_plugins",
     "make_file_store",
+    "make_listeners",
     "make_secret_sources",
     "run_cleaners",
 ]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import inspect
 import keyword
 import re
+import typing
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from types import ModuleType
@@ -24,6 +25,7 @@ from hub.model.naming import PublicJsonSchema, unreadable_names
 from hub.plugin import hookspecs
 from hub.plugin.component import Component
 from hub.plugin.file_store import FileStore
+from hub.plugin.listener import Listener, News
 from hub.plugin.secrets import SecretSource
 from hub.plugin.storage import Storage
 from hub.plugin.task import Task
@@ -31,6 +33,7 @@ from hub.plugin.trigger import EventTrigger, HttpTrigger, Trigger
 
 _TYPE_NAME = re.compile(r"[a-z][A-Za-z0-9_-]*(?:\.[A-Za-z0-9_-]+)*\Z")
 _SCHEME = re.compile(r"[a-z][a-z0-9+.-]*\Z")
+_LONGEST_QUEUE = 100_000
 _MARK = "hub_impl"
 """What ``@hookimpl`` leaves on a function."""
 
@@ -47,19 +50,30 @@ class Brought:
     """By scheme; one storage may answer to several."""
     file_stores: dict[str, type[FileStore]] = field(default_factory=dict)
     secret_sources: dict[str, type[SecretSource]] = field(default_factory=dict)
+    listeners: dict[str, type[Listener]] = field(default_factory=dict)
     functions: dict[str, Callable[..., object]] = field(default_factory=dict)
     cleaners: list[Cleaner] = field(default_factory=list)
     settings: type[BaseModel] | None = None
 
     def types(self) -> tuple[str, ...]:
         """The names that a list of plugins shows."""
-        named = [*self.tasks, *self.triggers, *self.file_stores, *self.secret_sources]
+        named = [
+            *self.tasks,
+            *self.triggers,
+            *self.file_stores,
+            *self.secret_sources,
+            *self.listeners,
+        ]
         return tuple(sorted([*named, *(f"{scheme}:" for scheme in self.storages)]))
 
     def classes(self) -> Iterable[type[Any]]:
         """Every class among them."""
-        for kind in (self.tasks, self.triggers, self.storages, self.file_stores, self.secret_sources):
-            yield from kind.values()
+        yield from self.tasks.values()
+        yield from self.triggers.values()
+        yield from self.storages.values()
+        yield from self.file_stores.values()
+        yield from self.secret_sources.values()
+        yield from self.listeners.values()
 
 
 def collect(module: ModuleType, plugin: str, *, is_built_in: bool) -> Brought:
@@ -125,6 +139,9 @@ class _Collector:
             _put(brought.file_stores, self._type_of(store), store)
         for source in self._classes("register_secret_sources", SecretSource):
             _put(brought.secret_sources, self._type_of(source), source)
+        for listener in self._classes("register_listeners", Listener):
+            _check_listener(listener)
+            _put(brought.listeners, self._type_of(listener), listener)
         for cleaner in self._list("register_cleaners"):
             if not callable(cleaner):
                 raise PluginError(f"register_cleaners gives async functions, got {_shown(cleaner)}")
@@ -257,6 +274,19 @@ def _check_trigger(trigger: type[Trigger]) -> None:
         raise PluginError(f"{trigger.__name__} does not define run")
     _check_async(trigger, trigger.run)
     _check_arguments(trigger, trigger.run, "ctx", "emit")
+
+
+def _check_listener(listener: type[Listener]) -> None:
+    _check_async(listener, listener.run)
+    _check_arguments(listener, listener.run, "ctx", "news")
+    size = listener.queue_size
+    if not isinstance(size, int) or isinstance(size, bool) or not 1 <= size <= _LONGEST_QUEUE:
+        wanted = f"a whole number from 1 to {_LONGEST_QUEUE:,}"
+        raise PluginError(f"{listener.__name__}.queue_size is {wanted}, got {_shown(size)}")
+    kinds = typing.get_args(News)
+    if not isinstance(listener.wants, tuple) or not listener.wants or set(listener.wants) - set(kinds):
+        known = ", ".join(kind.__name__ for kind in kinds)
+        raise PluginError(f"{listener.__name__}.wants is a tuple of {known}, got {_shown(listener.wants)}")
 
 
 def _check_async(owner: type[Any], method: Callable[..., Any]) -> None:

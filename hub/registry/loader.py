@@ -31,6 +31,7 @@ _CLAIMED = {
     "storages": 'the storage scheme "{}:"',
     "file_stores": 'the file store type "{}"',
     "secret_sources": 'the secret source type "{}"',
+    "listeners": 'the listener type "{}"',
     "functions": 'the expression function "{}"',
 }
 """What one plugin alone may bring, and what a message calls it."""
@@ -251,6 +252,7 @@ def _registry(plugins: list[_Plugin]) -> Registry:
         storages=all_of("storages"),
         file_stores=all_of("file_stores"),
         secret_sources=tuple(all_of("secret_sources").values()),
+        listeners=tuple(all_of("listeners").values()),
         functions=functions,
         cleaners={p.name: tuple(p.brought.cleaners) for p in plugins if p.brought.cleaners},
         settings={p.name: p.brought.settings for p in plugins if p.brought.settings is not None},

@@ -1,4 +1,4 @@
-"""Make what the hub itself uses of the plugins: secret sources, the file store, cleaners.
+"""Make what the hub itself uses of the plugins: secret sources, the file store, listeners, cleaners.
 
 Called at composition. What a plugin's code raises here becomes a message that names the plugin; the hub does
 without the part wherever it can.
@@ -14,6 +14,7 @@ import structlog
 
 from hub.errors import HubError, PluginError
 from hub.plugin.file_store import FileStore
+from hub.plugin.listener import Listener
 from hub.plugin.secrets import SecretSource
 from hub.registry.loader import stdout_kept_free
 from hub.registry.registry import Cleaner, Registry
@@ -48,6 +49,21 @@ def make_secret_sources(
                 "plugin fails; its secret source is left out", plugin=registry.owner_of(kind), error=fault
             )
             registry = registry.with_fault(registry.owner_of(kind), fault)
+    return made, registry
+
+
+def make_listeners(registry: Registry) -> tuple[list[Listener], Registry]:
+    """Every listener that can be used, and the registry with what is wrong with the others in its reports."""
+    made: list[Listener] = []
+    for kind in registry.listeners:
+        plugin = registry.owner_of(kind)
+        try:
+            with stdout_kept_free(plugin):
+                made.append(kind())
+        except Exception as error:
+            fault = f'listener "{kind.type}" cannot be used: {_spelled(error)}'
+            log.error("plugin fails; its listener is left out", plugin=plugin, error=fault)
+            registry = registry.with_fault(plugin, fault)
     return made, registry
 
 

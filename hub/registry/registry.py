@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from hub.plugin.file_store import FileStore
+from hub.plugin.listener import Listener
 from hub.plugin.secrets import SecretSource
 from hub.plugin.storage import Storage
 from hub.plugin.task import Task
@@ -40,6 +41,7 @@ class Registry:
     """By the scheme of their URL."""
     file_stores: Mapping[str, type[FileStore]] = field(default_factory=dict)
     secret_sources: tuple[type[SecretSource], ...] = ()
+    listeners: tuple[type[Listener], ...] = ()
     functions: Mapping[str, Callable[..., object]] = field(default_factory=dict)
     cleaners: Mapping[str, tuple[Cleaner, ...]] = field(default_factory=dict)
     """By the plugin that brings them."""
@@ -95,6 +97,7 @@ class Registry:
             storages=others(self.storages),
             file_stores=others(self.file_stores),
             secret_sources=tuple(one for one in self.secret_sources if self.owner_of(one) != plugin),
+            listeners=tuple(one for one in self.listeners if self.owner_of(one) != plugin),
             plugins=tuple(
                 replace(one, state="failed", types=(), error=error) if one.name == plugin else one
                 for one in self.plugins

@@ -100,6 +100,34 @@ class AcceptingContract:
         one, other = await storage.accept([Arrival((over,)), Arrival((free,))], at=AT, room=1)
         assert (len(one.claims), len(other.claims)) == (0, 1)
 
+    async def test_it_is_said_how_each_execution_was_born(self, storage: Storage) -> None:
+        line, cancel = Queue("line", 1), Queue("c", 1, QueueBehavior.CANCEL)
+        await started(storage, queue=line)
+        await started(storage, queue=cancel)
+        free, waiting, over, by_its_end = (
+            an_execution(),
+            an_execution(queue=line),
+            an_execution(queue=cancel),
+            an_execution(),
+        )
+        known = replace(an_execution(), is_derived=True)
+        end = Arrival((by_its_end,), an_event())
+        given = [
+            Arrival((free,)),
+            Arrival((waiting,)),
+            Arrival((over,), ends={over.id: {_S.CANCELLED: end}}),
+            Arrival((known,)),
+            Arrival((known,)),
+        ]
+        accepted = await storage.accept(given, at=AT)
+        assert [one.born for one in accepted] == [
+            {free.id: _S.CREATED},
+            {waiting.id: _S.QUEUED},
+            {over.id: _S.CANCELLED, by_its_end.id: _S.CREATED},
+            {known.id: _S.CREATED},
+            {},
+        ]
+
     async def test_a_repeated_delivery_gives_the_first_event_and_starts_nothing(
         self, storage: Storage
     ) -> None:

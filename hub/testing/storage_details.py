@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from hub.errors import FenceRefused
+from hub.errors import FenceRefused, StorageError
 from hub.model.event import Verdict
 from hub.model.execution import Claim, ExecutionState, Queue
 from hub.model.ids import FlowKey, TriggerKey
@@ -318,8 +318,8 @@ class DetailsContract:
     async def test_a_trigger_starts_its_flow_once_for_an_event(self, storage: Storage) -> None:
         twice = Arrival((an_execution(), an_execution()), an_event())
         [answer] = await asyncio.gather(storage.accept([twice], at=AT), return_exceptions=True)
-        # the hub never asks for this; how a storage says so is its own affair
-        assert isinstance(answer, Exception)
+        assert type(answer) is StorageError
+        assert "a trigger starts its flow once for an event" in answer.message
         assert await ids_of(storage) == []
         assert (await storage.events(EventFilter(), Page())).items == ()
         # one event may start several flows, and one flow by several triggers
@@ -331,6 +331,19 @@ class DetailsContract:
         )
         [accepted] = await storage.accept([Arrival(several, an_event())], at=AT)
         assert len(accepted.claims) == 4
+
+    async def test_an_id_that_is_stored_already_is_refused_by_name(self, storage: Storage) -> None:
+        event, execution = an_event(), an_execution()
+        await storage.accept([Arrival((execution,), event)], at=AT)
+        repeats = {
+            "an event of this id is stored already": Arrival((an_execution(),), event),
+            "an execution of this id is stored already": Arrival((execution,), an_event()),
+        }
+        for message, arrival in repeats.items():
+            [answer] = await asyncio.gather(storage.accept([arrival], at=AT), return_exceptions=True)
+            assert type(answer) is StorageError
+            assert answer.message == message
+        assert await ids_of(storage) == [execution.id]
 
     # lists
 

@@ -377,7 +377,7 @@ class MovingContract:
                 claim, state=_S.SUCCESS, arrivals=(Arrival((started_by_it,), event), Arrival((), an_event()))
             )
         )
-        assert recorded == Recorded(waiting=1)
+        assert recorded == Recorded(waiting=1, born={started_by_it.id: _S.CREATED})
         assert (await storage.event(event.id)).event == event
         assert (await storage.execution(started_by_it.id)).event_id == event.id
         assert await claimed_ids(storage) == [started_by_it.id]

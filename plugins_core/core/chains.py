@@ -16,6 +16,7 @@ from hub.plugin import (
     Task,
     TaskContext,
     Wait,
+    check_type,
 )
 
 _FAILURES = frozenset({ExecutionState.FAILED, ExecutionState.KILLED, ExecutionState.CANCELLED})
@@ -31,13 +32,21 @@ class Emit(Task):
     )
 
     event: str = Field(
-        min_length=1, max_length=_LONGEST_TYPE, description="The CloudEvents type, as `shop.order.paid`."
+        min_length=1,
+        max_length=_LONGEST_TYPE,
+        description="The CloudEvents type, as `shop.order.paid`; `hub.…` is the hub's own.",
     )
     data: dict[str, Any] = Field({}, description="What expressions of those flows see as `trigger`.")
     subject: str | None = Field(None, description="What the event is about.")
     delivery_id: str | None = Field(
         None, description="An event with a known id is not emitted again; the task run's own by default."
     )
+
+    @field_validator("event")
+    @classmethod
+    def _is_not_ours(cls, value: str) -> str:
+        check_type(value)
+        return value
 
     class Output(BaseModel):
         eventId: str = Field(description="The event.")

@@ -21,6 +21,7 @@ from hub.plugin import (
     EventFilter,
     Execution,
     ExecutionFilter,
+    ExecutionState,
     FenceRefused,
     FlowKey,
     FlowRecord,
@@ -81,10 +82,9 @@ class MemoryStorage(Storage):
         move: TriggerMove | None = None,
         room: int | None = None,
     ) -> list[Accepted]:
-        if any(map(_starts_one_twice, arrivals)):
-            raise StorageError("a trigger starts its flow once for an event")
         if not all(self._events.waits(event_id) for one in arrivals for event_id in one.takes):
             raise FenceRefused("an event does not wait for a batch any more: another has taken it up")
+        self._refuse_repeats(arrivals)
         if move is not None:
             known = self._triggers.get(move.key, TriggerState())
             if known.version != move.expected:
@@ -98,6 +98,23 @@ class MemoryStorage(Storage):
                     room -= len(accepted[-1].claims)
             return accepted
 
+    def _refuse_repeats(self, arrivals: Sequence[Arrival]) -> None:
+        """Refuse what a unique key would, before anything is stored. Raises ``StorageError``."""
+        events: set[str] = set()
+        executions: set[str] = set()
+        for arrival in arrivals:
+            if _starts_one_twice(arrival):
+                raise StorageError("a trigger starts its flow once for an event")
+            if arrival.event is not None and arrival.delivery is None:
+                if arrival.event.id in events or self._events.find(arrival.event.id) is not None:
+                    raise StorageError("an event of this id is stored already")
+                events.add(arrival.event.id)
+            for new in arrival.executions:
+                if not new.is_derived and arrival.delivery is None:
+                    if new.id in executions or new.id in self._executions:
+                        raise StorageError("an execution of this id is stored already")
+                    executions.add(new.id)
+
     def _accept(self, arrival: Arrival, at: datetime, room: int | None) -> Accepted:
         event = arrival.event
         if event is not None:
@@ -107,11 +124,13 @@ class MemoryStorage(Storage):
             self._events.add(event, arrival, at)
         claims: list[Claim] = []
         waiting = 0
+        born: dict[str, ExecutionState] = {}
         for new in arrival.executions:
             if new.is_derived and new.id in self._executions:
                 continue
             is_free = room is None or len(claims) < room
             kept, claimed = self._executions.add(new, arrival, at, claim=is_free)
+            born[new.id] = kept.execution.state
             waiting += kept.ready_at is not None
             if claimed is not None:
                 claims.append(claimed)
@@ -120,12 +139,13 @@ class MemoryStorage(Storage):
                 accepted = self._accept(following, at, None if room is None else room - len(claims))
                 claims += accepted.claims
                 waiting += accepted.waiting
+                born |= accepted.born
         receipt = Receipt(
             event_id=event.id if event is not None else "",
             execution_ids=tuple(new.id for new in arrival.executions),
             verdicts=arrival.verdicts,
         )
-        return Accepted(receipt, tuple(claims), waiting)
+        return Accepted(receipt, tuple(claims), waiting, born)
 
     def _known(self, arrival: Arrival, event: Event, at: datetime) -> Receipt | None:
         """The receipt of an earlier delivery with this key, or None after remembering this one."""
@@ -158,7 +178,9 @@ class MemoryStorage(Storage):
         with self._journal.call():
             recorded = self._executions.step(step)
             brought = [self._accept(arrival, step.at, 0) for arrival in step.arrivals]
-            return replace(recorded, waiting=recorded.waiting + sum(one.waiting for one in brought))
+            born = {id: state for one in brought for id, state in one.born.items()}
+            waiting = recorded.waiting + sum(one.waiting for one in brought)
+            return replace(recorded, waiting=waiting, born=born)
 
     async def claim(self, *, limit: int, at: datetime) -> list[Claim]:
         return self._executions.claim_ready(limit, at)

@@ -64,13 +64,16 @@ def run_accepts(commit: Commit, jobs: Sequence[Job[list[Accepted]]]) -> None:
     _flush(commit.connection, rows)
 
 
-def accept_all(commit: Commit, arrivals: Sequence[Arrival], at: datetime) -> int:
-    """Store what a step brings, unclaimed; answers how many executions may run now."""
+def accept_all(
+    commit: Commit, arrivals: Sequence[Arrival], at: datetime
+) -> tuple[int, dict[str, ExecutionState]]:
+    """Store what a step brings, unclaimed; answers how many executions may run now and how each was born."""
     rows = _Rows()
     work = AcceptWork(arrivals, at, None, 0)
-    waiting = sum(_accept_one(commit, arrival, work, rows).waiting for arrival in arrivals)
+    accepted = [_accept_one(commit, arrival, work, rows) for arrival in arrivals]
     _flush(commit.connection, rows)
-    return waiting
+    born = {id: state for one in accepted for id, state in one.born.items()}
+    return sum(one.waiting for one in accepted), born
 
 
 def _flush(connection: sqlite3.Connection, rows: _Rows) -> None:
@@ -162,10 +165,12 @@ def _accept_one(commit: Commit, arrival: Arrival, work: AcceptWork, rows: _Rows)
         commit.changes.append(("event", event.id, None, flow_name(event.namespace, event.flow)))
     claims: list[Claim] = []
     waiting = 0
+    born: dict[str, ExecutionState] = {}
     for new in arrival.executions:
         if new.is_derived and _is_there(connection, new.id, rows):
             continue
         state, error = _admit_new(connection, new, rows)
+        born[new.id] = state
         ready = state is ExecutionState.CREATED
         claimed = ready and rows.room > 0
         rows.room -= claimed
@@ -181,12 +186,13 @@ def _accept_one(commit: Commit, arrival: Arrival, work: AcceptWork, rows: _Rows)
             accepted = _accept_one(commit, following, work, rows)
             claims += accepted.claims
             waiting += accepted.waiting
+            born |= accepted.born
     receipt = Receipt(
         event_id=event.id if event is not None else "",
         execution_ids=tuple(new.id for new in arrival.executions),
         verdicts=arrival.verdicts,
     )
-    return Accepted(receipt, tuple(claims), waiting)
+    return Accepted(receipt, tuple(claims), waiting, born)
 
 
 def _is_there(connection: sqlite3.Connection, execution_id: str, rows: _Rows) -> bool:

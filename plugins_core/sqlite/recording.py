@@ -109,9 +109,9 @@ def _add_to_rounds(rounds: list[dict[str, tuple[Any, ...]]], step: Transition) -
 def _follow_up(commit: Commit, step: Transition, queue: str | None, parent: str | None) -> Recorded:
     """What an end, or the events of a step, set going."""
     claims = admit_next(commit, queue, claim=True) if queue is not None else []
-    waiting = accept_all(commit, step.arrivals, step.at) if step.arrivals else 0
+    waiting, born = accept_all(commit, step.arrivals, step.at) if step.arrivals else (0, {})
     woken, ready = wake_parent(commit.connection, parent, step.at) if parent is not None else ((), 0)
-    return Recorded(tuple(claims), waiting + ready, woken)
+    return Recorded(tuple(claims), waiting + ready, woken, born)
 
 
 def _wake_if_over(connection: sqlite3.Connection, step: Transition) -> None:

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
-from hub.plugin import StorageOverloaded, StorageUnavailable, jsontext
+from hub.plugin import StorageError, StorageOverloaded, StorageUnavailable, jsontext
 
 Answer = TypeVar("Answer")
 
@@ -208,10 +208,30 @@ def _in_runs(jobs: Sequence[Job[Any]]) -> Iterator[tuple[Kind[Any], list[Job[Any
     yield from gathered.items()
 
 
+_REFUSED = {
+    "executions.event_id": "a trigger starts its flow once for an event",
+    "executions.id": "an execution of this id is stored already",
+    "events.id": "an event of this id is stored already",
+}
+"""What a broken unique key means, by its first column."""
+
+
+def _key_of(error: sqlite3.IntegrityError) -> str:
+    """The first column of the unique key that an error names; empty where it names none."""
+    return str(error).partition("UNIQUE constraint failed: ")[2].partition(",")[0]
+
+
 def _plain(error: Exception) -> Exception:
-    """The error as the engine knows it: what the disk or file refuses is "away for now"."""
+    """The error as the engine knows it: what the disk or file refuses is "away for now".
+
+    What a unique key refuses never will be stored: the hub asked for what this storage holds already.
+    """
+    if isinstance(error, sqlite3.IntegrityError):
+        refused = StorageError(_REFUSED.get(_key_of(error)) or f"this cannot be stored: {error}")
+        refused.__cause__ = error
+        return refused
     if isinstance(error, sqlite3.OperationalError | sqlite3.DatabaseError) and not isinstance(
-        error, sqlite3.IntegrityError | sqlite3.ProgrammingError
+        error, sqlite3.ProgrammingError
     ):
         away = StorageUnavailable(f"sqlite: {error}")
         away.__cause__ = error

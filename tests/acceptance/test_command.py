@@ -153,6 +153,18 @@ _BROKEN = {
 }  # fmt: skip
 
 
+def test_validate_names_a_loop_of_a_folder_with_its_place(tmp_path: Path) -> None:
+    for name, other in (("ping", "pong"), ("pong", "ping")):
+        (tmp_path / f"{name}.hub.yaml").write_text(
+            f"id: {name}\nnamespace: n\ntriggers:\n  - {{id: t, type: flow.finished, flow: {other}}}\n"
+            "tasks: [{id: a, type: log, message: x}]\n"
+        )
+    done = hub_command("validate", str(tmp_path), cwd=tmp_path)
+    assert done.returncode == 3
+    assert f"{tmp_path}/pong.hub.yaml:4:5" in done.stdout
+    assert "would be started by its own ends, on and on: n/pong → n/ping → n/pong" in done.stdout
+
+
 def test_validate_names_each_mistake_with_its_place(tmp_path: Path) -> None:
     for name, (source, _) in _BROKEN.items():
         (tmp_path / name).write_text(source + "\n")

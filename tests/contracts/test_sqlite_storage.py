@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from hub.clock import SystemClock
+from hub.errors import StorageError
 from hub.plugin import Arrival, Page, Storage, StorageSettings
 from hub.testing.storage_contract import AT, StorageContract, a_run, an_execution, started, step
 from plugins_core.sqlite.storage import SqliteStorage
@@ -46,7 +47,7 @@ async def test_one_bad_item_of_a_shared_commit_fails_alone(tmp_path: Path) -> No
         answers = await asyncio.gather(
             *(storage.accept([Arrival((one,))], at=AT) for one in (*good, twice)), return_exceptions=True
         )
-        assert [isinstance(answer, Exception) for answer in answers] == [False, False, False, True]
+        assert [type(answer) is StorageError for answer in answers] == [False, False, False, True]
         for one in good:
             await storage.execution(one.id)
 

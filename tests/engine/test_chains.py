@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from hub.errors import Conflict, NotFound
+from hub.errors import Conflict, InvalidFlow, NotFound
+from hub.model.event import Occurrence
 from hub.model.execution import Execution, ExecutionState
 from hub.model.task_run import TaskRunState
+from hub.plugin import TaskContext
 from hub.plugin.storage import EventFilter, ExecutionFilter, Page
-from hub.testing import Harness
+from hub.testing import Harness, harness
+from tests.support.stage import Stage
 
 _S = ExecutionState
+_NOT_YOURS = 'types that begin with "hub." are the hub\'s own, got "hub.flow.finished"'
 CHILD = """id: child
 namespace: c
 inputs: [{id: n, type: INT, defaults: 1}]
@@ -94,6 +99,48 @@ tasks: [{id: say, type: log, message: x}]
     assert one.depth == 1
 
 
+def waits_for(flow: str, other: str, more: str = "") -> str:
+    return (
+        f"id: {flow}\nnamespace: c\ntriggers:\n  - {{id: t, type: flow.finished, flow: {other}{more}}}\n"
+        "tasks: [{id: say, type: log, message: x}]\n"
+    )
+
+
+async def test_a_flow_that_closes_a_loop_is_not_saved_until_the_others_change(hub: Harness) -> None:
+    await hub.put(waits_for("a", "b"))
+    await hub.put(waits_for("b", "child"))
+    for _ in range(2):
+        with pytest.raises(InvalidFlow) as refused:
+            await hub.put(waits_for("b", "a"))
+        assert "4:5  flow c/b would be started by its own ends, on and on: c/b → c/a → c/b" in str(
+            refused.value
+        )
+    await hub.put(waits_for("a", "child"))
+    await hub.put(waits_for("b", "a"))
+    with pytest.raises(InvalidFlow):
+        await hub.put(waits_for("a", "b"))
+    await hub.node.catalog.retire(_key("c/b"))
+    await hub.put(waits_for("a", "b"))
+
+
+async def test_a_loop_of_failures_is_saved_with_a_warning(hub: Harness) -> None:
+    await hub.put(waits_for("a", "b", ", states: [FAILED]"))
+    stored = await hub.node.catalog.put(waits_for("b", "a", ", states: [FAILED]"))
+    [warning] = stored.loaded.warnings
+    assert "c/b (FAILED) → c/a (FAILED) → c/b" in warning.message
+
+
+async def test_a_hub_that_was_started_again_knows_the_loops(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'hub.db'}"
+    async with harness(tmp_path, storage=url) as hub:
+        await hub.put(waits_for("a", "b"))
+        await hub.put(waits_for("d", "b", ', when: "{{ false }}"'))
+    async with harness(tmp_path, storage=url) as hub:
+        with pytest.raises(InvalidFlow):
+            await hub.put(waits_for("b", "a"))
+        await hub.put(waits_for("b", "d"))
+
+
 async def test_flows_that_start_each_other_stop_at_a_depth_and_leave_a_dead_letter(hub: Harness) -> None:
     for one, other in (("ping", "pong"), ("pong", "ping")):
         await hub.put(f"""id: {one}
@@ -164,6 +211,30 @@ tasks: [{id: say, type: return, value: "{{ trigger.total }}"}]
     assert reasons["no"] == ("refused", "when is false: {{ trigger.total > 9 }} with trigger.total = 7")
     assert reasons["off"][0] == "disabled"
     assert set(reasons) == {"no", "off"}
+
+
+async def test_a_task_cannot_forge_an_event_of_the_hub(hub: Harness, tmp_path: Path, stage: Stage) -> None:
+    literal = "id: e\nnamespace: c\ntasks:\n  - {id: emit, type: event.emit, event: hub.flow.finished}\n"
+    with pytest.raises(InvalidFlow) as refused:
+        await hub.put(literal)
+    [problem] = refused.value.problems
+    assert (problem.position.line, problem.position.column) == (4, 41)
+    assert problem.message.endswith(_NOT_YOURS)
+    rendered = "inputs: [{id: t, type: STRING}]\n" + literal.replace("hub.flow.finished", '"{{ inputs.t }}"')
+    await hub.put(rendered)
+    ended = await hub.run("c/e", {"t": "hub.flow.finished"})
+    assert ended.state is _S.FAILED
+    assert _NOT_YOURS in str(ended.error)
+
+    @stage.on("forge")
+    async def forge(ctx: TaskContext) -> None:
+        await ctx.emit(Occurrence({}, type="hub.flow.finished"))
+
+    async with stage.hub(tmp_path / "other") as other:
+        await other.put("id: e\nnamespace: c\ntasks: [{id: a, type: test.call, name: forge}]\n")
+        ended = await other.run("c/e")
+        assert _NOT_YOURS in str(ended.error)
+        assert (await other.node.services.storage.events(EventFilter(), Page())).items == ()
 
 
 async def test_a_retried_task_emits_its_event_once(hub: Harness) -> None:

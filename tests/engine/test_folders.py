@@ -42,6 +42,26 @@ def problems(hub: Harness) -> dict[str, str]:
     return {Path(file).name: found[0].message for file, found in hub.node.catalog.broken.items()}
 
 
+def waiting(id: str, other: str) -> str:
+    return flow(id).replace("type: webhook, key: k", f"type: flow.finished, flow: {other}")
+
+
+async def test_a_file_that_closes_a_loop_is_taken_once_another_has_opened_it(
+    hub: Harness, folder: Path
+) -> None:
+    (folder / "a.hub.yaml").write_text(waiting("a", "b"))
+    (folder / "b.hub.yaml").write_text(waiting("b", "a"))
+    folders = FlowFolders([folder], hub.node.catalog)
+    await folders.scan()
+    assert in_use(hub) == {"a": "a.hub.yaml"}
+    assert problems(hub)["b.hub.yaml"].endswith("on and on: f/b → f/a → f/b")
+    (folder / "a.hub.yaml").write_text(waiting("a", "other"))
+    await folders.scan()
+    await folders.scan()
+    assert in_use(hub) == {"a": "a.hub.yaml", "b": "b.hub.yaml"}
+    assert problems(hub) == {}
+
+
 async def test_a_renamed_file_takes_its_flow_along_without_a_gap(hub: Harness, folder: Path) -> None:
     (folder / "b.hub.yaml").write_text(flow("one"))
     folders = FlowFolders([folder], hub.node.catalog)

@@ -15,6 +15,9 @@ from hub.plugin import (
     EventTrigger,
     FileStore,
     HttpTrigger,
+    Listener,
+    ListenerContext,
+    NewsStream,
     SecretSource,
     Storage,
     Task,
@@ -238,6 +241,28 @@ class Blind(EventTrigger):
     type: ClassVar[str] = "acme.tick"
 
 
+class Mute(Listener):
+    type: ClassVar[str] = "acme.ear"
+
+
+class Ear(Listener):
+    type: ClassVar[str] = "acme.ear"
+
+    async def run(self, ctx: ListenerContext, news: NewsStream) -> None: ...
+
+
+class PlainEar(Ear):
+    def run(self, ctx: ListenerContext, news: NewsStream) -> None: ...  # type: ignore[override]
+
+
+class Endless(Ear):
+    queue_size: ClassVar[int] = 10**9
+
+
+class Choosy(Ear):
+    wants: ClassVar[Any] = (str,)
+
+
 class NoStore(FileStore):
     type = "acme"
 
@@ -262,6 +287,18 @@ class HalfStorage(Storage):
         ("register_triggers", Plain, "Plain.run must be async def"),
         ("register_triggers", Deaf, "Deaf does not define receive"),
         ("register_triggers", Blind, "Blind does not define event_types"),
+        ("register_listeners", Mute, "Mute does not define run"),
+        ("register_listeners", PlainEar, "PlainEar.run must be async def"),
+        (
+            "register_listeners",
+            Endless,
+            "Endless.queue_size is a whole number from 1 to 100,000, got 1000000000",
+        ),
+        (
+            "register_listeners",
+            Choosy,
+            "Choosy.wants is a tuple of EventAccepted, ExecutionChanged, TaskRunEnded, got (<class 'str'>,)",
+        ),
         ("register_file_stores", NoStore, "NoStore does not define delete, get"),
         ("register_secret_sources", NamelessSource, "NamelessSource.type is not a type name: nothing"),
         ("register_storages", HalfStorage, "HalfStorage does not define accept"),
@@ -372,4 +409,5 @@ def test_the_plugin_of_the_how_to_loads(tmp_path: Path, monkeypatch: pytest.Monk
     registry, reports = load(point("weather", "asynchub-weather", module="asynchub_weather"))
     assert reports["weather/asynchub-weather"].error is None
     assert "weather.report" in registry.tasks
+    assert [one.type for one in registry.listeners] == ["weather.alarm"]
     assert "apiUrl" in registry.settings["weather"].model_json_schema()["properties"]

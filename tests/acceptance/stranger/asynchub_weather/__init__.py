@@ -1,4 +1,4 @@
-"""A plugin as a stranger writes it: one task, one trigger, one function, importing only ``hub.plugin``."""
+"""A plugin as a stranger writes it: tasks, a trigger, a listener, a function, importing only ``hub.plugin``."""
 
 import asyncio
 import json
@@ -13,6 +13,11 @@ from hub.plugin import (
     Delivery,
     Duration,
     Emit,
+    EventAccepted,
+    ExecutionChanged,
+    Listener,
+    ListenerContext,
+    NewsStream,
     Occurrence,
     Task,
     TaskContext,
@@ -78,6 +83,28 @@ class Changes(Trigger):
             await asyncio.sleep(self.every.total_seconds())
 
 
+class WeatherSettings(BaseModel):
+    diary: str | None = None
+    """A file that gets a line for each event and each end."""
+
+
+class Diary(Listener):
+    """Write down what happens."""
+
+    type: ClassVar[str] = "weather.diary"
+    wants = (EventAccepted, ExecutionChanged)
+
+    async def run(self, ctx: ListenerContext, news: NewsStream) -> None:
+        if ctx.settings.diary is None:
+            return
+        with open(ctx.settings.diary, "a", buffering=1) as diary:
+            async for one in news:
+                if isinstance(one, EventAccepted):
+                    print("event", one.type, *one.execution_ids, file=diary)
+                elif isinstance(one, ExecutionChanged) and one.state.is_terminal:
+                    print("end", one.id, one.state.value, file=diary)
+
+
 def feels(celsius: float) -> str:
     """How a temperature feels."""
     return "warm" if celsius > 20 else "cold"
@@ -91,6 +118,16 @@ def register_tasks() -> list[type[Task]]:
 @hookimpl
 def register_triggers() -> list[type[Trigger]]:
     return [Changes]
+
+
+@hookimpl
+def register_listeners() -> list[type[Listener]]:
+    return [Diary]
+
+
+@hookimpl
+def settings_model() -> type[BaseModel]:
+    return WeatherSettings
 
 
 @hookimpl
