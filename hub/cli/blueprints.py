@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.shell_completion import CompletionItem
 
-from hub.cli.output import output_option, show, show_one
+from hub.cli.output import output_option, say_next, show, show_one
 
 if TYPE_CHECKING:
     from hub.scaffold import Blueprint
@@ -94,11 +95,9 @@ def use(
     for one in use_blueprint(found, folder, id=id, namespace=namespace, force=force):
         click.echo(f"{one.action} {one.path}")
     program = ctx.find_root().info_name
-    if found.secrets:
-        click.echo(
-            f"It needs the secrets {', '.join(found.secrets)}: write NAME=value lines into secrets.env."
-        )
-    click.echo(f"Read {program} blueprints show {name}, then try {program} validate {folder}")
+    steps = [(f"echo {secret}=… >> secrets.env", "a secret that it needs") for secret in found.secrets]
+    steps.append((f"{program} blueprints show {shlex.quote(name)}", "how to try it"))
+    say_next(steps)
 
 
 def _flow_folder() -> Path:

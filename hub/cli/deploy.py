@@ -339,9 +339,9 @@ def diff(
     server: str | None,
     data: Path | None,
 ) -> None:
-    """Show what a push would change: a unified diff from the hub's flows to the files.
+    """Show what a push would change.
 
-    Exit code 9 when something differs, 0 when nothing does.
+    A unified diff from the hub's flows to the files. Exit code 9 when something differs, 0 when nothing does.
     """
     from hub.cli.failures import DIFFERS
 

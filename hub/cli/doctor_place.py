@@ -439,7 +439,7 @@ def examine_secrets(place: Place, registry: Registry, flows: FlowFiles) -> Itera
         missing += 1
         yield fail(f"secret {name}", found, hint)
     if not missing:
-        yield ok("secrets", f"all {len(named)} that flows name are set" if named else "flows name none")
+        yield ok("secrets", f"set: {', '.join(sorted(named))}" if named else "flows name none")
 
 
 async def _has_secret(sources: Sequence[SecretSource], name: str) -> bool:

@@ -24,7 +24,9 @@ def outcome_of(item: Mapping[str, Any]) -> str:
     """What an event started, and why other triggers did not."""
     said = [_verdict(one) for one in item["verdicts"]]
     if item.get("dead"):
-        said.append(f"dead letter: {item['dead']}")
+        # most often its reason is what a trigger has said already
+        is_said = any(one["reason"] and item["dead"].endswith(one["reason"]) for one in item["verdicts"])
+        said.append("dead letter" if is_said else f"dead letter: {item['dead']}")
     return "; ".join(said) or "nothing wanted it"
 
 

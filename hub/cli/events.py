@@ -42,7 +42,10 @@ def events() -> None:
 def list_(
     namespace: str | None, flow: str | None, limit: int, format: str, server: str | None, data: Path | None
 ) -> None:
-    """List events, newest first, with what each started or why it did not."""
+    """List events, newest first.
+
+    With what each started, or why it started nothing.
+    """
     _list(_query(namespace, flow, limit), format, server, data, empty="no events")
 
 
@@ -97,7 +100,10 @@ def _say(item: Mapping[str, Any], format: str) -> None:
 @output_option
 @server_options
 def show_(event: str, format: str, server: str | None, data: Path | None) -> None:
-    """Show one event: attributes, data, and what each trigger that might have wanted it did."""
+    """Show one event.
+
+    Its attributes, its data, and what each trigger that might have wanted it did.
+    """
     _show(event, format, server, data)
 
 
@@ -106,7 +112,10 @@ def show_(event: str, format: str, server: str | None, data: Path | None) -> Non
 @output_option
 @server_options
 def replay(names: tuple[str, ...], format: str, server: str | None, data: Path | None) -> None:
-    """Let events happen once more, for the flows as they are now; a dead letter is settled by it."""
+    """Let events happen once more.
+
+    For the flows as they are now; a dead letter is settled by it.
+    """
     _replay(names, format, server, data)
 
 
@@ -132,7 +141,10 @@ def emit(
     server: str | None,
     data_folder: Path | None,
 ) -> None:
-    """Send an event of TYPE; flows with an `event.matched` trigger for it start."""
+    """Send an event of TYPE.
+
+    Flows with an `event.matched` trigger for it start.
+    """
     import uuid
 
     event = {"specversion": "1.0", "type": type, "source": source, "id": id or str(uuid.uuid4())}
@@ -147,7 +159,10 @@ def emit(
 
 @events.group()
 def dead() -> None:
-    """List, show, replay and drop dead letters: events that somebody has to look at."""
+    """List, show, replay and drop dead letters.
+
+    Those are the events that somebody has to look at.
+    """
 
 
 @dead.command("list")
@@ -178,7 +193,10 @@ def dead_show(event: str, format: str, server: str | None, data: Path | None) ->
 @output_option
 @server_options
 def dead_replay(names: tuple[str, ...], format: str, server: str | None, data: Path | None) -> None:
-    """Let them happen once more, for the flows as they are now; they are dead letters no more."""
+    """Let them happen once more.
+
+    For the flows as they are now; they are dead letters no more.
+    """
     _replay(names, format, server, data)
 
 

@@ -68,7 +68,9 @@ def list_(
         },
         format=format,
         name=lambda item: str(item["id"]),
-        empty="no executions",
+        empty="no executions"
+        if any((namespace, flow, states, labels, since, until))
+        else "no executions yet: hub triggers list shows what starts them, hub run starts one by hand",
     )
 
 
@@ -129,9 +131,9 @@ def kill(execution: str, server: str | None, data: Path | None) -> None:
 @output_option
 @server_options
 def restart(names: tuple[str, ...], follow: bool, format: str, server: str | None, data: Path | None) -> None:
-    """Go on with failed, killed or cancelled executions: what has completed is not run again.
+    """Go on with failed, killed or cancelled executions.
 
-    Id, inputs and revision stay. With --follow, exit code 1 when one of them fails.
+    What has completed is not run again. Id, inputs and revision stay. With --follow, exit code 1 when one of them fails.
     """
 
     async def one(client: HubClient, name: str) -> Any:
@@ -167,9 +169,9 @@ def replay(
     server: str | None,
     data: Path | None,
 ) -> None:
-    """Start executions anew as they were started, as new ones that say whose replay they are.
+    """Start executions anew, as new ones.
 
-    With --follow, exit code 1 when one of them fails.
+    They start as the others were started, and say whose replay they are. With --follow, exit code 1 when one of them fails.
     """
     body: dict[str, Any] = {"inputs": read_inputs(inputs), "labels": pairs(labels, "--label")}
     body |= {"revision": revision, "fromTask": from_task}

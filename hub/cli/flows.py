@@ -43,7 +43,10 @@ flows.add_command(diff)
 @output_option
 @server_options
 def list_(namespace: str | None, format: str, server: str | None, data: Path | None) -> None:
-    """List the flows in use, and the files that cannot be used with what is wrong."""
+    """List the flows in use.
+
+    Files that cannot be used are listed after them, with what is wrong.
+    """
 
     async def work(client: HubClient) -> Any:
         return await client.get("/flows", [("namespace", namespace)] if namespace else [])
@@ -60,7 +63,9 @@ def list_(namespace: str | None, format: str, server: str | None, data: Path | N
         },
         format=format,
         name=lambda item: f"{item['namespace']}/{item['id']}",
-        empty="no flows",
+        empty="no flows"
+        if namespace
+        else "no flows: put a *.hub.yaml file into a flow folder; hub blueprints list has ready ones",
     )
     for broken in found["broken"]:
         for problem in broken["problems"]:

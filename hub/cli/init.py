@@ -7,6 +7,8 @@ from pathlib import Path
 
 import click
 
+from hub.cli.output import say_next
+
 
 @click.command()
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
@@ -34,7 +36,4 @@ def init(ctx: click.Context, folder: Path, namespace: str | None, force: bool) -
         (f"{name} triggers list", "a line that calls the webhook"),
         (f"{name} blueprints list", "ready flows to copy"),
     ]
-    width = max(len(command) for command, _ in steps)
-    click.echo("\nTry next:")
-    for command, why in steps:
-        click.echo(f"  {command.ljust(width)}  # {why}" if why else f"  {command}")
+    say_next(steps)

@@ -61,6 +61,14 @@ def show_one(item: Mapping[str, Any], *, format: str, name: str) -> None:
         click.echo(as_yaml(item), nl=False)
 
 
+def say_next(steps: Sequence[tuple[str, str]]) -> None:
+    """Lines to type after this command, each with what it is for."""
+    width = max(len(command) for command, _ in steps)
+    click.echo("\nTry next:")
+    for command, why in steps:
+        click.echo(f"  {command.ljust(width)}  # {why}" if why else f"  {command}")
+
+
 def as_yaml(value: Any) -> str:
     """Data as YAML."""
     import yaml

@@ -19,7 +19,10 @@ def plugins() -> None:
 @plugins.command("list")
 @output_option
 def list_(format: str) -> None:
-    """List the plugins of this very Python, as the settings of this folder have them; needs no hub."""
+    """List the installed plugins.
+
+    Those of this very Python, as the settings of this folder have them; needs no hub.
+    """
     from hub.cli.failures import report as report_error
     from hub.cli.logs import configure_logs
     from hub.config.plugins import with_plugin_settings

@@ -89,10 +89,13 @@ def _say(line: str) -> None:
 
 def _say_end(ended: Mapping[str, Any]) -> None:
     """One line for each execution that ended."""
+    from hub.cli.steps import took
+
     colour = {"SUCCESS": "green", "WARNING": "yellow"}.get(ended["state"], "red")
     seconds = float(ended["seconds"])
-    took = f"{seconds * 1000:.0f} ms" if seconds < 10 else f"{seconds:.1f} s"
-    _say(f"{ended.get('flow', '')} {click.style(ended['state'], fg=colour)} in {took}  {ended['id']}")
+    _say(
+        f"{ended.get('flow', '')} {click.style(ended['state'], fg=colour)} in {took(seconds)}  {ended['id']}"
+    )
 
 
 def resolved(path: Path) -> Path:

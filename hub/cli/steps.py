@@ -8,6 +8,8 @@ from typing import Any
 
 import click
 
+from hub.cli.output import as_yaml
+
 _COLOURS = {
     "SUCCESS": "green",
     "WARNING": "yellow",
@@ -18,6 +20,9 @@ _COLOURS = {
     "RETRYING": "yellow",
     "PAUSED": "cyan",
 }
+
+
+_MOST_OUTPUT_LINES = 20
 
 
 class StepPrinter:
@@ -47,6 +52,16 @@ class StepPrinter:
         if execution.get("error"):
             line += f": {execution['error']}"
         self._say(f"{line}  {execution['id']}")
+        if execution.get("endedAt") and execution.get("outputs") and not self._to_stderr:
+            self._outputs(execution["outputs"])
+
+    def _outputs(self, outputs: Mapping[str, Any]) -> None:
+        """What the flow gave; of much the beginning."""
+        lines = as_yaml({"outputs": outputs}).splitlines()
+        for line in lines[:_MOST_OUTPUT_LINES]:
+            self._say(line)
+        if len(lines) > _MOST_OUTPUT_LINES:
+            self._say(f"  … {len(lines) - _MOST_OUTPUT_LINES} more lines; -o json prints all")
 
     def _say(self, line: str) -> None:
         click.echo(line, err=self._to_stderr)
@@ -66,4 +81,9 @@ def _coloured(state: str) -> str:
 def _took(execution: Mapping[str, Any]) -> str:
     began = datetime.fromisoformat(execution.get("startedAt") or execution["createdAt"])
     seconds = (datetime.fromisoformat(execution["endedAt"]) - began).total_seconds()
-    return f"{seconds * 1000:.0f} ms" if seconds < 10 else f"{seconds:.1f} s"
+    return took(seconds)
+
+
+def took(seconds: float) -> str:
+    """A length of time as people say it: ``12 ms``, ``6.1 s``."""
+    return f"{seconds * 1000:.0f} ms" if seconds < 1 else f"{seconds:.1f} s"

@@ -38,7 +38,10 @@ def triggers() -> None:
 def list_(
     namespace: str | None, flow: str | None, format: str, server: str | None, data: Path | None
 ) -> None:
-    """List triggers: each webhook's URL with a line that calls it, each schedule's next times."""
+    """List triggers, their URLs and next times.
+
+    Each webhook has its URL and a line that calls it, each schedule its next planned times.
+    """
     query = flow_query(namespace, flow)
 
     async def work(client: HubClient) -> Any:

@@ -42,7 +42,10 @@ def flow_files(paths: Sequence[Path]) -> list[Path]:
             # a link to nowhere is somebody's mistake: reading it says so
             below = sorted(file for file in path.rglob(f"*{SUFFIX}") if file.is_file() or is_dangling(file))
             if not below:
-                raise NotFound(f"there is no *{SUFFIX} file below {path}", hint=f"flow files end in {SUFFIX}")
+                raise NotFound(
+                    f"there is no *{SUFFIX} file below {path}",
+                    hint=f"flow files end in {SUFFIX}; hub init DIR writes a first one",
+                )
             found += below
         elif path == STDIN or path.is_file():
             found.append(path)

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import hmac
-import json
 import socket
 import time
 from pathlib import Path
@@ -133,31 +130,6 @@ def _is_running(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] not in ("Z", "X")
     except OSError:
         return False
-
-
-def test_the_github_blueprint_runs_to_its_end(tmp_path: Path) -> None:
-    flows = tmp_path / "flows"
-    flows.mkdir()
-    with HubProcess(tmp_path, flows=flows, env={"HUB_SECRET_GITHUB_WEBHOOK_SECRET": "shh"}) as hub:
-        for file, hub_path in (("hello/hello", "demo/hello"), ("github-push/push", "demo.github/push")):
-            text = (ROOT / f"blueprints/{file}.hub.yaml").read_text()
-            text = text.replace("127.0.0.1:8484", f"127.0.0.1:{hub.port}")
-            assert hub.call("PUT", f"/api/v1/flows/{hub_path}", text.encode()).status == 201
-        body = {
-            "ref": "refs/heads/main", "repository": {"full_name": "ada/engine"}, "pusher": {"name": "ada"},
-            "commits": [{"message": "first\n\nmore"}, {"message": "second"}],
-        }  # fmt: skip
-        raw = json.dumps(body).encode()
-        headers = {
-            "Content-Type": "application/json",
-            "X-GitHub-Delivery": "1",
-            "X-Hub-Signature-256": "sha256=" + hmac.new(b"shh", raw, hashlib.sha256).hexdigest(),
-        }
-        answer = hub.call("POST", "/api/v1/webhooks/demo.github/push/push", raw, headers)
-        ended = hub.ended(answer.json["executionIds"][0])
-        assert (ended["error"], ended["outputs"]) == (None, {"titles": ["first", "second"]})
-        greeted = hub.all_of("/api/v1/executions?namespace=demo")[0]
-        assert hub.ended(greeted["id"])["taskRuns"][0]["outputs"] == {"value": "Hello, ada, 2 commits!"}
 
 
 @pytest.mark.parametrize("signal_name", ["SIGTERM", "SIGINT"])

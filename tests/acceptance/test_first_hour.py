@@ -524,6 +524,8 @@ def _commands(command: click.Command, path: tuple[str, ...] = ()) -> Iterator[tu
 @pytest.mark.parametrize(("path", "command"), [pytest.param(*one, id=one[0]) for one in _commands(cli)])
 def test_every_command_and_option_says_what_it_does(path: str, command: click.Command) -> None:
     assert command.help
+    listed = command.get_help(click.Context(command, info_name=path)).partition("\nCommands:\n")[2]
+    assert "..." not in listed, "a sentence is too long for the list"
     for parameter in command.params:
         if isinstance(parameter, click.Option):
             assert parameter.help, f"{path} {parameter.opts[0]}"

@@ -10,6 +10,8 @@ import pytest
 
 from hub.config.flows import load_flow
 from hub.expressions import builtin_functions
+from hub.model.execution import ExecutionState
+from hub.model.task_run import TaskRunState
 from hub.registry import load_plugins
 from tests.support.hub_process import hub_command
 
@@ -111,3 +113,27 @@ def test_a_component_is_described_and_its_examples_load(component: type) -> None
 @pytest.mark.parametrize("path", sorted((ROOT / "examples" / "proxy").iterdir()), ids=lambda path: path.name)
 def test_the_proxy_page_shows_each_file_as_it_is(path: Path) -> None:
     assert f"\n{path.read_text()}```" in (ROOT / "docs" / "how-to" / "behind-a-proxy.md").read_text()
+
+
+WORDS = (
+    "flow", "trigger", "event", "execution", "task", "task run", "attempt", "input", "output", "storage",
+    "file store", "notifier", "plugin", "component", "blueprint", "node", "incarnation", "worker group",
+    "namespace", "revision", "kill", "restart", "replay",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("word", WORDS)
+def test_every_word_of_the_house_is_in_the_glossary(word: str) -> None:
+    assert f"\n| **{word}** | " in (ROOT / "docs" / "glossary.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("heading", "states"), [("an execution", ExecutionState), ("a task run", TaskRunState)], ids=str
+)
+def test_the_glossary_names_every_state_and_which_are_ends(
+    heading: str, states: type[ExecutionState] | type[TaskRunState]
+) -> None:
+    page = (ROOT / "docs" / "glossary.md").read_text()
+    part = page.partition(f"## States of {heading}\n")[2].partition("\n## ")[0]
+    told = re.findall(r"^\| `([A-Z]+)` \| (yes|no) \|", part, re.M)
+    assert told == [(state.value, "yes" if state.is_terminal else "no") for state in states]

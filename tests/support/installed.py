@@ -41,6 +41,18 @@ def install(wheel: Path, folder: Path) -> Path:
     return folder / "bin"
 
 
+def environment_to_install_into(folder: Path) -> Path:
+    """A new environment with pip and all that the wheel asks for, but not the wheel; answers its folder of commands.
+
+    ``pip install asynchub`` works in it without an index where ``PIP_FIND_LINKS`` names the wheel's folder.
+    """
+    subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
+    [site] = folder.glob("lib/python*/site-packages")
+    for distribution in _closure(metadata.distribution("asynchub")):
+        _link(distribution, site)
+    return folder / "bin"
+
+
 def _closure(root: metadata.Distribution) -> Iterator[metadata.Distribution]:
     todo, seen = [root], {"asynchub"}
     while todo:
