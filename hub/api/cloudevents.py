@@ -15,13 +15,13 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from email.message import Message
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
 from multidict import MultiMapping
 
 from hub.api.answers import Refusal
+from hub.api.headers import media_type
 from hub.errors import InvalidInput, did_you_mean
 from hub.model import jsontext
 from hub.model.event import Delivery, Occurrence, check_type
@@ -83,7 +83,7 @@ class CloudEvent:
 
 def read_events(headers: MultiMapping[str], body: bytes) -> list[CloudEvent]:
     """The events of a request. Raises ``Refusal`` and ``InvalidInput``."""
-    kind, charset = _media_type(headers.get("Content-Type"))
+    kind, charset = media_type(headers.get("Content-Type"))
     if kind.startswith("application/cloudevents"):
         if kind not in (_ONE, _BATCH):
             raise Refusal(415, "unknown_format", f'events are not read as "{kind[:60]}" here', hint=_HOW)
@@ -248,7 +248,7 @@ def _data_of(raw: bytes, content_type: str | None) -> Mapping[str, Any]:
     """What bytes are as data: JSON as it is, text as ``value``, all else as ``base64``; nothing for none."""
     if not raw:
         return {}
-    kind, charset = _media_type(content_type)
+    kind, charset = media_type(content_type)
     if kind in ("application/json", "text/json") or kind.endswith("+json"):
         return _as_object(_json(raw, charset))
     if not kind:
@@ -279,16 +279,6 @@ def _known(charset: str | None) -> str:
     if name not in _CHARSETS:
         raise Refusal(415, "unknown_charset", f'the charset "{name[:40]}" is not known here', hint="utf-8")
     return name
-
-
-def _media_type(text: str | None) -> tuple[str, str | None]:
-    """The media type in lower case without parameters, empty for none, and its charset."""
-    if text is None or not text.strip():
-        return "", None
-    parsed = Message()
-    parsed["Content-Type"] = "".join(c if c.isprintable() else "?" for c in text)
-    charset = parsed.get_param("charset")
-    return text.partition(";")[0].strip().lower(), charset if isinstance(charset, str) else None
 
 
 def _refusal(message: str, *, hint: str | None = None) -> Refusal:

@@ -6,6 +6,7 @@ from aiohttp import web
 
 from hub.api.answers import masked_answer, model_answer, prefers_json, problem_view
 from hub.api.executions import view_of
+from hub.api.headers import media_type
 from hub.api.routing import Call, Query, Route, parsed
 from hub.api.views import (
     BrokenFile,
@@ -67,7 +68,8 @@ async def put_flow(call: Call) -> web.Response:
     key = key_of(call)
     refuse_file_owned(call, key)
     raw = await call.body()
-    source = _source_in_json(raw, key) if call.request.content_type == "application/json" else _text(raw)
+    kind, _ = media_type(call.request.headers.get("Content-Type"))
+    source = _source_in_json(raw, key) if kind == "application/json" else _text(raw)
     stored = await call.node.catalog.put(source, expect=key)
     view = FlowPut(
         **FlowView.of(stored.record).model_dump(),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from email.message import Message
+
 from multidict import MultiMapping
 
 
@@ -25,3 +27,16 @@ def joined(headers: MultiMapping[str]) -> dict[str, str]:
             value = readable(value)
         found[lower] = f"{found[lower]}, {value}" if lower in found else value
     return found
+
+
+def media_type(text: str | None) -> tuple[str, str | None]:
+    """The media type of a ``Content-Type`` in lower case without parameters, empty for none, and its charset.
+
+    Not the server's own reading: Python's newer parser, which that asks, fails at a parameter like ``x*``.
+    """
+    if text is None or not text.strip():
+        return "", None
+    parsed = Message()
+    parsed["Content-Type"] = "".join(c if c.isprintable() else "?" for c in text)
+    charset = parsed.get_param("charset")
+    return text.partition(";")[0].strip().lower(), charset if isinstance(charset, str) else None

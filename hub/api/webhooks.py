@@ -7,7 +7,7 @@ from multidict import MultiMapping
 
 from hub.api.answers import error_answer
 from hub.api.bodies import decoded, read_raw
-from hub.api.headers import joined
+from hub.api.headers import joined, media_type
 from hub.api.routing import Call, Route
 from hub.api.views import WebhookAnswer
 from hub.errors import StorageOverloaded, StorageUnavailable
@@ -28,14 +28,15 @@ async def receive(call: Call) -> web.Response:
     if listening is None:
         return error_answer(404, "not_found", "no webhook listens here")
     raw = await read_raw(request)
+    kind, charset = media_type(request.headers.get("Content-Type"))
     asked = HttpRequest(
         method=request.method,
         headers=joined(request.headers),
         query=_several(request.query),
         body=decoded(request, raw),
         raw=raw,
-        content_type=request.content_type if "Content-Type" in request.headers else "",
-        charset=request.charset or "utf-8",
+        content_type=kind,
+        charset=charset or "utf-8",
     )
     try:
         answer = await listening.trigger.receive(asked, listening.ctx, listening.emit)

@@ -81,7 +81,7 @@ class WaitingHere(WaitingEvents):
             data = {}
         return WaitingEvent(event.id, stored.received_at, data)
 
-    async def more(self, count: int, *, timeout: float | None) -> None:
+    async def more(self, count: int, *, timeout: float) -> None:
         with suppress(TimeoutError):
             async with asyncio.timeout(timeout):
                 for _ in range(count):

@@ -259,7 +259,7 @@ class WaitingEvents(Protocol):
         """
         ...
 
-    async def more(self, count: int, *, timeout: float | None) -> None:
+    async def more(self, count: int, *, timeout: float) -> None:
         """Return when about ``count`` more have come since ``read``, or after ``timeout`` seconds."""
         ...
 

@@ -18,11 +18,11 @@ class Request(HttpTask):
 
     type: ClassVar[str] = "http.request"
     examples: ClassVar[tuple[str, ...]] = (
-        "id: hand_on\ntype: http.request\nuri: https://example.test/photos\nmethod: POST\n"
-        "file: '{{ trigger.body.photo.uri }}'\nheaders: {Content-Type: image/jpeg}",
         "id: fetch\ntype: http.request\nuri: https://example.test/orders\nquery: {day: '{{ inputs.day }}'}\n"
         "retry: {type: exponential, interval: PT1S, maxAttempts: 5}",
         "id: post\ntype: http.request\nuri: https://example.test/orders\nmethod: POST\njson: {id: 1}",
+        "id: hand_on\ntype: http.request\nuri: https://example.test/photos\nmethod: POST\n"
+        "file: '{{ trigger.body.photo.uri }}'\nheaders: {Content-Type: image/jpeg}",
     )
 
     method: Literal["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"] = Field(

@@ -31,6 +31,8 @@ BATCH = "hub.webhook.batched"
 """The CloudEvents type of the event that a batch is."""
 _MOST_EVENTS = 1000
 _MOST_BYTES = 8 * 1024 * 1024
+_LOOK = 5.0
+"""Seconds between looks at a storage where nothing waited: another node may have put something there."""
 _PAUSE = 0.5
 """Seconds until the storage is asked again that could not be."""
 
@@ -62,7 +64,7 @@ class Batch(Model):
         """Look at what waits: make a batch of it, or wait for more."""
         events, more = await waiting.read(limit=self.max_events, most_bytes=_MOST_BYTES)
         if not events:
-            await waiting.more(1, timeout=None)
+            await waiting.more(1, timeout=_LOOK)
             return
         left = self._left(events[0], ctx)
         if more or len(events) >= self.max_events or left <= timedelta(0):

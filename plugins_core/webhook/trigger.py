@@ -134,32 +134,22 @@ class Webhook(HttpTrigger):
         return method in self.methods
 
     async def receive(self, request: HttpRequest, ctx: TriggerContext, emit: Emit) -> HttpAnswer:
-        if request.method not in self.methods:
-            allowed = ", ".join(self.methods)
-            return refused(405, "method_not_allowed", f"{request.method} is not allowed here", Allow=allowed)
-        if self.verify_ is not None and not self.verify_.holds(request.headers, request.raw, ctx.now()):
-            return refused(401, "bad_signature", "the signature is missing or wrong")
-        if self.rate_limit is not None:
-            # after the signature: what strangers send takes nobody's place
-            left = self._window.take(self.rate_limit, time.monotonic())
-            if left is not None:
-                headers = {"Retry-After": str(math.ceil(left))}
-                return refused(429, "rate_limited", "more requests than this webhook takes", **headers)
+        refusal = self._refusal(request, ctx)
+        if refusal is not None:
+            return refusal
         try:
             is_large = len(request.body) > _LARGE
             body = await asyncio.to_thread(read_body, request) if is_large else read_body(request)
-            data = self._data(request, body)
-            delivery = await self._delivery(data, body, request, ctx)
+            delivery = await self._delivery(request, body, ctx)
         except BrokenForm as error:
             return refused(400, "bad_request", error.message)
         except HubError as error:
             return refused(422, "invalid", error.message)
         event_id = new_id()
-        if uploads := list(uploads_in(body)):
-            # flushed before the event's row names them; what a repeat brings again is swept
-            for upload in uploads:
-                await upload.keep(ctx.files(event_id))
-            data = self._data(request, body)
+        for upload in uploads_in(body):
+            # flushed before the event's row names it; what a repeat brings again is swept
+            await upload.keep(ctx.files(event_id))
+        data = self._data(request, body)
         waits = self.batch is not None
         [receipt] = await emit(Occurrence(data, delivery=delivery, id=event_id, waits=waits))
         if self.wait:
@@ -168,6 +158,22 @@ class Webhook(HttpTrigger):
         if self.respond is not None and not receipt.conflict:
             return await rendered(self.respond, data, ctx)
         return stored(receipt, batched=True) if waits else stored(receipt)
+
+    def _refusal(self, request: HttpRequest, ctx: TriggerContext) -> HttpAnswer | None:
+        """Why a request is not even read, where it is not."""
+        if request.method not in self.methods:
+            allowed = ", ".join(self.methods)
+            return refused(405, "method_not_allowed", f"{request.method} is not allowed here", Allow=allowed)
+        if self.verify_ is not None and not self.verify_.holds(request.headers, request.raw, ctx.now()):
+            return refused(401, "bad_signature", "the signature is missing or wrong")
+        if self.rate_limit is None:
+            return None
+        # after the signature: what strangers send takes nobody's place
+        left = self._window.take(self.rate_limit, time.monotonic())
+        if left is None:
+            return None
+        headers = {"Retry-After": str(math.ceil(left))}
+        return refused(429, "rate_limited", "more requests than this webhook takes", **headers)
 
     def sample(self, data: Any, now: datetime) -> tuple[bytes, dict[str, str]]:
         """A request as its sender would send it, signed: its body and headers."""
@@ -190,12 +196,11 @@ class Webhook(HttpTrigger):
             "method": request.method,
         }
 
-    async def _delivery(
-        self, data: dict[str, Any], body: Any, request: HttpRequest, ctx: TriggerContext
-    ) -> Delivery | None:
+    async def _delivery(self, request: HttpRequest, body: Any, ctx: TriggerContext) -> Delivery | None:
         window = self.dedup.window if self.dedup is not None else timedelta(days=7)
         if self.dedup is not None:
-            key = await ctx.render(self.dedup.key, data)
+            # before any file is kept: no key can name where one lies
+            key = await ctx.render(self.dedup.key, self._data(request, body))
             if key is None:
                 return None
             if isinstance(key, dict | list):

@@ -126,7 +126,8 @@ def changed(sent: Sent, scheme: str, chance: random.Random) -> Sent | None:
     if same or (not name and body == sent.body):
         return None  # a signature in capitals is the same
     if chance.random() < 0.2:
-        headers["Content-Type"] = _garbage(b"", chance)
+        garbage = chance.choice((_garbage, _pieces))(b"text/plain", chance)
+        headers["Content-Type"] = garbage + chance.choice([b"", b"; x*", b";charset*=", b"; boundary="])
     if chance.random() < 0.1:
         headers["Content-Encoding"] = chance.choice([b"gzip", b"deflate", b"identity", b""])
     return Sent(sent.path, headers, body)

@@ -9,7 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from hub.api.headers import media_type
 from hub.engine import triggers
 from hub.errors import InvalidFlow
 from tests.api.conftest import Asking, Serve
@@ -108,6 +111,36 @@ async def test_headers_that_say_credential_are_not_kept(serving: Serve) -> None:
         assert b"hidden-value" not in event.raw
         kept = event.json["data"]["headers"]
         assert (kept["x-event"], kept["x-tok"]) == ("push", "kept")
+
+
+_TYPES = (
+    "text/plain; x*",
+    "text/plain;\u00e9*",
+    'a/b; charset="',
+    ";;;*=''",
+    "*",
+    "a/b; charset*=utf-8''x",
+    "a/b;charset*",
+)
+
+
+@pytest.mark.parametrize("kind", _TYPES)
+async def test_a_content_type_that_is_none_is_no_failure(serving: Serve, kind: str) -> None:
+    async with serving() as ask:
+        await ask.node.catalog.put(flow("id: a, type: webhook, key: k"))
+        answer = await ask("POST", "/api/v1/webhooks/q/w/k", b"some text", {"Content-Type": kind})
+        assert answer.status in (202, 422), answer.raw
+        source = flow("id: a, type: webhook, key: k").encode()
+        answer = await ask("PUT", "/api/v1/flows/q/w", source, {"Content-Type": kind})
+        assert answer.status in (200, 201), answer.raw
+
+
+@settings(max_examples=2000, deadline=None)
+@given(st.text(st.sampled_from("a/;=*'\" \t,()é\udcff?charset"), max_size=40))
+def test_any_content_type_is_read(text: str) -> None:
+    kind, charset = media_type(text)
+    assert ";" not in kind
+    assert charset is None or isinstance(charset, str)
 
 
 async def test_a_rate_limit_says_a_time_when_it_is_over(serving: Serve) -> None:
