@@ -21,7 +21,7 @@ def main() -> None:
         compare(*(json.loads(Path(name).read_text()) for name in sys.argv[2:4]))
         return
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("cases", nargs="*", metavar="CASE", help="a b c d e f; all of them by default")
+    parser.add_argument("cases", nargs="*", metavar="CASE", help="a to i; all of them by default")
     parser.add_argument(
         "--hub", default=str(Path(sys.executable).parent / "hub"), help="another checkout's hub command"
     )
