@@ -9,11 +9,12 @@ import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
-from bench.subjects import folder, free_port, hub, memory_mib, python, server
+from bench.subjects import Hub, folder, free_port, hub, memory_mib, python, server
 
 _ONE = """id: one
 namespace: bench
@@ -41,6 +42,8 @@ tasks:
   - {id: answer, type: return, value: "{{ trigger.body.n }}"}
 outputs: [{id: n, value: "{{ outputs.answer.value }}"}]
 """
+_SPAN = timedelta(days=28)
+"""Over how long the past executions of (i) are spread."""
 _SCRIPT = 'x=1\necho "hello $x"\n'
 
 
@@ -570,6 +573,68 @@ def _read_all(
     return {**found, "memory": memory_mib(pid, "VmHWM") - before}
 
 
+def lists(options: Options) -> list[Row]:
+    """(i) the list of executions over a million past ones: each filter, deep pages, counts."""
+    count = 100_000 if options.quick else 1_000_000
+    times: dict[str, list[float]] = {}
+    with folder() as data:
+        python("bench.past", str(data), str(count))
+        with hub(data, None, options.command) as running:
+            queries = _list_queries(running, count)
+            for _ in range(10 * options.rounds):
+                for what, path in queries:
+                    began = time.perf_counter()
+                    running.call("GET", path)
+                    times.setdefault(what, []).append((time.perf_counter() - began) * 1000)
+    rows: list[Row] = []
+    for what, found in times.items():
+        slow = sorted(found)[int(len(found) * 0.95)]
+        rows.append(Row("i", f"{what}, p95", slow, None, "ms", None, "< 300 ms", slow < 300))
+    return rows
+
+
+def _list_queries(running: Hub, count: int) -> list[tuple[str, str]]:
+    """What a list may be asked, by the kind of the question; among them what few or none fit, far in the past."""
+    oldest, newest = (
+        datetime.now(UTC) - _SPAN + timedelta(hours=1),
+        datetime.now(UTC) - timedelta(hours=1),
+    )
+    middle = (datetime.now(UTC) - _SPAN / 2).isoformat().replace("+00:00", "Z")
+    moments = [one.isoformat().replace("+00:00", "Z") for one in (oldest, newest)]
+    asked = [
+        ("nothing asked", ""),
+        *[("namespace", f"namespace={one}") for one in ("busy", "n4", "rare", "none")],
+        *[("flow", f"flow={one}") for one in ("f3", "once", "none")],
+        *[("namespace and flow", f"namespace={one}") for one in ("busy&flow=f3", "rare&flow=once", "busy&flow=f4")],
+        *[("state", f"state={one}") for one in ("SUCCESS", "FAILED", "KILLED", "WARNING", "FAILED,KILLED", "RUNNING")],
+        *[("namespace and state", f"namespace={one}") for one in ("busy&state=FAILED", "n4&state=KILLED", "busy&flow=f3&state=FAILED")],
+        *[("label", f"label={one}") for one in ("team=t3", "order=1001", f"order={count - 1}", "none=1", "team=t3&label=order=31")],
+        *[("label and more", f"namespace=n4&label={one}") for one in ("team=t3", "order=1001&state=SUCCESS")],
+        *[("since, until", one) for one in (f"until={moments[0]}", f"since={moments[1]}", f"since={moments[0]}&until={middle}")],
+        *[("since, until and more", f"until={middle}&{one}") for one in ("namespace=busy", "state=FAILED", "label=team=t3", "namespace=busy&state=FAILED")],
+    ]  # fmt: skip
+    queries = [(what, f"/api/v1/executions?limit=50&{query}") for what, query in asked]
+    queries += [("count=true", f"{path}&count=true") for _, path in queries]
+    for _, path in queries[: len(asked)]:
+        cursor = deep_cursor(running, path)
+        if cursor is not None:
+            queries.append(("deep cursor", f"{path}&cursor={cursor}"))
+    return queries
+
+
+def deep_cursor(running: Hub, path: str) -> str | None:
+    """The cursor after a few thousand items, where there are as many."""
+    cursor = None
+    for _ in range(5):
+        page = running.call(
+            "GET", path.replace("limit=50", "limit=1000") + (f"&cursor={cursor}" if cursor else "")
+        )
+        cursor = page["nextCursor"]
+        if cursor is None:
+            return None
+    return cursor
+
+
 CASES: dict[str, Callable[[Options], list[Row]]] = {
     "a": webhook,
     "b": sequence,
@@ -580,4 +645,5 @@ CASES: dict[str, Callable[[Options], list[Row]]] = {
     "w": waiting,
     "g": schedules,
     "h": streams,
+    "i": lists,
 }

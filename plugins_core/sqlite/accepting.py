@@ -46,6 +46,8 @@ class _Rows:
         self.room: float = 0
         self.events: list[tuple[Any, ...]] = []
         self.executions: list[tuple[Any, ...]] = []
+        # id, name, value
+        self.labels: list[tuple[str, str, str]] = []
 
 
 def run_accepts(commit: Commit, jobs: Sequence[Job[list[Accepted]]]) -> None:
@@ -79,8 +81,17 @@ def accept_all(
 def _flush(connection: sqlite3.Connection, rows: _Rows) -> None:
     write_many(connection, _insert_events, 15, rows.events)
     write_many(connection, _insert_executions, 21, rows.executions)
+    if rows.labels:
+        connection.execute(_INSERT_LABELS, (jsontext.dumps(rows.labels),))
     rows.events.clear()
     rows.executions.clear()
+    rows.labels.clear()
+
+
+_INSERT_LABELS = (
+    "INSERT INTO execution_labels (name, value, seq, created_at)"
+    " SELECT value ->> 1, value ->> 2, e.seq, e.created_at FROM json_each(?) JOIN executions e ON e.id = value ->> 0"
+)
 
 
 def _insert_events(values: str) -> str:
@@ -294,6 +305,7 @@ def _insert_execution(
     claimed: bool,
 ) -> None:
     created = to_micros(new.created_at)
+    rows.labels += [(new.id, name, value) for name, value in new.labels.items()]
     rows.executions.append(
         (
             new.id,

@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from hub.plugin import EventFilter, ExecutionFilter, Purged, jsontext, to_micros
+from hub.plugin import EventFilter, ExecutionFilter, ExecutionState, Purged, jsontext, to_micros
 
 _PAGES_AT_ONCE = 100
 """How many unused pages are given back to the file system in one go: a few milliseconds of the writer."""
 _ROWS_AT_ONCE = 5_000
+_MANY = 20_000
+"""A label that so many have is tried on what the other conditions give."""
+_HAS_LABEL = "EXISTS (SELECT 1 FROM execution_labels m WHERE m.name = ? AND m.value = ? AND m.seq = e.seq)"
+_COUNT_LABEL = "SELECT count(*) FROM (SELECT 1 FROM execution_labels WHERE name = ? AND value = ? LIMIT ?)"
+_DELETE_LABELS = (
+    "DELETE FROM execution_labels WHERE (name, value, seq) IN (SELECT l.key, l.value, e.seq"
+    " FROM executions e, json_each(e.labels) l WHERE e.id IN (SELECT value FROM json_each(?)))"
+)
 
 
 def execution_where(filter: ExecutionFilter, *, moment: str = "e.created_at") -> tuple[str, list[Any]]:
@@ -37,6 +46,90 @@ def execution_where(filter: ExecutionFilter, *, moment: str = "e.created_at") ->
             parts.append(f"{moment} {comparison} ?")
             values.append(to_micros(at))
     return " AND ".join(parts), values
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a list looks: tables and conditions whose index gives what fits in the order of the list."""
+
+    tables: str
+    where: str
+    values: tuple[Any, ...]
+
+    def before(self, seq: int) -> Source:
+        """What comes after this place of the list."""
+        return Source(self.tables, f"{self.where} AND e.seq < ?", (*self.values, seq))
+
+
+Ask = Callable[[str, Sequence[Any]], Awaitable[Sequence[Any]]]
+"""Runs a query of one row."""
+
+
+async def execution_sources(filter: ExecutionFilter, ask: Ask) -> list[Source]:
+    """Where the executions that a filter shows are: one source per state, where states are asked for.
+
+    Together the sources hold each of them once. What two conditions have in common no index can say, so the one
+    that fewer fit is looked up, the others are tried on what it gives.
+    """
+    base = await _within(filter, ask)
+    if filter.parent is not None:
+        base.append(("e.parent_id = ?", (filter.parent,)))
+    where = [("e.namespace = ?", filter.namespace), ("e.flow = ?", filter.flow)]
+    narrow = [(text, (value,)) for text, value in where if value is not None]
+    labels = list(filter.labels.items())
+    first = await _rarest(labels, ask) if labels else None
+    is_alone = not (narrow or filter.states or filter.parent)
+    tables = "executions e"
+    if first is not None and (is_alone or first[1] < _MANY):
+        # the table of labels alone has all that a list of one label asks for
+        tables = (
+            "execution_labels e"
+            if is_alone
+            else "execution_labels l CROSS JOIN executions e ON e.seq = l.seq"
+        )
+        column = "e" if is_alone else "l"
+        base.append((f"{column}.name = ? AND {column}.value = ?", first[0]))
+        labels.remove(first[0])
+    base += [(_HAS_LABEL, label) for label in labels]
+    states: Sequence[ExecutionState | None] = filter.states or (None,)
+    return [_source(tables, [*base, *narrow, *_in_state(state)]) for state in dict.fromkeys(states)]
+
+
+def _source(tables: str, parts: Sequence[tuple[str, tuple[Any, ...]]]) -> Source:
+    where = " AND ".join(text for text, _ in parts) or "1"
+    return Source(tables, where, tuple(value for _, values in parts for value in values))
+
+
+def _in_state(state: ExecutionState | None) -> list[tuple[str, tuple[Any, ...]]]:
+    if state is None:
+        return []
+    # said, so that the index of the past, or of what lives, is used
+    return [("e.state = ?", (state.value,)), (f"e.ended_at IS {'NOT ' if state.is_terminal else ''}NULL", ())]
+
+
+async def _within(filter: ExecutionFilter, ask: Ask) -> list[tuple[str, tuple[Any, ...]]]:
+    """The moments asked for; where nothing else is, also the part of the list that they lie in."""
+    bounds = ((">=", filter.since), ("<", filter.until))
+    given = [(f"created_at {comparison} ?", to_micros(at)) for comparison, at in bounds if at is not None]
+    if not given:
+        return []
+    where, values = " AND ".join(text for text, _ in given), tuple(value for _, value in given)
+    if filter != ExecutionFilter(since=filter.since, until=filter.until):
+        return [
+            (where.replace("created_at", "e.created_at"), values)
+        ]  # the index of the rest has the moment too
+    # nearly the same part as the moments say, unless clocks jumped; the plus signs keep it from being searched
+    # for row by row
+    first, last = await ask(f"SELECT min(+seq), max(+seq) FROM executions WHERE {where}", values)
+    part = (0, -1) if first is None else (first, last)
+    return [(f"{where} AND e.seq BETWEEN ? AND ?", (*values, *part))]
+
+
+async def _rarest(labels: Sequence[tuple[str, str]], ask: Ask) -> tuple[tuple[str, str], int]:
+    """The label that the fewest have, and how many: ``_MANY`` at most."""
+    found = [((await ask(_COUNT_LABEL, (*label, _MANY)))[0], label) for label in labels]
+    count, label = min(found)
+    return label, count
 
 
 def event_where(filter: EventFilter) -> tuple[str, list[Any]]:
@@ -69,6 +162,7 @@ def purge_executions(
     ).fetchall()
     ids = tuple(row[0] for row in rows[:limit])
     wanted = (jsontext.dumps(list(ids)),)
+    connection.execute(_DELETE_LABELS, wanted)
     for table, column in (("task_runs", "execution_id"), ("logs", "execution_id"), ("executions", "id")):
         connection.execute(f"DELETE FROM {table} WHERE {column} IN (SELECT value FROM json_each(?))", wanted)
     return Purged(ids, len(rows) > limit)

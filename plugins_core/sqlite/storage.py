@@ -156,16 +156,26 @@ class SqliteStorage(Storage):
     async def executions(
         self, filter: ExecutionFilter, page: Page, *, count: bool = False
     ) -> Slice[Execution]:
-        where, values = past.execution_where(filter)
+        sources = await past.execution_sources(filter, self._row)
         total = None
         if count:
-            row = await self._one(f"SELECT count(*) FROM executions e WHERE {where}", values)
-            total = row[0] if row else 0
+            counts = [
+                await self._row(f"SELECT count(*) FROM {one.tables} WHERE {one.where}", one.values)
+                for one in sources
+            ]
+            total = sum(row[0] for row in counts)
         if page.cursor is not None:
-            where, values = where + " AND e.seq < ?", [*values, _cursor_value(page.cursor)]
+            seq = _cursor_value(page.cursor)
+            sources = [one.before(seq) for one in sources]
+        # the places of what is shown first: an index has them, and the rows are read for no others
+        places = " UNION ALL ".join(
+            f"SELECT * FROM (SELECT e.seq FROM {one.tables} WHERE {one.where} ORDER BY e.seq DESC LIMIT ?)"
+            for one in sources
+        )
         rows = await self._all(
-            f"SELECT {EXECUTION_COLUMNS}, e.seq FROM executions e WHERE {where} ORDER BY e.seq DESC LIMIT ?",
-            [*values, page.limit + 1],
+            f"SELECT {EXECUTION_COLUMNS}, e.seq FROM executions e WHERE e.seq IN ({places})"
+            " ORDER BY e.seq DESC LIMIT ?",
+            [*(v for one in sources for v in (*one.values, page.limit + 1)), page.limit + 1],
         )
         more = len(rows) > page.limit
         rows = rows[: page.limit]
@@ -445,6 +455,11 @@ class SqliteStorage(Storage):
     async def _one(self, sql: str, values: Sequence[Any] = ()) -> tuple[Any, ...] | None:
         rows = await self._all(sql, values)
         return rows[0] if rows else None
+
+    async def _row(self, sql: str, values: Sequence[Any] = ()) -> tuple[Any, ...]:
+        """The row of a query that always has one."""
+        [row] = await self._all(sql, values)
+        return row
 
     async def _all(self, sql: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         loop = asyncio.get_running_loop()
