@@ -508,6 +508,9 @@ class _FlowReader:
         if "value" not in node.value:
             self._reading.problem('"value" is required in an output', node.position)
             return None
+        if kind is InputType.SELECT:
+            self._reading.at(type_node or node, "an output is no SELECT", "write STRING")
+            return None
         if name is None or kind is None:
             return None
         declaration = OutputDeclaration(

@@ -1,4 +1,4 @@
-"""Inputs: what was given, checked and converted to the types a flow declares."""
+"""Inputs and outputs: what was given or made, checked and converted to the types a flow declares."""
 
 from __future__ import annotations
 
@@ -46,6 +46,19 @@ def resolve_inputs(declarations: Sequence[InputDeclaration], given: Mapping[str,
     if problems:
         raise InvalidInput("; ".join(problems))
     return values
+
+
+def output_value(type: InputType, value: Any) -> Any:
+    """What a flow gives, as the type that it declares; null is null in each, and JSON is whatever it is.
+
+    Raises ``InvalidInput`` with what was expected.
+    """
+    if value is None or type is InputType.JSON:
+        return value
+    try:
+        return convert(type, value)
+    except ValueError as error:
+        raise InvalidInput(f"{error} (its type is {type.value})") from None
 
 
 def convert(type: InputType, value: Any, choices: Sequence[str] = ()) -> Any:

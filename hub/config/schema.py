@@ -152,7 +152,7 @@ def _output() -> dict[str, Any]:
         "additionalProperties": False,
         "properties": {
             "id": _ID,
-            "type": _word(InputType),
+            "type": _word([kind for kind in InputType if kind is not InputType.SELECT]),
             "value": {},
             "description": _TEXT,
         },

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 
 import structlog
 
+from hub.config.inputs import output_value
 from hub.engine.attempt import problem_of
 from hub.engine.compiled import CompiledFlow
 from hub.engine.flow_time import in_time
@@ -289,7 +290,7 @@ class Executor:
             try:
                 with self.stops.code_of_others(None):
                     value = await field.render(scope.names, self.services.vault)
-                outputs[declaration.id] = plain(value)
+                outputs[declaration.id] = output_value(declaration.type, plain(value))
             except StorageError:
                 raise
             except Exception as error:

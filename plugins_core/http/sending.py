@@ -95,6 +95,11 @@ class HttpTask(Task):
             raise Failed(
                 f"no answer from {url.host} within {self.request_timeout.total_seconds():g} s"
             ) from error
+        except aiohttp.ClientConnectorError as error:
+            problem = error.os_error.strerror or str(error.os_error)
+            raise Failed(
+                f"{method} {shown(url)}: cannot connect to {error.host}:{error.port}: {problem}"
+            ) from error
         except (aiohttp.ClientError, OSError, ValueError) as error:
             raise Failed(f"{method} {shown(url)}: {error}") from error
 

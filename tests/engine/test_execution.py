@@ -49,6 +49,26 @@ outputs:
     assert await outputs(hub, body, {"n": "4"}) == {"a": 5, "b": "n=4"}
 
 
+async def test_outputs_are_of_the_types_that_they_declare(hub: Harness) -> None:
+    body = """
+tasks:
+  - {id: a, type: return, value: "1000"}
+outputs:
+  - {id: whole, type: INT, value: "{{ outputs.a.value }}"}
+  - {id: number, type: FLOAT, value: "{{ outputs.a.value }}"}
+  - {id: text, type: STRING, value: "{{ 1000 }}"}
+  - {id: truth, type: BOOLEAN, value: "{{ 'true' }}"}
+  - {id: any, value: "{{ outputs.a.value }}"}
+  - {id: none, type: INT, value: "{{ null }}"}
+"""
+    assert await outputs(hub, body) == {
+        "whole": 1000, "number": 1000.0, "text": "1000", "truth": True, "any": "1000", "none": None
+    }  # fmt: skip
+    ended = await run(hub, body.replace('value: "1000"', 'value: "many"'))
+    assert ended.state is ExecutionState.FAILED
+    assert ended.error == 'output "whole": expected a whole number, got "many" (its type is INT)'
+
+
 async def test_a_task_whose_guard_is_false_is_skipped(hub: Harness) -> None:
     body = """
 tasks:
