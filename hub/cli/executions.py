@@ -133,7 +133,8 @@ def kill(execution: str, server: str | None, data: Path | None) -> None:
 def restart(names: tuple[str, ...], follow: bool, format: str, server: str | None, data: Path | None) -> None:
     """Go on with failed, killed or cancelled executions.
 
-    What has completed is not run again. Id, inputs and revision stay. With --follow, exit code 1 when one of them fails.
+    What has completed is not run again. Id, inputs and revision stay. With --follow, exit code 1 when one of
+    them fails.
     """
 
     async def one(client: HubClient, name: str) -> Any:
@@ -171,7 +172,8 @@ def replay(
 ) -> None:
     """Start executions anew, as new ones.
 
-    They start as the others were started, and say whose replay they are. With --follow, exit code 1 when one of them fails.
+    They start as the others were started, and say whose replay they are. With --follow, exit code 1 when one
+    of them fails.
     """
     body: dict[str, Any] = {"inputs": read_inputs(inputs), "labels": pairs(labels, "--label")}
     body |= {"revision": revision, "fromTask": from_task}

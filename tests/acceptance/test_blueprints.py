@@ -19,10 +19,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from watchfiles import watch
 
 from hub.config import yaml
-from tests.support.following import ends_of
+from tests.support.following import ends_of, until
 from tests.support.hub_process import Answer, HubProcess, hub_command
 from tests.support.set_clock import START as WITH_CLOCK
 from tests.support.set_clock import set_clock
@@ -92,15 +91,6 @@ def lines_of(name: str) -> list[str]:
     return [
         line for block in re.findall(r"```sh\n(.*?)```", page_of(name), re.S) for line in block.splitlines()
     ]
-
-
-def until(folder: Path, holds: Callable[[], bool]) -> None:
-    """Wait until something about a folder is true."""
-    if holds():
-        return
-    for _ in watch(folder, step=10, debounce=50, rust_timeout=500, yield_on_timeout=True):
-        if holds():
-            return
 
 
 # -- all of them

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.following import ends_of, until
 from tests.support.hub_process import HubProcess, hub_command
 
 HOW_TO = Path(__file__).parent.parent.parent / "docs" / "how-to"
@@ -92,3 +93,41 @@ def test_the_first_hour(reader: Reader) -> None:
     assert "curl -X POST" in said["hub triggers list"]
     assert "Hello, Ada!" in said["hub run demo/first -i name=Ada"]
     assert (reader.folder / "flows" / "on-push.hub.yaml").exists()
+
+
+def flows_of(page: str) -> list[str]:
+    """The flows that a page shows."""
+    return [
+        block
+        for block in re.findall(r"```yaml\n(.*?)```", (HOW_TO / page).read_text(), re.S)
+        if block.startswith("id: ")
+    ]
+
+
+def test_the_pages_of_events_webhooks_files_and_scripts(reader: Reader) -> None:
+    """Their flows side by side in one hub, and the lines that need no id of the reader's own."""
+    events, answering = flows_of("events.md")[0], flows_of("webhooks.md")[1]
+    files, languages = flows_of("files.md")[0], flows_of("scripts.md")[0]
+    for name, flow in {
+        "events": events,
+        "answering": answering,
+        "files": files,
+        "languages": languages,
+    }.items():
+        (reader.folder / "flows" / f"{name}.hub.yaml").write_text(flow)
+    emit = next(line for line in blocks_of("events.md")[0] if "events emit" in line)
+    curl = "\n".join(blocks_of("events.md")[1])
+    with HubProcess(reader.folder, port=reader.port) as hub, ends_of(hub, "shop") as ends:
+        assert "started" in reader.type(emit)
+        assert "executionIds" in reader.type(curl)
+        for _ in range(2):
+            ended = ends.next()
+            assert (ended["flow"], ended["state"]) == ("big-orders", "SUCCESS")
+        greeted = hub.call("POST", "/api/v1/webhooks/shop/greet/greet", {"name": "Ada"})
+        assert (greeted.status, greeted.raw) == (200, b"Hello, Ada!")
+        assert ends.next()["flow"] == "greet"
+        until(reader.folder, (reader.folder / "inbox").is_dir)
+        (reader.folder / "orders.csv").write_text("article\nbolts\n")
+        (reader.folder / "orders.csv").rename(reader.folder / "inbox" / "orders.csv")
+        assert ends.next()["state"] == "SUCCESS"
+        assert "n is 6" in reader.type("hub run shop/languages")

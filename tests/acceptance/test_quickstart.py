@@ -23,6 +23,8 @@ _DIFFERS = (
     (r"\d{4}-\d\d-\d\dT[\d:.]+(?:Z|\+00:00)", "MOMENT"),
     (r"\b\d\d:\d\d:\d\d\.\d{3}\b", "TIME"),
     (r"\bin \d+(?:\.\d+)? (?:ms|s)\b", "in A WHILE"),
+    (r"\b\d+\.\d+\.\d+\b(?!\.)", "VERSION"),
+    (r"\b\d+ plugins\b", "PLUGINS"),
     (r"/\S*?(?=/(?:shop|production)/)", "FOLDER"),
 )
 

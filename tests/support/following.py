@@ -1,12 +1,15 @@
-"""Wait for the ends of executions that nobody named: the hub's stream tells them."""
+"""Wait for what nobody named: ends of executions, told by the hub's stream, and files, told by the kernel."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, BinaryIO
 from urllib.request import urlopen
+
+from watchfiles import watch
 
 from hub.model.execution import TERMINAL
 from tests.support.hub_process import HubProcess
@@ -46,3 +49,12 @@ def ends_of(hub: HubProcess, namespace: str) -> Iterator[Ends]:
         following = Ends(hub, stream)
         assert next(following._events())[0] == "reset"
         yield following
+
+
+def until(folder: Path, holds: Callable[[], bool]) -> None:
+    """Wait until something about a folder is true."""
+    if holds():
+        return
+    for _ in watch(folder, step=10, debounce=50, rust_timeout=500, yield_on_timeout=True):
+        if holds():
+            return
