@@ -86,16 +86,21 @@ class _Schedule(Trigger):
         stored = ctx.state.get(_LAST)
         previous = datetime.fromisoformat(stored) if stored else None
         last = max(previous, ctx.enabled_since) if previous is not None else ctx.enabled_since
+        prepared: Occurrence | None = None
         while True:
             now = ctx.now()
             if now < last - _SET_BACK:
                 # a clock that was wrong has been put right: what was planned meanwhile is known by its keys
                 last = now
             for planned in await self._due(last, now):
-                await self._emit(planned, previous, emit)
-                previous = planned
+                if prepared is None or prepared.time != planned:
+                    prepared = self._occurrence(planned, previous)
+                await emit(prepared, state={_LAST: iso(planned)})
+                previous, prepared = planned, None
             # a clock that was put back must not bring planned times again
             last = max(last, now)
+            # made while there is time: many schedules may have the same moment
+            prepared = self._occurrence(self.next_after(last), previous)
             await self._wait(ctx, last)
 
     async def _due(self, last: datetime, now: datetime) -> list[datetime]:
@@ -130,10 +135,9 @@ class _Schedule(Trigger):
             "timezone": self.zone_name,
         }
 
-    async def _emit(self, planned: datetime, previous: datetime | None, emit: Emit) -> None:
-        data = self._data(planned, previous)
+    def _occurrence(self, planned: datetime, previous: datetime | None) -> Occurrence:
         delivery = Delivery(iso(planned), window=max(_REMEMBERED, 2 * self.missed_window))
-        await emit(Occurrence(data, time=planned, delivery=delivery), state={_LAST: iso(planned)})
+        return Occurrence(self._data(planned, previous), time=planned, delivery=delivery)
 
 
 class CronSchedule(_Schedule):

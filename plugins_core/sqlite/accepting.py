@@ -144,13 +144,13 @@ def _move_trigger(connection: sqlite3.Connection, move: TriggerMove) -> bool:
 
 def _accept_one(commit: Commit, arrival: Arrival, work: AcceptWork, rows: _Rows) -> Accepted:
     event, connection = arrival.event, commit.connection
-    if event is not None and arrival.delivery is not None:
-        _add_delivery_key(connection, arrival.delivery, event.id, work.at)
-        # the unique key decided: whoever it names now was first
-        first_id, first_hash = _delivery(connection, arrival.delivery)
+    delivery = arrival.delivery
+    # the unique key decides: whoever it names was first
+    if event is not None and delivery and not _add_delivery_key(connection, delivery, event.id, work.at):
+        first_id, first_hash = _delivery(connection, delivery)
         if first_id != event.id:
             _flush(connection, rows)  # the first may be of this very batch
-            return _known(commit, arrival.delivery, event, first_id, first_hash)
+            return _known(commit, delivery, event, first_id, first_hash)
     if event is not None:
         rows.events.append(
             (
@@ -214,8 +214,9 @@ def _is_there(connection: sqlite3.Connection, execution_id: str, rows: _Rows) ->
 
 def _add_delivery_key(
     connection: sqlite3.Connection, delivery: DeliveryKey, event_id: str, at: datetime
-) -> None:
-    connection.execute(
+) -> bool:
+    """Whether it was not known, or is no more."""
+    added = connection.execute(
         "INSERT INTO delivery_keys (scope, key, body_hash, event_id, expires_at) VALUES (?, ?, ?, ?, ?)"
         " ON CONFLICT DO UPDATE SET body_hash = excluded.body_hash, event_id = excluded.event_id,"
         " expires_at = excluded.expires_at WHERE delivery_keys.expires_at <= ?",
@@ -228,6 +229,7 @@ def _add_delivery_key(
             to_micros(at),
         ),
     )
+    return added.rowcount == 1
 
 
 def _delivery(connection: sqlite3.Connection, delivery: DeliveryKey) -> tuple[str, str]:
