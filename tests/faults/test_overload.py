@@ -57,6 +57,7 @@ def p99(found: list[float]) -> float:
     return sorted(found)[int(len(found) * 0.99)]
 
 
+@pytest.mark.faults
 @pytest.mark.timeout(900)
 async def test_a_flood_in_one_namespace_leaves_anothers_p99_under_twice_its_quiet_value(
     tmp_path: Path,
@@ -79,6 +80,7 @@ async def test_a_flood_in_one_namespace_leaves_anothers_p99_under_twice_its_quie
         await asyncio.to_thread(hub.stop)
 
 
+@pytest.mark.faults
 @pytest.mark.timeout(1800)
 async def test_memory_stays_for_five_minutes_at_ten_times_capacity(tmp_path: Path) -> None:
     hub = hub_with(tmp_path, flood=_FLOOD)
