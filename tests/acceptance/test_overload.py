@@ -44,7 +44,7 @@ async def test_a_stop_under_load_loses_nothing_and_burns_no_attempt(tmp_path: Pa
     await asyncio.to_thread(hub.start)
     try:
         assert hub.process is not None
-        async with Flood().of(hub, _PATH.format("work"), 8) as flood:
+        async with Flood().of(hub.url + _PATH.format("work"), 8) as flood:
             await flood.until(60)
             hub.process.send_signal(signal.SIGTERM)
             if signals == 2:
@@ -76,7 +76,7 @@ async def test_a_flood_is_accepted_or_refused_in_bounded_memory_and_all_of_it_en
     await asyncio.to_thread(hub.start)
     try:
         assert hub.process is not None
-        async with Flood().of(hub, _PATH.format("quick"), 64) as flood:
+        async with Flood().of(hub.url + _PATH.format("quick"), 64) as flood:
             await flood.until(500)
             at_first = resident_mb(hub.process.pid)
             await flood.until(3_000)

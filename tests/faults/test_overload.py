@@ -10,7 +10,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from tests.support.floods import Flood, all_ended, resident_mb
+from tests.support.floods import Flood, all_ended, flooding, resident_mb
 from tests.support.hub_process import HubProcess
 
 _FLOOD = """id: flood
@@ -69,8 +69,7 @@ async def test_a_flood_in_one_namespace_leaves_anothers_p99_under_twice_its_quie
         ratios: list[float] = []
         for _ in range(_ROUNDS):
             quiet = p99(await latencies(hub, 300))
-            async with Flood().of(hub, _PATH, 32) as flood:
-                await flood.until(500)
+            with flooding(hub.url + _PATH, 32):
                 flooded = p99(await latencies(hub, 300))
             ratios.append(flooded / quiet)
             print(f"p99 quiet {quiet:.1f} ms, flooded {flooded:.1f} ms")
@@ -88,7 +87,7 @@ async def test_memory_stays_for_five_minutes_at_ten_times_capacity(tmp_path: Pat
     try:
         assert hub.process is not None
         # a few dozen senders are answered as fast as the hub can; these are ten times as many
-        async with Flood().of(hub, _PATH, 320) as flood:
+        async with Flood().of(hub.url + _PATH, 320) as flood:
             await flood.until(5_000)
             samples: list[float] = []
             until = time.monotonic() + 300

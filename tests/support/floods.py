@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 import time
 from collections import Counter
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
 import aiohttp
@@ -28,12 +30,12 @@ class Flood:
         self.is_over = False
 
     @asynccontextmanager
-    async def of(self, hub: HubProcess, path: str, senders: int) -> AsyncIterator[Flood]:
+    async def of(self, url: str, senders: int) -> AsyncIterator[Flood]:
         """Send until the block ends, or until the hub takes no connection any more."""
         connector = aiohttp.TCPConnector(limit=0)
         timeout = aiohttp.ClientTimeout(total=30)
         async with aiohttp.ClientSession(connector=connector, timeout=timeout) as session:
-            jobs = [asyncio.create_task(self._send(session, hub.url + path)) for _ in range(senders)]
+            jobs = [asyncio.create_task(self._send(session, url)) for _ in range(senders)]
             try:
                 yield self
             finally:
@@ -78,3 +80,27 @@ def resident_mb(pid: int) -> float:
         if line.startswith("VmRSS:"):
             return int(line.split()[1]) / 1024
     raise AssertionError("no VmRSS")
+
+
+@contextmanager
+def flooding(url: str, senders: int) -> Iterator[None]:
+    """A flood from a process of its own, so that whoever measures beside it measures the hub alone."""
+    command = [sys.executable, "-m", "tests.support.floods", url, str(senders)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=Path(__file__).parents[2]) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == b"flooding\n"
+            yield
+        finally:
+            process.kill()
+
+
+async def _main(url: str, senders: int) -> None:
+    async with Flood().of(url, senders) as flood:
+        await flood.until(500)
+        print("flooding", flush=True)
+        await asyncio.Event().wait()
+
+
+if __name__ == "__main__":
+    asyncio.run(_main(sys.argv[1], int(sys.argv[2])))
