@@ -39,6 +39,7 @@ async def receive(call: Call) -> web.Response:
         charset=charset or "utf-8",
     )
     try:
+        await call.node.services.turns.take_or_refuse(listening.ctx.key.namespace)
         answer = await listening.trigger.receive(asked, listening.ctx, listening.emit)
     except (StorageUnavailable, StorageOverloaded) as error:
         return error_answer(503, error.code, error.message, headers={"Retry-After": "1"})

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import threading
+import time
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -13,6 +15,9 @@ from typing import Any
 import click
 
 from hub.cli.places import data_option
+
+_PATIENCE = 2.0
+"""Seconds that the threads of plugins have once everything else has ended."""
 
 
 @click.command()
@@ -79,6 +84,22 @@ def serve(
             on_ended=_say_end if sys.stdout.isatty() else None,
         )
     )
+    _leave_threads()
+
+
+def _leave_threads() -> None:
+    """End the process though a plugin's thread runs on: the interpreter would wait for it, for ever perhaps."""
+    # those of an executor are waited for even where they are daemons, as in a thread that is one
+    pooled = set(getattr(sys.modules.get("concurrent.futures.thread"), "_threads_queues", ()))
+    until = time.monotonic() + _PATIENCE
+    for thread in threading.enumerate():
+        if thread is not threading.current_thread() and (not thread.daemon or thread in pooled):
+            thread.join(max(until - time.monotonic(), 0))
+            if thread.is_alive():
+                with suppress(OSError, ValueError):
+                    print(f'left behind at the end: the thread "{thread.name}"', file=sys.stderr)
+                    sys.stdout.flush()
+                os._exit(0)
 
 
 def _say(line: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
@@ -53,8 +53,10 @@ class Dispatcher:
         self._kills: Kills | None = None
         self._limit = limit
         self._running: dict[str, Executor] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[Any]] = set()
         self._lane = SuspectLane(self._spawn, self._running.get)
+        self._held: Counter[str] = Counter()
+        """How many executions of each namespace this node moves."""
         # places that are kept for executions which are being stored
         self._reserved = 0
         # asked for between the claim and the first step: the executor is not there yet to be told
@@ -278,18 +280,26 @@ class Dispatcher:
         # before asking: what is accepted meanwhile must set it again
         self._backlog = False
         self._next_wake = None
-        claims = await storage.claim(limit=room, at=now)
-        for claim in claims:
-            if not claim.fresh and not claim.suspect:
-                self._lane.wait_for(claim.execution.id)
-            self._launch(claim)
-        if len(claims) == room:
+        # owned: what was claimed while the node begins to stop is given back before it ends
+        claiming = asyncio.get_running_loop().create_task(self._claim(room, now))
+        self._tasks.add(claiming)
+        claiming.add_done_callback(self._tasks.discard)
+        if await asyncio.shield(claiming) == room:
             self._backlog = True
             return True
         following = await storage.next_wake_at()
         if following is not None:
             self.wake(following)
         return False
+
+    async def _claim(self, limit: int, now: datetime) -> int:
+        """Claim and start; answers how many."""
+        claims = await self._services.storage.claim(limit=limit, at=now, held=self._held)
+        for claim in claims:
+            if not claim.fresh and not claim.suspect:
+                self._lane.wait_for(claim.execution.id)
+            self._launch(claim)
+        return len(claims)
 
     # starting
 
@@ -302,7 +312,16 @@ class Dispatcher:
             self._spawn(claim)
 
     def _spawn(self, claim: Claim) -> asyncio.Task[None]:
-        return self._own(self._run_one(claim))
+        namespace = claim.execution.flow.namespace
+        self._held[namespace] += 1
+        task = self._own(self._run_one(claim))
+        task.add_done_callback(lambda _: self._let_go(namespace))
+        return task
+
+    def _let_go(self, namespace: str) -> None:
+        self._held[namespace] -= 1
+        if not self._held[namespace]:
+            del self._held[namespace]
 
     def _own(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(work)

@@ -175,6 +175,7 @@ class Executor:
         elif self.claim.suspect and self.stops.reason is None:
             await self.recorder.start_suspect()
         try:
+            await self.services.turns.take(self.claim.execution.flow.namespace)
             self.stops.check(None)
             await self._walk()
         except Leaving:

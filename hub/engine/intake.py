@@ -107,6 +107,7 @@ class Intake:
     ) -> list[Accepted]:
         """Store, and hand on what that began. Owned: once stored it is known, whoever has gone meanwhile."""
         storage = self._services.storage
+        namespace = next((new.flow.namespace for one in arrivals for new in one.executions), "")
         wanted = sum(len(arrival.executions) for arrival in arrivals)
         with self._places(wanted) as room:
             try:
@@ -118,6 +119,8 @@ class Intake:
                 raise
             if move is not None:
                 self._states[move.key] = TriggerState(move.state, move.expected + 1)
+            # many are answered by one commit: what each does with its answer is a piece of its own
+            await self._services.turns.take(namespace)
             for arrival, item in zip(arrivals, accepted, strict=True):
                 # before it runs: its birth comes first
                 tell_accepted(self._services, arrival, item)

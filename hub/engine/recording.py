@@ -119,6 +119,8 @@ class Recorder:
             # whatever else runs here runs for nobody
             self._stops.stop(Reason.LOST)
             raise
+        # many are answered by one commit: what each does with its answer is a piece of its own
+        await self._services.turns.take(self._claim.execution.flow.namespace)
         for row in rows:
             self._services.watches.row(self._id, row)
         if self._services.bus.has_listeners:

@@ -13,6 +13,7 @@ from hub.engine.secrets import SecretVault
 from hub.engine.shared import SharedResources
 from hub.engine.threads import TaskThreads
 from hub.engine.timer import WallTimer
+from hub.engine.turns import Turns
 from hub.engine.watches import Watches
 from hub.expressions import FunctionTable
 from hub.plugin.storage import Storage
@@ -38,6 +39,7 @@ class Services:
     """Waits for moments of the wall clock."""
     places: Places
     """Where flows may reach into the file system."""
+    turns: Turns = field(default_factory=Turns)
     watches: Watches = field(default_factory=Watches)
     threads: TaskThreads = field(default_factory=TaskThreads)
     """For tasks whose ``run`` is a plain ``def``."""

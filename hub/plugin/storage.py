@@ -318,8 +318,12 @@ class Storage(ABC):
         """
 
     @abstractmethod
-    async def claim(self, *, limit: int, at: datetime) -> list[Claim]:
-        """Claim up to ``limit`` executions that may run by ``at``: suspects last, then oldest first."""
+    async def claim(self, *, limit: int, at: datetime, held: Mapping[str, int] | None = None) -> list[Claim]:
+        """Claim up to ``limit`` executions that may run by ``at``.
+
+        Suspects last; of the others each namespace its share, in it the oldest first. ``held`` says how many of
+        each namespace the caller moves already: those count, so one that has many waits for one that has few.
+        """
 
     @abstractmethod
     async def next_wake_at(self) -> datetime | None:

@@ -11,7 +11,7 @@ import pytest
 from hub.errors import FenceRefused, NotFound
 from hub.model.event import Verdict
 from hub.model.execution import Execution, ExecutionState, Parent, Queue, QueueBehavior
-from hub.model.ids import derived_id
+from hub.model.ids import FlowKey, derived_id
 from hub.plugin.storage import (
     Arrival,
     EventFilter,
@@ -23,6 +23,7 @@ from hub.plugin.storage import (
 )
 from hub.testing.storage_samples import (
     AT,
+    FLOW,
     TRIGGER,
     a_delivery,
     a_run,
@@ -99,6 +100,19 @@ class AcceptingContract:
         over, free = an_execution(queue=queue), an_execution()
         one, other = await storage.accept([Arrival((over,)), Arrival((free,))], at=AT, room=1)
         assert (len(one.claims), len(other.claims)) == (0, 1)
+
+    async def test_a_namespace_that_has_little_under_way_goes_first(self, storage: Storage) -> None:
+        flood = [an_execution() for _ in range(4)]
+        calm = an_execution(flow=FlowKey("calm", "f"))
+        for one in (*flood, calm):
+            await storage.accept([Arrival((one,))], at=AT, room=0)
+        held = {FLOW.namespace: 3, "calm": 1}
+        claimed: list[str] = []
+        for _ in range(3):
+            [claim] = await storage.claim(limit=1, at=AT, held=held)
+            claimed.append(claim.execution.id)
+            held[claim.execution.flow.namespace] += 1
+        assert claimed == [calm.id, flood[0].id, flood[1].id]
 
     async def test_it_is_said_how_each_execution_was_born(self, storage: Storage) -> None:
         line, cancel = Queue("line", 1), Queue("c", 1, QueueBehavior.CANCEL)

@@ -182,8 +182,8 @@ class MemoryStorage(Storage):
             waiting = recorded.waiting + sum(one.waiting for one in brought)
             return replace(recorded, waiting=waiting, born=born)
 
-    async def claim(self, *, limit: int, at: datetime) -> list[Claim]:
-        return self._executions.claim_ready(limit, at)
+    async def claim(self, *, limit: int, at: datetime, held: Mapping[str, int] | None = None) -> list[Claim]:
+        return self._executions.claim_ready(limit, at, held or {})
 
     async def next_wake_at(self) -> datetime | None:
         return self._executions.next_wake_at()

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import heapq
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -258,12 +258,14 @@ def _claimed(connection: sqlite3.Connection, execution_id: str) -> Claim:
     return claim_of(row, jsontext.loads(row[-1]) if row[-1] is not None else None)
 
 
-def claim_ready(connection: sqlite3.Connection, limit: int, at: datetime) -> list[Claim]:
+def claim_ready(
+    connection: sqlite3.Connection, limit: int, at: datetime, held: Mapping[str, int]
+) -> list[Claim]:
     """Claim what may run by ``at``: suspects last, each namespace its share, in it the oldest first."""
     ids: list[tuple[str]] = []
     for suspect in (0, 1):
         if len(ids) < limit:
-            ids += _ready(connection, suspect, limit - len(ids), to_micros(at))
+            ids += _ready(connection, suspect, limit - len(ids), to_micros(at), held)
     connection.executemany(
         "UPDATE executions SET claimed = 1, fence = fence + 1, ready_at = NULL, progress = 0 WHERE id = ?",
         ids,
@@ -271,7 +273,9 @@ def claim_ready(connection: sqlite3.Connection, limit: int, at: datetime) -> lis
     return [_claimed(connection, id) for (id,) in ids]
 
 
-def _ready(connection: sqlite3.Connection, suspect: int, limit: int, at: int) -> list[tuple[str]]:
+def _ready(
+    connection: sqlite3.Connection, suspect: int, limit: int, at: int, held: Mapping[str, int]
+) -> list[tuple[str]]:
     """Ready ones, taken from the namespaces in turn, so that one which floods leaves the others their share."""
     taken: dict[str, list[tuple[str, int, int]]] = {}
     for namespace in _namespaces_with_ready(connection, suspect, at):
@@ -280,11 +284,11 @@ def _ready(connection: sqlite3.Connection, suspect: int, limit: int, at: int) ->
             " AND namespace = ? AND ready_at <= ? ORDER BY ready_at, seq LIMIT ?",
             (suspect, namespace, at, limit),
         ).fetchall()
-    # the n-th of each namespace stands before the n+1-th of any
+    # the n-th of each namespace stands before the n+1-th of any, those that are held counted in
     turns = [
         (turn, ready_at, seq, id)
-        for found in taken.values()
-        for turn, (id, ready_at, seq) in enumerate(found)
+        for namespace, found in taken.items()
+        for turn, (id, ready_at, seq) in enumerate(found, held.get(namespace, 0))
     ]
     chosen = heapq.nsmallest(limit, turns)
     # within the chosen: as they came

@@ -125,8 +125,10 @@ class SqliteStorage(Storage):
     def record_soon(self, transition: Transition) -> None:
         self._writer.submit_soon(self._records, transition)
 
-    async def claim(self, *, limit: int, at: datetime) -> list[Claim]:
-        return await self._write(lambda commit: recording.claim_ready(commit.connection, limit, at))
+    async def claim(self, *, limit: int, at: datetime, held: Mapping[str, int] | None = None) -> list[Claim]:
+        # as it is now: the writer is another thread
+        counted = dict(held or {})
+        return await self._write(lambda commit: recording.claim_ready(commit.connection, limit, at, counted))
 
     async def next_wake_at(self) -> datetime | None:
         row = await self._one("SELECT min(ready_at) FROM executions WHERE ready_at IS NOT NULL")

@@ -122,3 +122,34 @@ def test_a_flow_whose_plugin_is_gone_stops_the_start_until_it_is_meant(tmp_path:
         [broken] = hub.call("GET", "/api/v1/flows").json["broken"]
         assert broken["file"] == "t/f"
         assert 'plugin "acme" is switched off' in broken["problems"][0]["message"]
+
+
+_STAYING = """
+    import asyncio, pathlib, time
+    from hub.plugin import Listener, hookimpl
+
+    class Stays(Listener):
+        type = "staying"
+
+        async def run(self, ctx, news):
+            pathlib.Path("running").touch()
+            await asyncio.to_thread(time.sleep, 3600)
+
+    class Blocks(Listener):
+        type = "staying.block"
+
+        async def run(self, ctx, news):
+            time.sleep(3600)
+
+    @hookimpl
+    def register_listeners():
+        return [Stays, Blocks]
+"""
+
+
+def test_listeners_that_never_end_do_not_hold_up_the_end_of_the_hub(tmp_path: Path) -> None:
+    with HubProcess(tmp_path, env=install(tmp_path / "site", "staying", _STAYING)) as hub:
+        assert hub.call("GET", "/health/ready").status == 200
+        assert hub.stop(timeout=20) == 0
+    assert (tmp_path / "running").exists()
+    assert "left behind" in hub.log.read_text()

@@ -113,7 +113,7 @@ triggers:
   - {id: paid, type: event.matched, event: shop.paid, when: "{{ trigger.n > 5 }}"}
   - {id: never, type: event.matched, event: "shop.*", when: "{{ trigger.n > 50 }}"}
 tasks:
-  - {id: nap, type: flow.sleep, duration: 20ms}
+  - {id: nap, type: flow.sleep, duration: 400ms}
   - {id: a, type: return, value: 1}
 """)
         await hub.put(

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import timedelta
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from hub.model.execution import Execution, ExecutionState
 from hub.model.task_run import TaskRunState
-from hub.plugin import Fail, Failed, TaskContext, Wait
+from hub.plugin import Claim, Fail, Failed, TaskContext, Wait
 from hub.plugin.storage import Transition
 from hub.testing import Harness, VirtualClock
 from tests.support.stage import GroupBody, Stage
@@ -560,3 +561,27 @@ async def test_a_failure_beside_a_waiting_branch_does_not_abandon_it(tmp_path: P
         assert ended.state is _S.FAILED
         assert stage.calls == ["bad", "begun", "good"]
         assert {run.state for path, run in runs.items() if path.endswith("t")} == {_T.SUCCESS}
+
+
+async def test_what_is_claimed_while_the_hub_begins_to_stop_is_given_back(
+    tmp_path: Path, stage: Stage
+) -> None:
+    @stage.on("a")
+    async def a(ctx: TaskContext) -> None:
+        await stage.event("end").wait()
+
+    async def hold(claims: Sequence[Claim]) -> None:
+        if claims:
+            stage.event("claimed").set()
+            await asyncio.sleep(0.05)  # the answer is on its way while the hub stops
+
+    async with stage.hub(tmp_path, most_executions=1) as hub:
+        await hub.put("id: f\nnamespace: t\ntasks: [{id: a, type: test.call, name: a}]\n")
+        await hub.start("t/f")
+        second = await hub.start("t/f")
+        stage.after_claim = hold
+        stage.event("end").set()
+        await stage.reached("claimed")
+    [kept] = stage.kept.values()
+    [claim] = await kept.claim(limit=10, at=datetime.now(UTC))
+    assert (claim.execution.id, claim.suspect) == (second.id, False)

@@ -14,6 +14,7 @@ from hub.plugin import (
     Accepted,
     Arrival,
     Children,
+    Claim,
     Emit,
     FenceRefused,
     Recorded,
@@ -50,6 +51,7 @@ class Stage:
         self.after_record: Callable[[Transition], Awaitable[None]] = nothing
         self.before_accept: Callable[[Sequence[Arrival]], Awaitable[None]] = nothing
         self.after_accept: Callable[[Sequence[Arrival]], Awaitable[None]] = nothing
+        self.after_claim: Callable[[Sequence[Claim]], Awaitable[None]] = nothing
         self.registry = self._registry()
 
     def on(self, name: str) -> Callable[[Body], Body]:
@@ -204,7 +206,11 @@ class Line:
         return await self._kept.execution(execution_id)
 
     async def claim(self, **given: Any) -> list[Any]:
-        return [] if self.is_cut else await self._kept.claim(**given)
+        if self.is_cut:
+            return []
+        claims = await self._kept.claim(**given)
+        await self._stage.after_claim(claims)
+        return claims
 
     async def request_kill(self, *given: Any, **more: Any) -> Any:
         self._refuse_when_cut("")
