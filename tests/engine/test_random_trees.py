@@ -21,7 +21,6 @@ from hub.engine import dispatcher, executor, task_context
 from hub.engine.task_runner import LiveRun
 from hub.model.execution import ExecutionState
 from hub.testing import Harness
-from plugins_core.core.control import Sleep
 from plugins_core.memory.executions import Executions
 from tests.support.trees import Task, every
 from tests.support.watched import (
@@ -349,13 +348,13 @@ def _subflow_of_another_id(patch: pytest.MonkeyPatch) -> None:
 
 
 def _moment_forgotten(patch: pytest.MonkeyPatch) -> None:
-    async def run_again(self: Sleep, ctx: Any) -> None:
-        from hub.plugin import Wait
+    real = LiveRun.load_decisions
 
-        if ctx._live.stored is None and not getattr(ctx._live, "idle_turns", 0):
-            raise Wait(until=ctx.now() + self.duration)
+    async def load_decisions(self: LiveRun) -> None:
+        await real(self)
+        self.decisions.pop("until", None)
 
-    patch.setattr(Sleep, "run", run_again)
+    patch.setattr(LiveRun, "load_decisions", load_decisions)
 
 
 def _wake_up_forgotten(patch: pytest.MonkeyPatch) -> None:
