@@ -5,7 +5,7 @@ Both end in an ordinary walk of the tree: completed task runs give their stored 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,19 +14,20 @@ from hub.engine.catalog import FlowCatalog
 from hub.engine.compiled import CompiledFlow
 from hub.engine.intake import Intake
 from hub.engine.services import Services
-from hub.engine.task_runner import ATTEMPTS_BEFORE
+from hub.engine.task_runner import ATTEMPTS_BEFORE, ROUND, round_of
 from hub.engine.waiting_events import is_batched
 from hub.errors import Conflict, InvalidInput, NotFound
 from hub.model.event import Event, Occurrence, Origin, Receipt
 from hub.model.execution import Execution, ExecutionState
 from hub.model.flow import TaskDeclaration
-from hub.model.ids import FlowKey, new_id
-from hub.model.task_run import TaskRun, TaskRunState
+from hub.model.ids import FlowKey, derived_id, new_id
+from hub.model.task_run import TaskRun, TaskRunState, scope_of
 from hub.plugin.storage import Page, Restart
 
 _GOOD = (TaskRunState.SUCCESS, TaskRunState.WARNING, TaskRunState.SKIPPED)
 _BAD = tuple(state for state in TaskRunState if state not in _GOOD)
 _CAN_RESTART = (ExecutionState.FAILED, ExecutionState.KILLED, ExecutionState.CANCELLED)
+_ENDED_WELL = (ExecutionState.SUCCESS, ExecutionState.WARNING)
 _MANUAL = "hub.manual.started"
 
 
@@ -61,7 +62,8 @@ class Again:
         flow = await self._catalog.compiled(execution.flow, execution.revision)
         bad = await self._task_runs(execution_id, _BAD)
         forget = _ending_paths(flow) if _failed_in_tasks(flow, bad) else []
-        reopen = [await self._reopened(flow, run) for run in bad if not _is_below(run.path, forget)]
+        left = await self._unfinished(execution_id, [run for run in bad if not _is_below(run.path, forget)])
+        reopen = [await self._reopened(flow, run, execution_id) for run in left]
         return await self._services.storage.restart(
             Restart(execution_id, self._services.clock.now(), tuple(forget), tuple(reopen))
         )
@@ -176,15 +178,35 @@ class Again:
                 return found
             page = Page(1000, part.next_cursor)
 
-    async def _reopened(self, flow: CompiledFlow, run: TaskRun) -> TaskRun:
+    async def _unfinished(self, execution_id: str, bad: Iterable[TaskRun]) -> list[TaskRun]:
+        """Without those inside a group that is complete: it ended well in spite of them and is not gone into."""
+        bad = list(bad)
+        paths = {run.path for run in bad}
+        scopes: dict[str, Mapping[str, TaskRun]] = {}
+        left: list[TaskRun] = []
+        for run in bad:
+            for group in _groups_above(run.path):
+                scope = scope_of(group)
+                if group not in paths and scope not in scopes:
+                    scopes[scope] = await self._services.storage.scope_task_runs(execution_id, scope)
+                found = scopes[scope].get(group) if group not in paths else None
+                if found is not None and found.state in _GOOD:
+                    break
+            else:
+                left.append(run)
+        return left
+
+    async def _reopened(self, flow: CompiledFlow, run: TaskRun, execution_id: str) -> TaskRun:
         """A task run as it stands before it goes on: a group keeps what it decided, a leaf begins anew."""
         task = flow.tasks.get(run.task)
+        decided = dict(await self._services.payloads.unpack(run.decisions or {}))
         if task is None or not task.is_group:
-            decisions: Mapping[str, Any] = {ATTEMPTS_BEFORE: run.attempts}
+            decisions = {ATTEMPTS_BEFORE: run.attempts}
+            if run.state is TaskRunState.KILLED and await self._has_succeeded(execution_id, run, decided):
+                decisions[ROUND] = round_of(decided)
             return TaskRun(
                 run.path, run.task, run.type, TaskRunState.CREATED, run.attempts, decisions=decisions
             )
-        decided = dict(await self._services.payloads.unpack(run.decisions or {}))
         # its time starts anew; the loop's values stay
         had_deadline = decided.pop(DEADLINE, None) is not None
         return TaskRun(
@@ -197,6 +219,14 @@ class Again:
             started_at=run.started_at,
         )
 
+    async def _has_succeeded(self, execution_id: str, run: TaskRun, decided: Mapping[str, Any]) -> bool:
+        """Whether what a task run had started has ended well, though the task run was killed before it knew."""
+        started = derived_id(execution_id, run.path, str(round_of(decided)))
+        try:
+            return (await self._services.storage.execution(started)).state in _ENDED_WELL
+        except NotFound:
+            return False
+
     async def _taken_over(
         self, original: Execution, flow: CompiledFlow, from_task: str, owner: str
     ) -> tuple[list[TaskRun], list[str]]:
@@ -208,12 +238,14 @@ class Again:
         around = _around(flow.flow.tasks, from_task)
         kept: list[TaskRun] = []
         gone: dict[str, None] = {}
-        for run in await self._task_runs(original.id, tuple(TaskRunState)):
+        runs = await self._task_runs(original.id, tuple(TaskRunState))
+        complete = {run.path for run in runs if run.task in before - around and run.state in _GOOD}
+        for run in runs:
             if run.task not in flow.tasks:
                 gone[run.task] = None
             elif run.task in around:
-                kept.append(await self._reopened(flow, await self._moved(run, owner)))
-            elif run.task in before and run.state in _GOOD:
+                kept.append(await self._reopened(flow, await self._moved(run, owner), owner))
+            elif run.path in complete or any(group in complete for group in _groups_above(run.path)):
                 kept.append(await self._moved(run, owner))
         return kept, list(gone)
 
@@ -248,6 +280,13 @@ def _failed_in_tasks(flow: CompiledFlow, bad: Iterable[TaskRun]) -> bool:
     """Whether it was ``tasks`` that failed, not what runs after them."""
     own = {task.id for task in _walk(flow.flow.tasks)}
     return any(run.task in own for run in bad)
+
+
+def _groups_above(path: str) -> Iterator[str]:
+    """The groups that a task run lies in, from the inside out."""
+    while above := path.rpartition("/")[0]:
+        path = above.rpartition("[")[0] if above.endswith("]") else above
+        yield path
 
 
 def _is_below(path: str, roots: Iterable[str]) -> bool:

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger("hub.engine")
 
 _CLAIM_AT_ONCE = 200
-_MOST_SUSPECT_STARTS = 4
+_MOST_SUSPECT_STARTS = 5
 """One more than a task run has: it is to blame before its execution is, which also covers what is not a task."""
 _LOOK_AGAIN = 1.0
 """Seconds between looks at the wall clock while something waits, so that a jump is noticed."""

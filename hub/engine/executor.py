@@ -272,9 +272,9 @@ class Executor:
         except Exception as error:
             return self.services.vault.mask(f"variables: {problem_of(error).reason}")
         if kept:
-            self.recorder.carry(
-                await self.recorder.persist(lambda: payloads.pack(self.execution_id, "variables", kept))
-            )
+            packed = await self.recorder.persist(lambda: payloads.pack(self.execution_id, "variables", kept))
+            # a task may have used them and the hub gone down before anything else of it is stored
+            await self.recorder.step(variables=packed)
         scope.names["vars"] = {**made, **values, **kept}
         return None
 

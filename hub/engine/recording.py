@@ -6,7 +6,7 @@ Nothing here is ever cancelled but by the end of the process: what is being reco
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from hub.engine.logs import ExecutionLog
@@ -38,7 +38,6 @@ class Recorder:
         """Set once anything of it has ended; a suspect that gets here is none."""
         self.later: dict[str, TaskRun] = {}
         """Rows, by path, that the next step takes along: nothing happens between them and it."""
-        self._carried: dict[str, Any] = {}
         self._said_running = False
         self._starts: dict[str, LiveRun] = {}
         self._starts_handle: asyncio.Handle | None = None
@@ -87,10 +86,6 @@ class Recorder:
 
     # steps
 
-    def carry(self, variables: Mapping[str, Any]) -> None:
-        """The flow's variables were decided: stored with the next step, and so before any that used them."""
-        self._carried["variables"] = variables
-
     def soon(self, *rows: TaskRun, state: ExecutionState | None = None) -> None:
         """Store task runs without waiting."""
         self._services.storage.record_soon(self._transition(task_runs=rows, state=state))
@@ -134,7 +129,4 @@ class Recorder:
         return await persist(work, execution=self._id, has_given_up=lambda: self._stops.has_given_up)
 
     def _transition(self, **changes: Any) -> Transition:
-        if self._carried:
-            changes |= self._carried
-            self._carried.clear()
         return Transition(self._id, self._claim.fence, self._services.clock.now(), **changes)

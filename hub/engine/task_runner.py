@@ -30,6 +30,8 @@ ATTEMPTS_BEFORE = "$attemptsBefore"
 """The deciding value that holds how many attempts were made before a restart."""
 _FAILED = "$failed"
 """… that holds the last attempt that failed, where what it started must not be taken for the next one's."""
+ROUND = "$round"
+"""… that holds which try a restart goes on with, where what it had started has succeeded since."""
 _CRASHES = "$crashes"
 """… that holds how often in a row the node went down while it ran."""
 _MOST_BLAMED_STARTS = 3
@@ -165,8 +167,7 @@ class LiveRun:
     @property
     def round(self) -> int:
         """Which of its tries this is; a crash is none, so what it has started stays its own."""
-        failed = int(self.decisions.get(_FAILED, 0))
-        return max(failed, int(self.decisions.get(ATTEMPTS_BEFORE, 0))) + 1
+        return round_of(self.decisions)
 
     # attempts
 
@@ -187,6 +188,13 @@ class LiveRun:
         """It came to an outcome that is not the end: what follows has its own time."""
         self.has_begun = self.is_late = False
         self.killed = None
+
+
+def round_of(decisions: Mapping[str, Any]) -> int:
+    """See ``LiveRun.round``."""
+    if ROUND in decisions:
+        return int(decisions[ROUND])
+    return max(int(decisions.get(_FAILED, 0)), int(decisions.get(ATTEMPTS_BEFORE, 0))) + 1
 
 
 async def run_task(
@@ -340,6 +348,7 @@ async def _plan_retry(live: LiveRun, problem: Problem, retry_at: datetime) -> No
     # one that was too late before it began again may have started them on an earlier walk
     is_changed = live.decisions.pop(DEADLINE, None) is not None or live.has_started_others
     if is_changed:
+        live.decisions.pop(ROUND, None)
         live.decisions[_FAILED] = live.attempts
     decisions = await _settled(live, changed=is_changed)
     live.deadline = None

@@ -380,6 +380,53 @@ finally: [{id: clean, type: return, value: done}]
     assert after["each[0]/need"].attempts == 2
 
 
+_TOLERANT = """id: f
+namespace: c
+inputs: [{id: switch, type: STRING}]
+tasks:
+  - id: each
+    type: flow.loop
+    values: [1, 2]
+    tasks:
+      - id: group
+        type: flow.sequential
+        allowFailure: true
+        tasks:
+          - {id: fine, type: return, value: 1}
+          - {id: no, type: execution.fail, message: no}
+  - {id: need, type: script.shell, script: 'test -e "$F"', env: {F: "{{ inputs.switch }}"}}
+"""
+
+
+async def test_a_restart_leaves_a_group_that_is_complete_as_it_is(hub: Harness) -> None:
+    switch = hub.node.services.work_dir.parent / "switch"
+    await hub.put(_TOLERANT)
+    failed = await hub.run("c/f", {"switch": str(switch)})
+    before = await hub.task_runs(failed.id)
+    assert (failed.state, before["each[1]/group/no"].state.value) == (_S.FAILED, "FAILED")
+    switch.touch()
+    await hub.node.restart(failed.id)
+    ended = await hub.ended(failed.id)
+    after = await hub.task_runs(failed.id)
+    assert ended.state is _S.WARNING
+    for path in ("each[0]/group", "each[0]/group/no", "each[1]/group/no", "each[1]/group/fine"):
+        assert after[path] == before[path]
+
+
+async def test_a_replay_takes_over_a_group_with_all_that_is_in_it(hub: Harness) -> None:
+    switch = hub.node.services.work_dir.parent / "switch"
+    switch.touch()
+    await hub.put(_TOLERANT)
+    first = await hub.run("c/f", {"switch": str(switch)})
+    replayed = await hub.node.again.replay(first.id, from_task="need")
+    ended = await hub.ended(replayed.execution.id)
+    before, after = await hub.task_runs(first.id), await hub.task_runs(ended.id)
+    assert (ended.state, first.state) == (_S.WARNING, _S.WARNING)
+    assert {path: run for path, run in after.items() if path != "need"} == {
+        path: run for path, run in before.items() if path != "need"
+    }
+
+
 async def test_what_succeeded_or_runs_cannot_be_restarted(hub: Harness) -> None:
     await hub.put(CHILD)
     ended = await hub.run("c/child")

@@ -295,6 +295,32 @@ tasks:
     assert stage.calls.count("child") == 3
 
 
+async def test_variables_are_stored_before_a_task_uses_them(tmp_path: Path, stage: Stage) -> None:
+    seen: list[object] = []
+
+    @stage.on("a")
+    async def a(ctx: TaskContext) -> None:
+        seen.append(ctx._scope.names["vars"])  # type: ignore[attr-defined]
+        if len(seen) == 1:
+            # before anything of the task is stored
+            stage.crash()
+            stage.event("used").set()
+            await asyncio.sleep(600)
+
+    async with stage.hub(tmp_path, "staged:x") as hub:
+        await hub.put("""id: f
+namespace: t
+variables: {at: "{{ now() }}"}
+tasks: [{id: a, type: test.call, name: a}]
+""")
+        started = await hub.start("t/f")
+        await stage.reached("used")
+        await asyncio.sleep(0.01)
+    async with stage.hub(tmp_path, "staged:x") as hub:
+        assert (await hub.ended(started.id)).state is _S.SUCCESS
+    assert seen[1] == seen[0]
+
+
 async def test_variables_are_the_same_on_every_walk(tmp_path: Path, stage: Stage) -> None:
     seen: list[object] = []
 

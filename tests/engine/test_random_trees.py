@@ -1,4 +1,4 @@
-"""Random trees of tasks, disturbed at random steps by crashes, stops, restarts and replays.
+"""Random trees of tasks, disturbed at any write by crashes, stops, kills, restarts and replays.
 
 However often the hub goes down, an execution comes to the same end, and no task that was completed runs again.
 """
@@ -6,266 +6,108 @@ However often the hub goes down, an execution comes to the same end, and no task
 from __future__ import annotations
 
 import asyncio
-import json
-from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass, field
-from itertools import count
+import random
+from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from hub.model.execution import Execution, ExecutionState
-from hub.model.task_run import TaskRunState
-from hub.plugin import Fail, Failed, TaskContext
-from hub.plugin.storage import ExecutionFilter, Page, Transition
+from hub.engine import dispatcher, executor, task_context
+from hub.engine.task_runner import LiveRun
+from hub.model.execution import ExecutionState
 from hub.testing import Harness
-from tests.support.stage import Stage
+from plugins_core.memory.executions import Executions
+from tests.support.trees import Task, every
+from tests.support.watched import (
+    Disturbance,
+    Watched,
+    make_tree,
+    outcome,
+    put_flows,
+    source,
+    started,
+    until_end,
+)
 
-_S, _T = ExecutionState, TaskRunState
-_GOOD = (_T.SUCCESS, _T.WARNING, _T.SKIPPED)
-CHILD = """id: child
-namespace: t
-inputs: [{id: n, type: JSON}]
-tasks:
-  - {id: before, type: test.call, name: plain}
-  - {id: nap, type: flow.sleep, duration: 5ms}
-  - id: each
-    type: flow.loop
-    values: [1, 2]
-    tasks: [{id: after, type: test.call, name: plain}]
-outputs: [{id: n, type: JSON, value: "{{ inputs.n }}"}]
-"""
-
-PLACE = "which iteration it is"
-
-# trees
-
-
-@st.composite
-def leaves(draw: st.DrawFn) -> dict[str, Any]:
-    return draw(
-        st.sampled_from(
-            [
-                {"type": "test.call", "name": "plain"},
-                {"type": "test.call", "name": "plain"},
-                {"type": "test.call", "name": "suspends"},
-                {"type": "test.call", "name": "once more", "retry": {"interval": "3ms", "maxAttempts": 9}},
-                {"type": "test.call", "name": "bad", "allowFailure": True},
-                {"type": "test.call", "name": "plain", "when": "{{ 1 > 2 }}"},
-                {"type": "flow.sleep", "duration": "4ms"},
-                {"type": "flow.sleep", "duration": "20ms"},
-                {"type": "flow.subflow", "flowId": "child", "inputs": {"n": PLACE}},
-                {"type": "return", "value": PLACE},
-            ]
-        )
-    )
-
-
-def groups(tasks: st.SearchStrategy[list[dict[str, Any]]]) -> st.SearchStrategy[dict[str, Any]]:
-    return st.one_of(
-        st.builds(lambda t: {"type": "flow.sequential", "tasks": t}, tasks),
-        st.builds(
-            lambda t, limit: {"type": "flow.parallel", "tasks": t, "concurrencyLimit": limit},
-            tasks,
-            st.integers(0, 2),
-        ),
-        st.builds(
-            # the values are decided when the loop begins: every walk must find the same
-            lambda t, n, limit: {
-                "type": "flow.loop",
-                "values": "{{ [" + ", ".join(["now()"] * n) + "] }}",
-                "tasks": t,
-                "concurrencyLimit": limit,
-            },
-            tasks,
-            st.integers(0, 5),
-            st.integers(1, 3),
-        ),
-        st.builds(
-            lambda t: {"type": "flow.if", "condition": "{{ now() != 'x' }}", "then": t, "else": []}, tasks
-        ),
-    )
-
-
-def lists_of(tasks: st.SearchStrategy[dict[str, Any]]) -> st.SearchStrategy[list[dict[str, Any]]]:
-    return st.lists(tasks, min_size=1, max_size=3)
-
-
-trees = lists_of(st.recursive(leaves(), lambda inner: groups(lists_of(inner)), max_leaves=8))
-
-
-def named(tasks: list[dict[str, Any]], ids: Iterator[int], place: str = "top") -> list[dict[str, Any]]:
-    found = []
-    for task in tasks:
-        task = {"id": f"t{next(ids)}", **task}
-        if task.get("value") == PLACE:
-            task["value"] = place
-        if "inputs" in task:
-            task["inputs"] = {"n": [place]}
-        inside = "{{ item.index }}" if task["type"] == "flow.loop" else place
-        for name in ("tasks", "then", "else"):
-            if name in task:
-                task[name] = named(task[name], ids, inside)
-        if task.get("else") == []:
-            del task["else"]
-        found.append(task)
-    return found
-
-
-def source(tasks: list[dict[str, Any]], *, needs: bool = False, **more: Any) -> str:
-    ids = count()
-    body = named(tasks, ids)
-    if needs:
-        body.append({"id": "need", "type": "test.call", "name": "need"})
-    end = [{"id": "last", "type": "test.call", "name": "plain"}]
-    return json.dumps({"id": "f", "namespace": "t", "tasks": body, "finally": end, **more})
-
-
-# disturbances
+_S = ExecutionState
 
 
 @dataclass(frozen=True)
-class Disturbance:
+class Share:
+    """A disturbance at a share of the writes that an undisturbed run takes."""
+
     how: str
-    """``crash before`` a step is stored, ``crash after`` it and before it is answered, or ``stop``."""
-    step: int
+    share: float
+
+    def of(self, writes: int) -> Disturbance:
+        return Disturbance(self.how, 1 + int(self.share * writes))
 
 
-disturbances = st.lists(
-    st.builds(Disturbance, st.sampled_from(["crash before", "crash after", "stop"]), st.integers(1, 25)),
+plans = st.lists(
+    st.builds(Share, st.sampled_from(["crash before", "crash after", "stop"]), st.floats(0, 0.999)),
     min_size=1,
     max_size=4,
-    # a task that is running in three crashes in a row is taken for what brings the hub down
-).filter(lambda plan: sum(one.how != "stop" for one in plan) <= 2)
+    # a task that is running in four crashes in a row is taken for what brings the hub down
+).filter(lambda plan: sum(one.how != "stop" for one in plan) <= 3)
+seeds = st.integers(0, 2**32)
 
 
 @dataclass
-class Watched:
-    """A stage whose tasks are watched: none may be called after it was completed."""
+class Wanted:
+    """What an undisturbed run came to."""
 
-    stage: Stage
-    calls: Counter[tuple[str, str]] = field(default_factory=Counter)
-    items: dict[tuple[str, str], Any] = field(default_factory=dict)
-    completed: set[tuple[str, str]] = field(default_factory=set)
-    wrong: list[str] = field(default_factory=list)
-    left: Disturbance | None = None
-    steps: int = 0
-    happened: asyncio.Event = field(default_factory=asyncio.Event)
-
-    def __post_init__(self) -> None:
-        stage = self.stage
-        stage.before_record, stage.after_record = self.before, self.after
-        stage.on("plain")(self.plain)
-        stage.on("suspends")(self.suspends)
-        stage.on("once more")(self.once_more)
-        stage.on("bad")(self.bad)
-        stage.on("need")(self.need)
-        self.is_fixed = True
-
-    def called(self, ctx: TaskContext) -> None:
-        key = (ctx.execution_id, ctx.path)
-        self.calls[key] += 1
-        if key in self.completed:
-            self.wrong.append(f"{ctx.path} ran again")
-        item = ctx._scope.names.get("item", {}).get("value")  # type: ignore[attr-defined]
-        if self.items.setdefault(key, item) != item:
-            self.wrong.append(f"{ctx.path} saw another value")
-
-    async def plain(self, ctx: TaskContext) -> dict[str, str]:
-        self.called(ctx)
-        return {"path": ctx.path}
-
-    async def suspends(self, ctx: TaskContext) -> dict[str, str]:
-        self.called(ctx)
-        await asyncio.sleep(0.002)
-        return {"path": ctx.path}
-
-    async def once_more(self, ctx: TaskContext) -> dict[str, str]:
-        self.called(ctx)
-        if ctx.attempt == 1:
-            raise Failed("not yet")
-        return {"path": ctx.path}
-
-    async def bad(self, ctx: TaskContext) -> None:
-        self.called(ctx)
-        raise Fail("bad")
-
-    async def need(self, ctx: TaskContext) -> None:
-        self.called(ctx)
-        if not self.is_fixed:
-            raise Fail("broken")
-
-    def arm(self, disturbance: Disturbance | None) -> None:
-        self.left, self.steps = disturbance, 0
-        self.happened.clear()
-
-    async def before(self, step: Transition) -> None:
-        self.steps += 1
-        if self.left is not None and self.left.how == "crash before" and self.steps == self.left.step:
-            self.stage.crash()
-            self.happened.set()
-
-    async def after(self, step: Transition) -> None:
-        for run in step.task_runs:
-            if run.state in _GOOD:
-                self.completed.add((step.execution_id, run.path))
-        if self.left is not None and self.steps == self.left.step:
-            if self.left.how == "crash after":
-                self.stage.crash()
-            self.happened.set()
+    outcome: dict[str, Any]
+    started: dict[str, int]
+    writes: int
 
 
-async def undisturbed(tree: str) -> dict[str, Any]:
+async def undisturbed(tree: str) -> Wanted:
     with TemporaryDirectory() as folder:
-        watched = Watched(Stage())
-        async with watched.stage.hub(Path(folder), "staged:x", with_triggers=False) as hub:
-            await hub.put(CHILD)
-            await hub.put(tree)
+        watched = Watched()
+        async with watched.hub(Path(folder)) as hub:
+            await put_flows(hub, tree)
             ended = await hub.run("t/f")
-            return await outcome(hub, ended)
+            assert watched.wrong == []
+            return Wanted(await outcome(hub, ended), await started(hub), watched.writes)
 
 
-async def outcome(hub: Harness, ended: Execution) -> dict[str, Any]:
-    """How an execution and the subflows of it ended, without what differs from run to run."""
-    storage = hub.node.services.storage
-    runs = {}
-    for run in (await storage.task_runs(ended.id, Page(5000))).items:
-        outputs = {k: v for k, v in (run.outputs or {}).items() if k != "executionId"}
-        runs[run.path] = (run.state.value, outputs, run.error)
-    children = (await storage.executions(ExecutionFilter(parent=ended.id), Page(1000))).items
-    below = {child.parent.path: await outcome(hub, child) for child in children if child.parent}
-    assert len(below) == len(children), "a subflow was started twice"
-    return {"state": ended.state.value, "error": ended.error, "runs": runs, "children": below}
+Begin = Callable[[Harness], Awaitable[str]]
 
 
-async def until_end(hub: Harness, watched: Watched, execution_id: str) -> bool:
-    """Wait for the end, or until it is disturbed; answers whether it ended."""
-    end = asyncio.create_task(hub.ended(execution_id))
-    disturbed = asyncio.create_task(watched.happened.wait())
-    async with asyncio.timeout(30):
-        await asyncio.wait([end, disturbed], return_when=asyncio.FIRST_COMPLETED)
-    for one in (end, disturbed):
-        one.cancel()
-    await asyncio.gather(end, disturbed, return_exceptions=True)
-    return not watched.happened.is_set()
-
-
-async def moved(watched: Watched, folder: Path, plan: list[Disturbance], execution_id: str) -> dict[str, Any]:
-    """Open the hub again and again until the execution has ended."""
+async def disturbed(
+    watched: Watched,
+    folder: Path,
+    begin: Begin,
+    plan: list[Disturbance],
+    *,
+    again: bool = False,
+    patience: float = 30,
+) -> tuple[dict[str, Any], dict[str, int]]:
+    """Begin, open the hub again after each disturbance, and answer what came of it."""
+    execution_id = None
     for disturbance in [*plan, None]:
-        watched.arm(disturbance)
-        async with watched.stage.hub(folder, "staged:x", with_triggers=False) as hub:
-            if await until_end(hub, watched, execution_id):
-                return await outcome(hub, await hub.node.services.storage.execution(execution_id))
+        async with watched.hub(folder) as hub:
+            if execution_id is None:
+                execution_id = await begin(hub)
+            watched.arm(disturbance)
+            if await until_end(hub, watched, execution_id, patience):
+                ended = await hub.node.services.storage.execution(execution_id)
+                return await outcome(hub, ended, again=again), await started(hub)
+            if disturbance is not None and disturbance.how == "kill":
+                await hub.node.kill(execution_id)
+                if (await hub.ended(execution_id)).state is _S.KILLED:
+                    watched.forget_moments()
+                    await hub.node.restart(execution_id)
     raise AssertionError("it did not end")
 
 
-def run(coroutine: Any) -> Any:
-    return asyncio.run(coroutine)
+def run(coroutine: Coroutine[Any, Any, None]) -> None:
+    asyncio.run(coroutine)
 
 
 SETTINGS = settings(
@@ -274,93 +116,279 @@ SETTINGS = settings(
 
 
 @SETTINGS
-@given(trees, disturbances)
-def test_a_disturbed_execution_ends_as_an_undisturbed_one(
-    tasks: list[dict[str, Any]], plan: list[Disturbance]
-) -> None:
+@given(seeds, plans)
+def test_a_disturbed_execution_ends_as_an_undisturbed_one(seed: int, plan: list[Share]) -> None:
     async def body() -> None:
-        tree = source(tasks)
+        tree = source(make_tree(random.Random(seed), may_break=True))
         wanted = await undisturbed(tree)
-        with TemporaryDirectory() as name:
-            folder = Path(name)
-            watched = Watched(Stage())
-            watched.arm(plan[0])
-            async with watched.stage.hub(folder, "staged:x", with_triggers=False) as hub:
-                await hub.put(CHILD)
-                await hub.put(tree)
-                started = await hub.start("t/f")
-                if await until_end(hub, watched, started.id):
-                    found = await outcome(hub, await hub.node.services.storage.execution(started.id))
-                else:
-                    found = None
-            if found is None:
-                found = await moved(watched, folder, plan[1:], started.id)
+        watched = Watched()
+
+        async def begin(hub: Harness) -> str:
+            await put_flows(hub, tree)
+            return (await hub.start("t/f")).id
+
+        with TemporaryDirectory() as folder:
+            found, counts = await disturbed(
+                watched, Path(folder), begin, [one.of(wanted.writes) for one in plan]
+            )
         assert watched.wrong == []
-        assert found == wanted
+        assert found == wanted.outcome
+        assert counts == wanted.started
 
     run(body())
 
 
 @SETTINGS
-@given(trees, disturbances)
-def test_a_restarted_execution_ends_as_if_it_had_not_failed(
-    tasks: list[dict[str, Any]], plan: list[Disturbance]
-) -> None:
+@given(seeds, plans)
+def test_a_restarted_execution_ends_as_if_it_had_not_failed(seed: int, plan: list[Share]) -> None:
     async def body() -> None:
-        tree = source(tasks, needs=True)
+        tree = source(make_tree(random.Random(seed), needs=True))
         wanted = await undisturbed(tree)
-        with TemporaryDirectory() as name:
-            folder = Path(name)
-            watched = Watched(Stage())
-            watched.is_fixed = False
-            watched.arm(None)
-            async with watched.stage.hub(folder, "staged:x", with_triggers=False) as hub:
-                await hub.put(CHILD)
-                await hub.put(tree)
-                failed = await hub.run("t/f")
-                assert failed.state is _S.FAILED
-                watched.is_fixed = True
-                # what comes after the tasks is gone through again
-                watched.completed.discard((failed.id, "last"))
-                await hub.node.again.restart(failed.id)
-            found = await moved(watched, folder, plan, failed.id)
+        watched = Watched()
+
+        async def begin(hub: Harness) -> str:
+            watched.is_mended = False
+            await put_flows(hub, tree)
+            failed = await hub.run("t/f")
+            assert failed.state is _S.FAILED
+            watched.is_mended = True
+            # what comes after the tasks is gone through again
+            watched.completed -= {(failed.id, "sorry"), (failed.id, "last")}
+            await hub.node.restart(failed.id)
+            return failed.id
+
+        with TemporaryDirectory() as folder:
+            plan_ = [one.of(wanted.writes) for one in plan]
+            found, _ = await disturbed(watched, Path(folder), begin, plan_, again=True)
+        found["children"].pop("sorry", None)
         assert watched.wrong == []
-        assert found == wanted
+        assert found == wanted.outcome
 
     run(body())
 
 
 @SETTINGS
-@given(trees, disturbances, st.data())
+@given(seeds, st.floats(0, 0.999), plans)
+def test_a_killed_execution_that_is_restarted_ends_as_if_it_had_gone_on(
+    seed: int, share: float, plan: list[Share]
+) -> None:
+    async def body() -> None:
+        tree = source(make_tree(random.Random(seed)))
+        wanted = await undisturbed(tree)
+        watched = Watched()
+
+        async def begin(hub: Harness) -> str:
+            await put_flows(hub, tree)
+            return (await hub.start("t/f")).id
+
+        with TemporaryDirectory() as folder:
+            plan_ = [one.of(wanted.writes) for one in [Share("kill", share), *plan]]
+            found, _ = await disturbed(watched, Path(folder), begin, plan_, again=True)
+        assert watched.wrong == []
+        assert found == wanted.outcome
+
+    run(body())
+
+
+@SETTINGS
+@given(seeds, plans, st.booleans())
 def test_a_replay_from_a_task_takes_over_what_came_before(
-    tasks: list[dict[str, Any]], plan: list[Disturbance], data: st.DataObject
+    seed: int, plan: list[Share], is_other_revision: bool
 ) -> None:
-    tree = source(tasks)
-    from_task = data.draw(st.sampled_from([task["id"] for task in json.loads(tree)["tasks"]]))
-    before = [task["id"] for task in json.loads(tree)["tasks"]]
-    before = before[: before.index(from_task)]
+    chance = random.Random(seed)
+    tasks = make_tree(chance)
+    order = [task["id"] for task in every(tasks)]
+    from_task = chance.choice([id for id in order if "-x" not in id])
+    newer = _other_revision(chance, tasks, from_task) if is_other_revision else tasks
+    before = set(order[: order.index(from_task)])
 
     async def body() -> None:
-        with TemporaryDirectory() as name:
-            folder = Path(name)
-            watched = Watched(Stage())
-            watched.arm(None)
-            async with watched.stage.hub(folder, "staged:x", with_triggers=False) as hub:
-                await hub.put(CHILD)
-                await hub.put(tree)
-                first = await hub.run("t/f")
-                wanted = await outcome(hub, first)
-                watched.arm(plan[0])
-                replayed = (await hub.node.again.replay(first.id, from_task=from_task)).execution
-                found = None
-                if await until_end(hub, watched, replayed.id):
-                    ended = await hub.node.services.storage.execution(replayed.id)
-                    found = await outcome(hub, ended)
-            if found is None:
-                found = await moved(watched, folder, plan[1:], replayed.id)
+        tree = source(newer)
+        wanted = await undisturbed(tree)
+        watched = Watched()
+        replayed = ""
+        had_run: set[str] = set()
+
+        async def begin(hub: Harness) -> str:
+            nonlocal replayed
+            await put_flows(hub, source(tasks))
+            first = await hub.run("t/f")
+            had_run.update(path.rpartition("/")[2] for path in await hub.task_runs(first.id))
+            await hub.put(tree)
+            revision = 2 if is_other_revision else None
+            answer = await hub.node.again.replay(first.id, from_task=from_task, revision=revision)
+            assert set(answer.gone) <= before
+            replayed = answer.execution.id
+            return replayed
+
+        with TemporaryDirectory() as folder:
+            found, _ = await disturbed(watched, Path(folder), begin, [one.of(wanted.writes) for one in plan])
         assert watched.wrong == []
-        assert (found["state"], found["runs"]) == (wanted["state"], wanted["runs"])
-        called = {path for id, path in watched.calls if id == replayed.id}
-        assert not [path for path in called if path.split("/")[0].split("[")[0] in before]
+        assert (found["state"], found["runs"]) == (wanted.outcome["state"], wanted.outcome["runs"])
+        called = {path.rpartition("/")[2] for id, path in watched.calls if id == replayed}
+        assert not called & before
+        if from_task in had_run and _is_called(newer, from_task):
+            assert from_task in called
 
     run(body())
+
+
+def _is_called(tasks: list[Task], id: str) -> bool:
+    [task] = [task for task in every(tasks) if task["id"] == id]
+    return task["type"] == "test.call" and "when" not in task
+
+
+def _other_revision(chance: random.Random, tasks: list[Task], from_task: str) -> list[Task]:
+    """The tasks without one that came before, and with one more at the end."""
+    kept = list(tasks)
+    place = next(n for n, task in enumerate(tasks) if any(one["id"] == from_task for one in every([task])))
+    if place:
+        kept.pop(chance.randrange(place))
+    return [*kept, {"id": "new", "type": "test.call", "name": "plain"}]
+
+
+# every write of one tree, and what must be found
+
+ONE_OF_EACH: list[Task] = [
+    {"id": "nap", "type": "flow.sleep", "duration": "3ms"},
+    {
+        "id": "both",
+        "type": "flow.parallel",
+        "timeout": "PT1H",
+        "tasks": [
+            {"id": "sub", "type": "flow.subflow", "flowId": "child", "timeout": "PT1H"},
+            {
+                "id": "each",
+                "type": "flow.loop",
+                "values": "{{ [ticket(), ticket(), ticket()] }}",
+                "concurrencyLimit": 2,
+                "tasks": [
+                    {"id": "step", "type": "test.call", "name": "suspends"},
+                    {
+                        "id": "more",
+                        "type": "test.call",
+                        "name": "once more",
+                        "retry": {"interval": "2ms", "maxAttempts": 9},
+                    },
+                ],
+            },
+        ],
+    },
+    {
+        "id": "way",
+        "type": "flow.switch",
+        "value": "{{ ticket() % 2 }}",
+        "cases": {"0": [{"id": "one", "type": "test.call", "name": "waits once"}]},
+        "defaults": [{"id": "one-x1", "type": "test.call", "name": "waits once"}],
+    },
+    {"id": "lost", "type": "flow.subflow", "flowId": "breaks", "allowFailure": True},
+    {"id": "tell", "type": "event.emit", "event": "told"},
+    {"id": "end", "type": "test.call", "name": "fails", "retry": {"interval": "2ms", "maxAttempts": 2}},
+]
+
+
+async def what_is_wrong(wanted: Wanted, plan: list[Disturbance], patience: float = 30) -> list[str]:
+    """What one disturbed run of this tree breaks."""
+    watched = Watched()
+
+    async def begin(hub: Harness) -> str:
+        await put_flows(hub, source(ONE_OF_EACH))
+        return (await hub.start("t/f")).id
+
+    with TemporaryDirectory() as folder:
+        try:
+            found, counts = await disturbed(watched, Path(folder), begin, plan, patience=patience)
+        except AssertionError as error:
+            return [*watched.wrong, str(error).splitlines()[0]]
+    wrong = list(watched.wrong)
+    wrong += ["another outcome"] if found != wanted.outcome else []
+    return wrong + (["another number of executions or events"] if counts != wanted.started else [])
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("how", ["crash before", "crash after", "stop"])
+async def test_a_disturbance_at_any_write_changes_nothing(how: str) -> None:
+    wanted = await undisturbed(source(ONE_OF_EACH))
+    assert wanted.outcome["state"] == "FAILED"
+    wrong = {
+        write: found
+        for write in range(1, wanted.writes + 1)
+        if (found := await what_is_wrong(wanted, [Disturbance(how, write)]))
+    }
+    assert wrong == {}
+
+
+def _completed_not_skipped(patch: pytest.MonkeyPatch) -> None:
+    real = executor.run_task  # type: ignore[attr-defined]
+
+    async def run_task(self: Any, task: Any, scope: Any, stored: Any, **more: Any) -> Any:
+        forgotten = stored is not None and stored.state.is_terminal
+        return await real(self, task, scope, None if forgotten else stored, **more)
+
+    patch.setattr(executor, "run_task", run_task)
+
+
+def _values_rendered_again(patch: pytest.MonkeyPatch) -> None:
+    real = LiveRun.load_decisions
+
+    async def load_decisions(self: LiveRun) -> None:
+        await real(self)
+        self.decisions.pop("$fields", None)
+
+    patch.setattr(LiveRun, "load_decisions", load_decisions)
+
+
+def _subflow_of_another_id(patch: pytest.MonkeyPatch) -> None:
+    real = task_context.derived_id  # type: ignore[attr-defined]
+
+    def derived_id(*parts: str) -> str:
+        return real(*parts, str(random.random())) if len(parts) == 3 else real(*parts)
+
+    patch.setattr(task_context, "derived_id", derived_id)
+
+
+def _moment_forgotten(patch: pytest.MonkeyPatch) -> None:
+    real = LiveRun.load_decisions
+
+    async def load_decisions(self: LiveRun) -> None:
+        await real(self)
+        self.decisions.pop("until", None)
+
+    patch.setattr(LiveRun, "load_decisions", load_decisions)
+
+
+def _wake_up_forgotten(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Executions, "wake_parent", lambda self, child, at: ((), 0))
+
+
+def _claims_not_taken_over(patch: pytest.MonkeyPatch) -> None:
+    async def recover(self: dispatcher.Dispatcher) -> int:
+        return 0
+
+    patch.setattr(dispatcher.Dispatcher, "recover", recover)
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize(
+    ("plant", "word"),
+    [
+        (_completed_not_skipped, "ran again"),
+        (_values_rendered_again, "rendered more than once"),
+        (_subflow_of_another_id, "started twice"),
+        (_moment_forgotten, "another moment"),
+        (_wake_up_forgotten, "does not end"),
+        (_claims_not_taken_over, "does not end"),
+    ],
+)
+async def test_a_planted_bug_is_found(
+    monkeypatch: pytest.MonkeyPatch, plant: Callable[[pytest.MonkeyPatch], None], word: str
+) -> None:
+    wanted = await undisturbed(source(ONE_OF_EACH))
+    plant(monkeypatch)
+    seen: list[str] = []
+    for write in range(1, wanted.writes + 1):
+        for how in ("crash before", "crash after"):
+            seen += await what_is_wrong(wanted, [Disturbance(how, write)], patience=2)
+            if any(word in line for line in seen):
+                return
+    raise AssertionError(f"it was not found: {seen}")

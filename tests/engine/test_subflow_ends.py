@@ -274,3 +274,46 @@ tasks:
                 found = [(one.flow.id, one.state) for one in await children(hub, failed.id)]
                 assert sorted(found) == [("bad", _S.FAILED), ("bad", _S.SUCCESS), ("good", _S.SUCCESS)]
             assert stage.calls.count("good") == 1
+
+
+async def test_a_restart_takes_a_subflow_that_succeeded_though_its_parent_was_killed(
+    tmp_path: Path, stage: Stage
+) -> None:
+    """The kill comes after the child's end and before the parent has stored it."""
+    block(stage)
+
+    async def kill(step: Transition) -> None:
+        if any(run.path == "p/sub" and run.state.value == "SUCCESS" for run in step.task_runs):
+            stage.event("sub ends").set()
+            await stage.reached("killed")
+
+    async with stage.hub(tmp_path, "staged:x") as hub:
+        await hub.put("id: child\nnamespace: t\ntasks: [{id: a, type: test.call, name: once}]\n")
+        await hub.put("""id: f
+namespace: t
+tasks:
+  - id: p
+    type: flow.parallel
+    tasks:
+      - {id: sub, type: flow.subflow, flowId: child}
+      - {id: b, type: test.call, name: block}
+""")
+        stage.before_record = kill
+        started = await hub.start("t/f")
+        await stage.reached("sub ends")
+        storage = hub.node.services.storage
+        await storage.request_kill(started.id, at=hub.node.services.clock.now(), reason="asked")
+        stage.crash()
+        stage.event("killed").set()
+    stage.before_record = _nothing
+    stage.bodies.pop("block")
+    async with stage.hub(tmp_path, "staged:x") as hub:
+        assert (await hub.ended(started.id)).state is _S.KILLED
+        await hub.node.restart(started.id)
+        assert (await hub.ended(started.id)).state is _S.SUCCESS
+        assert [one.state for one in await children(hub, started.id)] == [_S.SUCCESS]
+    assert stage.calls.count("once") == 1
+
+
+async def _nothing(step: Transition) -> None:
+    return None

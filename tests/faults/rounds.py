@@ -46,7 +46,7 @@ tasks:
 _TICK = """id: clock
 namespace: faults
 triggers:
-  - {{id: tick, type: schedule.every, interval: PT1S, missed: all}}
+  - {{id: tick, type: schedule.every, interval: PT1S, missed: all, missedCap: 5000}}
 tasks:
   - id: call
     type: http.request

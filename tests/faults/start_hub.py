@@ -82,6 +82,22 @@ def values_rendered_again() -> None:
     LiveRun.load_decisions = load_decisions  # type: ignore[method-assign]
 
 
+def subflow_of_another_id() -> None:
+    """A subflow's id is not made from its path alone."""
+    import random
+
+    from hub.engine import task_context
+
+    made = task_context.derived_id  # type: ignore[attr-defined]
+
+    def derived_id(*parts: str) -> str:
+        # a task run's own id is made of two parts
+        id: str = made(*parts, str(random.random())) if len(parts) > 2 else made(*parts)
+        return id
+
+    task_context.derived_id = derived_id  # type: ignore[attr-defined]
+
+
 def no_flush() -> None:
     """SQLite hands its writes to the system without flushing them."""
     from plugins_core.sqlite import storage
@@ -116,6 +132,7 @@ BUGS = {
     "completed-not-skipped": completed_not_skipped,
     "unique-key-dropped": unique_key_dropped,
     "values-rendered-again": values_rendered_again,
+    "subflow-of-another-id": subflow_of_another_id,
     "no-flush": no_flush,
     "batch-takes-nothing": batch_takes_nothing,
 }

@@ -49,6 +49,8 @@ class Stage:
 
         self.before_record: Callable[[Transition], Awaitable[None]] = nothing
         self.after_record: Callable[[Transition], Awaitable[None]] = nothing
+        self.after_soon: Callable[[Transition], None] = lambda step: None
+        """Called when a step that nobody waits for has reached the storage; its time is up to the storage."""
         self.before_accept: Callable[[Sequence[Arrival]], Awaitable[None]] = nothing
         self.after_accept: Callable[[Sequence[Arrival]], Awaitable[None]] = nothing
         self.after_claim: Callable[[Sequence[Claim]], Awaitable[None]] = nothing
@@ -182,12 +184,16 @@ class Line:
         if not self.is_cut:
             for step in self._soon:
                 self._kept.record_soon(step)
+                self._stage.after_soon(step)
+                if self.is_cut:
+                    return
         self._soon.clear()
 
     async def record(self, transition: Transition) -> Recorded:
         await self._stage.before_record(transition)
         self._refuse_when_cut(transition.execution_id)
         self._send()
+        self._refuse_when_cut(transition.execution_id)
         recorded = await self._kept.record(transition)
         await self._stage.after_record(transition)
         self._refuse_when_cut(transition.execution_id)
