@@ -18,6 +18,7 @@ from hub.engine.retention import Retention, RetentionRule
 from hub.engine.routes import Routes
 from hub.engine.services import Services
 from hub.engine.triggers import TriggerSupervisor
+from hub.engine.watchdog import watched
 from hub.errors import Conflict
 from hub.model.execution import Execution, ExecutionState
 from hub.model.ids import FlowKey
@@ -84,7 +85,8 @@ class Node:
             job.add_done_callback(lambda job: self._check(job, on_failure))
         self.is_ready = True
         try:
-            yield
+            with watched(services):
+                yield
         finally:
             self.is_ready = False
             await self._stop(jobs)
