@@ -41,6 +41,7 @@ from hub.plugin.context import (
 )
 from hub.plugin.fields import DEFERRED, SCRIPT, Cases, Children, Decided, Deferred, Duration, Script, Static
 from hub.plugin.file_store import FileStore
+from hub.plugin.functions import task
 from hub.plugin.hookspecs import hookimpl
 from hub.plugin.outcomes import Fail, Failed, Outcome, Retry, Skip, Wait
 from hub.plugin.secrets import SecretSource
@@ -173,5 +174,6 @@ __all__ = [
     "opened",
     "parse_duration",
     "scope_of",
+    "task",
     "to_micros",
 ]

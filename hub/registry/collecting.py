@@ -110,11 +110,12 @@ class _Collector:
     def collect(self) -> Brought:
         brought = Brought()
         for task in self._classes("register_tasks", Task):
-            self._check_component(task)
-            _check_task(task)
+            # those of built-in ones are described: their tests say so, and a start need not wait for it
+            check_task(task, is_described=self._is_built_in)
             _put(brought.tasks, self._type_of(task), task)
         for trigger in self._classes("register_triggers", Trigger):
-            self._check_component(trigger)
+            if not self._is_built_in:
+                check_component(trigger)
             _check_trigger(trigger)
             _put(brought.triggers, self._type_of(trigger), trigger)
         for storage in self._classes("register_storages", Storage):
@@ -160,10 +161,12 @@ class _Collector:
             raise PluginError(f"{hook}: {type(error).__name__}: {error}") from error
 
     def _classes(self, hook: str, kind: type[Any]) -> list[Any]:
-        found = self._list(hook)
+        # a function that was made a task stands for it
+        found = [getattr(one, "component", one) for one in self._list(hook)]
         for one in found:
             if not (isinstance(one, type) and issubclass(one, kind)):
-                raise PluginError(f"{hook} gives subclasses of {kind.__name__}, got {_shown(one)}")
+                hint = "write @task above the function" if inspect.isfunction(one) and kind is Task else None
+                raise PluginError(f"{hook} gives subclasses of {kind.__name__}, got {_shown(one)}", hint=hint)
             missing = sorted(getattr(one, "__abstractmethods__", ()))
             if missing:
                 raise PluginError(f"{one.__name__} does not define {', '.join(missing)}")
@@ -180,19 +183,6 @@ class _Collector:
         if not self._is_built_in and name.split(".", 1)[0] != self._plugin:
             raise PluginError(f'the type "{name}" must begin with the plugin\'s name: "{self._plugin}.…"')
         return name
-
-    def _check_component(self, one: type[Component]) -> None:
-        if self._is_built_in:
-            return  # its tests do, and a start need not wait for it
-        _check_schema(one, "validation", one.__name__)
-        _check_names(one, one.__name__)
-        for name in ("Output", "Data"):
-            model = getattr(one, name, None)
-            if model is None:
-                continue
-            if not (isinstance(model, type) and issubclass(model, BaseModel)):
-                raise PluginError(f"{one.__name__}.{name} is a pydantic model, got {_shown(model)}")
-            _check_schema(model, "serialization", f"{one.__name__}.{name}")
 
     def _functions(self) -> dict[str, Callable[..., object]]:
         hook = "register_expression_functions"
@@ -234,7 +224,23 @@ def _put(known: dict[str, Any], name: str, one: Any) -> None:
     known[name] = one
 
 
-def _check_task(task: type[Task]) -> None:
+def check_component(one: type[Component]) -> None:
+    """Refuse a component that has no description. Raises ``PluginError``."""
+    _check_schema(one, "validation", one.__name__)
+    _check_names(one, one.__name__)
+    for name in ("Output", "Data"):
+        model = getattr(one, name, None)
+        if model is None:
+            continue
+        if not (isinstance(model, type) and issubclass(model, BaseModel)):
+            raise PluginError(f"{one.__name__}.{name} is a pydantic model, got {_shown(model)}")
+        _check_schema(model, "serialization", f"{one.__name__}.{name}")
+
+
+def check_task(task: type[Task], *, is_described: bool = False) -> None:
+    """Refuse a task that could never be used. Raises ``PluginError``."""
+    if not is_described:
+        check_component(task)
     if task.run is Task.run:
         raise PluginError(f"{task.__name__} does not define run")
     _check_arguments(task, task.run, "ctx")
