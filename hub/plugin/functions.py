@@ -153,9 +153,9 @@ def component_of(function: Callable[..., Any], type_name: str, examples: Sequenc
     return made
 
 
-def _make(name: str, **members: Any) -> type[Any]:
+def _make(class_name: str, /, **members: Any) -> type[Any]:
     maker: Any = create_model
-    return cast("type[Any]", maker(name, **members))
+    return cast("type[Any]", maker(class_name, **members))
 
 
 def renamed(component: type[FunctionTask], type_name: str) -> type[Task]:

@@ -21,7 +21,7 @@ from pydantic.alias_generators import to_camel
 from hub.errors import ExpressionError, PluginError, did_you_mean
 from hub.expressions import parse_template
 from hub.model.naming import PublicJsonSchema, unreadable_names
-from hub.plugin import hookspecs
+from hub.plugin import API_VERSION, OLDEST_API, hookspecs
 from hub.plugin.component import Component
 from hub.plugin.file_store import FileStore
 from hub.plugin.secrets import SecretSource
@@ -31,6 +31,8 @@ from hub.plugin.trigger import EventTrigger, HttpTrigger, Trigger
 
 _TYPE_NAME = re.compile(r"[a-z][A-Za-z0-9_-]*(?:\.[A-Za-z0-9_-]+)*\Z")
 _SCHEME = re.compile(r"[a-z][a-z0-9+.-]*\Z")
+API_NAME = "HUB_API"
+"""The number in a plugin's module that says which plugin API it was written for."""
 _MARK = "hub_impl"
 """What ``@hookimpl`` leaves on a function."""
 
@@ -64,7 +66,25 @@ class Brought:
 
 def collect(module: ModuleType, plugin: str, *, is_built_in: bool) -> Brought:
     """What a plugin's module brings. Raises ``PluginError``, and what the module's own code raises."""
+    _check_api(module)
     return _Collector(plugin, _hooks(module, plugin), is_built_in).collect()
+
+
+def _check_api(module: ModuleType) -> None:
+    """Refuse a plugin that says it was written for another plugin API than this hub has."""
+    wanted = getattr(module, API_NAME, None)
+    if wanted is None:
+        return
+    if not isinstance(wanted, int) or isinstance(wanted, bool):
+        raise PluginError(f"{API_NAME} is a whole number, got {_shown(wanted)}", hint=f"write {API_NAME} = 1")
+    if wanted > API_VERSION:
+        raise PluginError(
+            f"it is written for plugin API {wanted}, this hub has {API_VERSION}", hint="update asynchub"
+        )
+    if wanted < OLDEST_API:
+        raise PluginError(
+            f"it is written for plugin API {wanted}, this hub understands {OLDEST_API} to {API_VERSION}"
+        )
 
 
 # -- hooks
