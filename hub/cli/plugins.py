@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
+import shlex
+import shutil
+import sys
 from dataclasses import asdict
 from pathlib import Path
 
@@ -13,7 +17,42 @@ from hub.cli.output import output_option, show
 
 @click.group()
 def plugins() -> None:
-    """List plugins."""
+    """List plugins, and begin a new one."""
+
+
+@plugins.command("new")
+@click.argument("name")
+@click.option(
+    "--with",
+    "parts",
+    metavar="PART,…",
+    help="What it begins with: task, trigger, function, secret-source.  [default: all of them]",
+)
+def new(name: str, parts: str | None) -> None:
+    """Begin a plugin: a project in a folder of its own, with tests that pass.
+
+    NAME is the plugin's, as in the types of its components: slack gives asynchub-slack and slack.send.
+    """
+    from hub.registry import load_plugins
+    from hub.scaffold.plugin import parts_of, plugin_name, template_folder, write_plugin
+
+    taken = [one.name for one in load_plugins({}).plugins if one.distribution == "asynchub"]
+    chosen = [one.strip() for one in parts.split(",") if one.strip()] if parts is not None else None
+    folder = write_plugin(Path.cwd(), plugin_name(name, taken), parts=chosen)
+    click.echo(f"wrote {folder.name}: {', '.join(chosen or parts_of(template_folder()))}", err=True)
+    for command in _next_commands(folder.name):
+        click.echo(command)
+
+
+def _next_commands(folder: str) -> list[str]:
+    """What to type next, for the very Python that runs this."""
+    python = shlex.quote(sys.executable)
+    install = f"{python} -m pip install"
+    if importlib.util.find_spec("pip") is None:
+        uv = shutil.which("uv")
+        ensured = f"{python} -m ensurepip && {install}"
+        install = f"{shlex.quote(uv)} pip install --python {python}" if uv else ensured
+    return [f"cd {folder}", f"{install} -e '.[test]'", f"{python} -m pytest", f"{python} -m hub plugins list"]
 
 
 @plugins.command("list")

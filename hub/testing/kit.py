@@ -206,7 +206,7 @@ class Kit:
             yield Path(name)
 
     def _registry(self, classes: Sequence[type[Component]]) -> Registry:
-        registry = _installed()
+        registry = installed()
         tasks = {one.type: one for one in classes if issubclass(one, Task)}
         triggers = {one.type: one for one in classes if issubclass(one, Trigger)}
         return replace(
@@ -394,7 +394,7 @@ class Reply:
 
 
 @cache
-def _installed() -> Registry:
+def installed() -> Registry:
     """The installed plugins, loaded once for all tests of a process."""
     return load_plugins({})
 

@@ -13,7 +13,7 @@ import socket
 import threading
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -58,6 +58,7 @@ class HttpReceiver:
     def __init__(self) -> None:
         self.requests: list[Received] = []
         self._answer = _Answer()
+        self._make: Callable[[Received], Any] | None = None
         self._next_answers: deque[_Answer] = deque()
         self._taken = 0
         self._news = threading.Condition()
@@ -84,6 +85,7 @@ class HttpReceiver:
         ``hang_up``: close the connection in place of an answer.
         """
         self._answer = _made(status, body, headers, after, hang_up)
+        self._make = None
 
     def answer_next(
         self,
@@ -96,6 +98,10 @@ class HttpReceiver:
     ) -> None:
         """Answer one request like this; several calls are for several requests, in order."""
         self._next_answers.append(_made(status, body, headers, after, hang_up))
+
+    def answer_by(self, make: Callable[[Received], Any]) -> None:
+        """Answer every request 200 with what ``make`` gives for it, called in the server's own thread."""
+        self._make = make
 
     async def next(self, *, timeout: float = _PATIENCE) -> Received:
         """The next request that no call has given yet, waiting for it. Raises ``TimeoutError``."""
@@ -126,9 +132,11 @@ class HttpReceiver:
     def _take(self, request: Received) -> _Answer:
         with self._news:
             self.requests.append(request)
-            answer = self._next_answers.popleft() if self._next_answers else self._answer
+            answer = self._next_answers.popleft() if self._next_answers else None
             self._news.notify_all()
-        return answer
+        if answer is None and self._make is not None:
+            return _made(200, self._make(request), None, 0.0, False)
+        return answer or self._answer
 
 
 def _made(status: int, body: Any, headers: Mapping[str, str] | None, after: float, hang_up: bool) -> _Answer:

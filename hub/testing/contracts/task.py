@@ -22,7 +22,7 @@ from hub.engine.watchdog import LoopWatchdog
 from hub.plugin.component import field_roles
 from hub.plugin.task import Task
 from hub.testing.contracts.described import check_data, check_described, check_examples
-from hub.testing.kit import Kit, yaml_of
+from hub.testing.kit import Kit, installed, yaml_of
 from hub.testing.leaks import Leaks
 
 _BLOCKED_AFTER = 0.25
@@ -35,7 +35,7 @@ class TaskContract:
     """The tests; a subclass gives ``task`` and the fixture ``fields``, and ``slow_fields`` where it can be slow."""
 
     task: Any
-    """The task: a class, or a function made one."""
+    """The task: a class, a function made one, or the name of an installed one."""
 
     @pytest.fixture
     def fields(self) -> Mapping[str, Any]:
@@ -49,6 +49,8 @@ class TaskContract:
 
     @property
     def component(self) -> type[Task]:
+        if isinstance(self.task, str):
+            return installed().tasks[self.task]
         found: type[Task] = getattr(self.task, "component", self.task)
         return found
 
