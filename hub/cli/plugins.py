@@ -56,8 +56,15 @@ def _next_commands(folder: str) -> list[str]:
 
 
 @plugins.command("list")
+@click.option(
+    "--flows",
+    "task_folders",
+    multiple=True,
+    type=click.Path(file_okay=False, path_type=Path),
+    help="A folder whose tasks.py is loaded, and so run, and listed too; repeatable.",
+)
 @output_option
-def list_(format: str) -> None:
+def list_(task_folders: tuple[Path, ...], format: str) -> None:
     """List the plugins of this very Python, as the settings of this folder have them; needs no hub."""
     from hub.cli.failures import report as report_error
     from hub.cli.logs import configure_logs
@@ -65,6 +72,7 @@ def list_(format: str) -> None:
     from hub.config.settings import load_settings
     from hub.errors import InvalidSettings
     from hub.registry import load_plugins, make_secret_sources
+    from hub.registry.local import with_local_tasks
 
     configure_logs("critical")  # what went wrong is in the list
     folder = Path.cwd()
@@ -75,6 +83,7 @@ def list_(format: str) -> None:
     except InvalidSettings as error:
         report_error(error)  # what is installed is worth a look all the same
     _, registry = make_secret_sources(registry, os.environ, folder)
+    registry = with_local_tasks(registry, task_folders, strict=False)
     reports = [asdict(report) for report in registry.plugins]
     for report in reports:
         report["types"] = list(report["types"])

@@ -34,6 +34,7 @@ BLOCKED_AFTER = 1.0
 _SAID_AGAIN = 10
 """It is said again each time it has lasted so many times as long."""
 _ADVICE = "make it a plain def, which runs in a thread, or await asyncio.to_thread(…)"
+_UNKNOWN = "it is no task's or trigger's own code: its stack says whose"
 _DEEPEST = 30
 
 
@@ -124,7 +125,7 @@ class LoopWatchdog:
             component=block.component,
             where=block.where,
             seconds=round(seconds, 1),
-            hint=_ADVICE,
+            hint=_ADVICE if block.component else _UNKNOWN,
             stack=block.stack,
         )
 

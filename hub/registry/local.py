@@ -73,13 +73,23 @@ async def tried(path: Path, source: str) -> None:
         raise PluginError(found)
 
 
-def with_local_tasks(registry: Registry, folders: Iterable[Path]) -> Registry:
-    """The registry with the tasks of these folders, for a command. Raises ``PluginError`` with file and line."""
+def with_local_tasks(registry: Registry, folders: Iterable[Path], *, strict: bool = True) -> Registry:
+    """The registry with the tasks of these folders, for a command.
+
+    Raises ``PluginError`` with file and line; where it is not ``strict`` that is in the file's report instead.
+    """
     found: dict[str, type[Task]] = {}
     reports = []
     for path in (folder.resolve() / FILE_NAME for folder in folders):
-        if path.is_file():
+        if not path.is_file():
+            continue
+        try:
             tasks = load_source(path, read_source(path))
+        except (PluginError, TooLarge) as error:
+            if strict:
+                raise
+            reports.append(PluginReport(str(path), None, None, (), "failed", error.message))
+        else:
             found.update(tasks)
             reports.append(PluginReport(str(path), None, None, tuple(sorted(tasks))))
     return registry.with_local(found, reports)

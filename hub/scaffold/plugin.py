@@ -122,7 +122,10 @@ def write_plugin(
             f"{target} is there already", hint="take another name, or another folder to make it in"
         )
     files = _Copy(_files(template), modules).kept()
-    made = Path(tempfile.mkdtemp(prefix=f".{name.distribution}-", dir=into))
+    try:
+        made = Path(tempfile.mkdtemp(prefix=f".{name.distribution}-", dir=into))
+    except OSError as error:
+        raise InvalidInput(f"{into} cannot be written to: {error.strerror}") from error
     try:
         for path, text in files.items():
             ours = made / name.applied(path)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from hub.testing.contracts.file_store import FileStoreContract
     from hub.testing.contracts.secret_source import SecretSourceContract
     from hub.testing.contracts.task import TaskContract
-    from hub.testing.contracts.trigger import TriggerContract
+    from hub.testing.contracts.trigger import Source, TriggerContract
     from hub.testing.hub_harness import Harness, harness
     from hub.testing.kit import FlowResult, Kit, NothingCame, TaskResult, TriggerRun
     from hub.testing.leaks import Leaked, Leaks
@@ -34,6 +34,7 @@ _PLACES = {
     "NothingCame": "hub.testing.kit",
     "Received": "hub.testing.receiver",
     "SecretSourceContract": "hub.testing.contracts.secret_source",
+    "Source": "hub.testing.contracts.trigger",
     "SteeredStorage": "hub.testing.steered",
     "StorageContract": "hub.testing.storage_contract",
     "TaskContract": "hub.testing.contracts.task",
@@ -56,6 +57,7 @@ __all__ = [
     "NothingCame",
     "Received",
     "SecretSourceContract",
+    "Source",
     "SteeredStorage",
     "StorageContract",
     "TaskContract",

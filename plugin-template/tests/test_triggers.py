@@ -3,8 +3,7 @@
 import pytest
 from asynchub_example.triggers import Messages
 
-from hub.testing import TriggerContract
-from hub.testing.contracts.trigger import Source
+from hub.testing import Source, TriggerContract
 
 
 class Service(Source):

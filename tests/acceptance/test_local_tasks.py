@@ -65,3 +65,7 @@ def test_a_file_that_uses_them_is_run_and_checked_where_the_folder_is_named(
     broken = hub_command("validate", "flows", "--flows", "flows", cwd=tmp_path)
     assert broken.returncode != 0
     assert f"{flows / 'tasks.py'}:1: SyntaxError" in broken.stderr
+    listed = hub_command("plugins", "list", "--flows", "flows", "-o", "json", cwd=tmp_path)
+    [report] = [one for one in json.loads(listed.stdout) if one["name"].endswith("tasks.py")]
+    assert report["state"] == "failed"
+    assert "SyntaxError" in report["error"]

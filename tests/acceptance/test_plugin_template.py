@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.hub_process import hub_command
 from tests.support.installed import ROOT, also, build_wheel, install, install_project
 
 
@@ -53,6 +54,26 @@ def test_a_new_plugins_tests_pass_at_once(commands: Path, tmp_path: Path) -> Non
     assert "failed" not in told
     listed = run(commands / "hub", "plugins", "list", "-o", "jsonl", cwd=tmp_path)
     assert "my-tool.messages" in listed
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["class"], 3, "a word of Python"),
+        (["http"], 3, 'a plugin "http" is there already'),
+        (["slack", "--with", "tsk"], 3, 'did you mean "task"?'),
+        (["taken"], 7, "is there already"),
+    ],
+)
+def test_what_cannot_be_is_refused_in_words(
+    tmp_path: Path, arguments: list[str], code: int, message: str
+) -> None:
+    (tmp_path / "asynchub-taken").mkdir()
+    done = hub_command("plugins", "new", *arguments, cwd=tmp_path)
+    assert done.returncode == code
+    assert message in done.stderr
+    assert done.stdout == ""
+    assert [path.name for path in tmp_path.iterdir()] == ["asynchub-taken"]
 
 
 @pytest.mark.timeout(500)

@@ -10,8 +10,7 @@ from typing import Any
 import pytest
 
 from hub.registry import load_plugins
-from hub.testing import HttpReceiver, TaskContract, TriggerContract, TriggerRun
-from hub.testing.contracts.trigger import Source
+from hub.testing import HttpReceiver, Source, TaskContract, TriggerContract, TriggerRun
 
 REGISTRY = load_plugins({})
 
@@ -48,6 +47,56 @@ class TestShell(TaskContract):
     @pytest.fixture
     def slow_fields(self) -> Mapping[str, Any]:
         return {"script": "sleep 60 & sleep 60"}
+
+
+class TestPython(TaskContract):
+    task = "script.python"
+
+    @pytest.fixture
+    def fields(self) -> Mapping[str, Any]:
+        return {"script": "print(6 * 7)"}
+
+    @pytest.fixture
+    def slow_fields(self) -> Mapping[str, Any]:
+        return {"script": "import time; time.sleep(60)"}
+
+
+class TestLog(TaskContract):
+    task = "log"
+
+    @pytest.fixture
+    def fields(self) -> Mapping[str, Any]:
+        return {"message": ["one", "two"], "level": "WARN"}
+
+
+class TestDownload(TaskContract):
+    task = "http.download"
+
+    @pytest.fixture
+    def fields(self, http_receiver: HttpReceiver) -> Mapping[str, Any]:
+        http_receiver.answer(200, b"x" * 100_000, {"Content-Type": "text/plain"})
+        return {"uri": f"{http_receiver.url}/a.txt"}
+
+    @pytest.fixture
+    def slow_fields(self, http_receiver: HttpReceiver) -> Mapping[str, Any]:
+        http_receiver.answer(200, after=60)
+        return {"uri": http_receiver.url}
+
+
+class TestEmit(TaskContract):
+    task = "event.emit"
+
+    @pytest.fixture
+    def fields(self) -> Mapping[str, Any]:
+        return {"event": "shop.paid", "data": {"n": 1}}
+
+
+class TestWriteFile(TaskContract):
+    task = "file.write"
+
+    @pytest.fixture
+    def fields(self) -> Mapping[str, Any]:
+        return {"path": "out.txt", "content": "text"}
 
 
 class Inbox(Source):
