@@ -26,7 +26,7 @@ def plugins() -> None:
     "--with",
     "parts",
     metavar="PART,…",
-    help="What it begins with: task, trigger, function, secret-source.  [default: all of them]",
+    help="What it begins with: function, secret-source, storage, task, trigger.  [default: function,task,trigger]",
 )
 def new(name: str, parts: str | None) -> None:
     """Begin a plugin: a project in a folder of its own, with tests that pass.
@@ -34,12 +34,14 @@ def new(name: str, parts: str | None) -> None:
     NAME is the plugin's, as in the types of its components: slack gives asynchub-slack and slack.send.
     """
     from hub.registry import load_plugins
-    from hub.scaffold.plugin import parts_of, plugin_name, template_folder, write_plugin
+    from hub.scaffold.plugin import default_parts, parts_of, plugin_name, template_folder, write_plugin
 
     taken = [one.name for one in load_plugins({}).plugins if one.distribution == "asynchub"]
     chosen = [one.strip() for one in parts.split(",") if one.strip()] if parts is not None else None
     folder = write_plugin(Path.cwd(), plugin_name(name, taken), parts=chosen)
-    click.echo(f"wrote {folder.name}: {', '.join(chosen or parts_of(template_folder()))}", err=True)
+    click.echo(
+        f"wrote {folder.name}: {', '.join(chosen or default_parts(parts_of(template_folder())))}", err=True
+    )
     for command in _next_commands(folder.name):
         click.echo(command)
 

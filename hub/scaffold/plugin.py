@@ -23,6 +23,8 @@ from hub.errors import Conflict, InvalidInput, did_you_mean
 PACKAGE = "asynchub_example"
 _SHARED = {"__init__", "plugin", "settings", "client"}
 """Modules that are no part by themselves: the hooks, and what parts share."""
+_ON_REQUEST = {"secret-source", "storage"}
+"""Parts that few plugins have: only where they are asked for."""
 _NAME = re.compile(r"[a-z][a-z0-9]*(?:[-_][a-z0-9]+)*\Z")
 _LONGEST_NAME = 50
 _CACHES = {"__pycache__", ".pytest_cache", ".venv", "build", "dist", ".mypy_cache", ".ruff_cache"}
@@ -106,6 +108,11 @@ def parts_of(template: Path) -> Mapping[str, str]:
     return {module.replace("_", "-").removesuffix("s"): module for module in modules}
 
 
+def default_parts(there: Iterable[str]) -> list[str]:
+    """The parts that a new plugin begins with unless somebody says otherwise."""
+    return [part for part in there if part not in _ON_REQUEST]
+
+
 def write_plugin(
     into: Path, name: PluginName, *, parts: Sequence[str] | None = None, template: Path | None = None
 ) -> Path:
@@ -141,7 +148,7 @@ def write_plugin(
 
 def _chosen(there: Mapping[str, str], parts: Sequence[str] | None) -> set[str]:
     if parts is None:
-        return set(there.values())
+        return {module for part, module in there.items() if part in default_parts(there)}
     for part in parts:
         if part not in there:
             hint = did_you_mean(part, list(there)) or f"there are {', '.join(there)}"

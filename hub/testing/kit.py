@@ -451,7 +451,7 @@ def _flow(**parts: Any) -> str:
 
 
 def _fields(fields: Mapping[str, Any]) -> dict[str, Any]:
-    return {to_camel(name): value for name, value in fields.items() if value is not None}
+    return {to_camel(name): value for name, value in fields.items()}
 
 
 _UNPRINTABLE = re.compile("[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff\ud800-\udfff]")

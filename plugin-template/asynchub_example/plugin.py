@@ -7,9 +7,10 @@ from pydantic import BaseModel
 from asynchub_example.functions import example_short
 from asynchub_example.secret_source import JsonFileSource
 from asynchub_example.settings import ExampleSettings
+from asynchub_example.storage.storage import ExampleStorage
 from asynchub_example.tasks import Send
 from asynchub_example.triggers import Messages
-from hub.plugin import SecretSource, Task, Trigger, hookimpl
+from hub.plugin import SecretSource, Storage, Task, Trigger, hookimpl
 
 HUB_API = 1
 
@@ -37,3 +38,8 @@ def register_expression_functions() -> Mapping[str, Callable[..., object]]:
 @hookimpl
 def register_secret_sources() -> list[type[SecretSource]]:
     return [JsonFileSource]
+
+
+@hookimpl
+def register_storages() -> list[type[Storage]]:
+    return [ExampleStorage]

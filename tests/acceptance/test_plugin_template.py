@@ -41,19 +41,25 @@ def run(*command: str | Path, cwd: Path) -> str:
 
 
 @pytest.mark.timeout(500)
-def test_a_new_plugins_tests_pass_at_once(commands: Path, tmp_path: Path) -> None:
-    said = run(commands / "hub", "plugins", "new", "my-tool", cwd=tmp_path)
-    assert [path.name for path in tmp_path.iterdir()] == ["asynchub-my-tool"]
+@pytest.mark.parametrize(
+    ("name", "arguments", "brought"),
+    [("my-tool", [], "my-tool.messages"), ("vault2", ["--with", "storage,secret-source"], "vault2:")],
+)
+def test_a_new_plugins_tests_pass_at_once(
+    commands: Path, tmp_path: Path, name: str, arguments: list[str], brought: str
+) -> None:
+    said = run(commands / "hub", "plugins", "new", name, *arguments, cwd=tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == [f"asynchub-{name}"]
     python = commands / "python"
-    assert said.splitlines()[0] == "cd asynchub-my-tool"
+    assert said.splitlines()[0] == f"cd asynchub-{name}"
     assert all(str(python) in line for line in said.splitlines()[1:])
-    project = tmp_path / "asynchub-my-tool"
+    project = tmp_path / f"asynchub-{name}"
     install_project(project, commands)
     told = run(python, "-m", "pytest", "-q", "-p", "no:cacheprovider", cwd=project)
     assert " passed" in told
     assert "failed" not in told
     listed = run(commands / "hub", "plugins", "list", "-o", "jsonl", cwd=tmp_path)
-    assert "my-tool.messages" in listed
+    assert brought in listed
 
 
 @pytest.mark.parametrize(
