@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from hub.engine import attempt, triggers
+from hub.plugin.component import Component
 from hub.registry import Registry
 
 if TYPE_CHECKING:
@@ -144,7 +145,20 @@ def block_of(innermost: FrameType, registry: Registry) -> Block:
             trigger = frame.f_locals["trigger"]
             return Block(registry.owner_of(type(trigger)), trigger.type, str(frame.f_locals["name"]), stack)
         frame = frame.f_back
+    component = _component(innermost)
+    if component is not None:
+        return Block(registry.owner_of(component), component.type, _module(innermost), stack)
     return Block(None, None, _module(innermost), stack)
+
+
+def _component(frame: FrameType | None) -> type[Component] | None:
+    """The innermost component whose own method runs: a webhook that is sent a request, say."""
+    while frame is not None:
+        owner = frame.f_locals.get("self")
+        if isinstance(owner, Component):
+            return type(owner)
+        frame = frame.f_back
+    return None
 
 
 _TASK: CodeType = attempt._run.__code__

@@ -6,13 +6,14 @@ import asyncio
 import threading
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import structlog
 
 from hub.engine import watchdog
-from hub.plugin import Emit, TaskContext, TriggerContext
+from hub.plugin import Emit, HttpAnswer, HttpRequest, HttpTrigger, TaskContext, TriggerContext
+from hub.testing import Kit
 from tests.support.stage import Stage
 
 
@@ -78,6 +79,27 @@ async def test_a_task_in_a_thread_and_a_loop_at_rest_are_not_named(tmp_path: Pat
             await hub.put("id: f\nnamespace: t\ntasks: [{id: a, type: test.plain, name: a}]\n")
             await hub.run("t/f")
     assert [one for one in said if one["event"].startswith("the whole hub waits")] == []
+
+
+class Hook(HttpTrigger):
+    """Take a request, slowly."""
+
+    type: ClassVar[str] = "test.hook"
+
+    async def receive(self, request: HttpRequest, ctx: TriggerContext, emit: Emit) -> HttpAnswer:
+        a_call_that_never_awaits()
+        return HttpAnswer(202, None)
+
+
+async def test_a_webhook_that_blocks_is_named(hub_kit: Kit) -> None:
+    with structlog.testing.capture_logs() as said:
+        async with hub_kit.trigger(Hook) as running:
+            assert (await running.send("x")).status == 202
+    # the first request of a process loads the API, which takes longer than this test lets the loop be kept
+    found = {
+        one["component"]: one["plugin"] for one in said if one["event"].startswith("the whole hub waits")
+    }
+    assert found["test.hook"] == "test"
 
 
 def test_the_thread_ends_with_the_hub() -> None:
