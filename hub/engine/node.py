@@ -74,6 +74,7 @@ class Node:
         types = await self.local_tasks.scan(self.services.registry)
         if types:
             self.catalog.types_changed(types)
+            self.services.bus.tell("types", "local", names=sorted(types))
         return types
 
     @asynccontextmanager

@@ -48,6 +48,7 @@ async def tried(path: Path, source: str) -> None:
     """Load a text in a process of its own and forget it again. Raises ``PluginError`` for what went wrong."""
     process = await asyncio.create_subprocess_exec(
         sys.executable,
+        "-P",  # nothing in the current folder takes the place of the hub's own modules
         "-c",
         _IN_A_PROCESS,
         str(path),

@@ -6,6 +6,8 @@ import subprocess
 import sys
 from importlib.metadata import entry_points
 
+import hub.testing
+
 
 def test_pytest_finds_the_plugin() -> None:
     [found] = [one for one in entry_points(group="pytest11") if one.name == "asynchub"]
@@ -21,3 +23,8 @@ print(*sorted(set(sys.modules) - before))
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["hub", "hub.testing", "hub.testing.pytest_plugin"]
+
+
+def test_every_name_of_the_kit_is_there() -> None:
+    assert {name for name in hub.testing.__all__ if getattr(hub.testing, name) is None} == set()
+    assert sorted(hub.testing.__all__) == sorted(hub.testing._PLACES)
