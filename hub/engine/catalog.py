@@ -115,7 +115,10 @@ class FlowCatalog:
                     del self._compiled[key, revision]
 
     async def judge(self, types: AbstractSet[str]) -> None:
-        """Show as broken the flows with one of these types that could not be saved now, and no other as such."""
+        """Show as broken the flows with one of these types that could not be saved now.
+
+        What is shown of a file's newer text stays: its flow is another one.
+        """
         for record in self.records():
             if record.disabled or types.isdisjoint(name for _, name in types_of(record.summary)):
                 continue
@@ -124,10 +127,11 @@ class FlowCatalog:
             try:
                 self.check(source, file)
             except InvalidFlow as error:
-                self.broken[file] = error.problems
+                self.broken.setdefault(file, error.problems)
                 log.error("flow cannot be used any more", flow=str(record.key), problem=str(error))
             else:
-                self.broken.pop(file, None)
+                if record.origin is None:
+                    self.broken.pop(file, None)
 
     def on_change(self, callback: Callable[[FlowKey], None]) -> None:
         """Be called after a flow was put or retired."""

@@ -12,17 +12,16 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import CodeType, FrameType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import structlog
 
 from hub.engine import attempt, triggers
 from hub.plugin.component import Component
-from hub.registry import Registry
 
 if TYPE_CHECKING:
     from hub.engine.services import Services
@@ -30,6 +29,8 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger("hub.watchdog")
 
+OwnerOf = Callable[[type[Any]], str]
+"""Which plugin brings a class."""
 BLOCKED_AFTER = 1.0
 """Seconds that the loop may be kept."""
 _SAID_AGAIN = 10
@@ -55,8 +56,8 @@ class Block:
 class LoopWatchdog:
     """Watches one loop from a thread."""
 
-    def __init__(self, registry: Registry, *, after: float = BLOCKED_AFTER) -> None:
-        self._registry = registry
+    def __init__(self, owner_of: OwnerOf, *, after: float = BLOCKED_AFTER) -> None:
+        self._owner_of = owner_of
         self._after = after
         self._over = threading.Event()
         self._beaten_at = time.monotonic()
@@ -115,7 +116,7 @@ class LoopWatchdog:
         frame = sys._current_frames().get(self._loop_thread)
         if frame is None or _rests(frame):
             return None
-        return block_of(frame, self._registry)
+        return block_of(frame, self._owner_of)
 
     def _say(self, block: Block, seconds: float) -> None:
         self._block = block
@@ -131,7 +132,7 @@ class LoopWatchdog:
         )
 
 
-def block_of(innermost: FrameType, registry: Registry) -> Block:
+def block_of(innermost: FrameType, owner_of: OwnerOf) -> Block:
     """Whose call a stack is in the middle of."""
     stack = "".join(traceback.format_stack(innermost, _DEEPEST))
     frame: FrameType | None = innermost
@@ -139,15 +140,15 @@ def block_of(innermost: FrameType, registry: Registry) -> Block:
         if frame.f_code is _TASK:
             live: LiveRun = frame.f_locals["live"]
             where = f"{live.executor.execution_id} {live.path}"
-            owner = registry.owner_of(live.task.component)
+            owner = owner_of(live.task.component)
             return Block(owner, live.task.component.type, where, stack, live)
         if frame.f_code is _TRIGGER and "trigger" in frame.f_locals:
             trigger = frame.f_locals["trigger"]
-            return Block(registry.owner_of(type(trigger)), trigger.type, str(frame.f_locals["name"]), stack)
+            return Block(owner_of(type(trigger)), trigger.type, str(frame.f_locals["name"]), stack)
         frame = frame.f_back
     component = _component(innermost)
     if component is not None:
-        return Block(registry.owner_of(component), component.type, _module(innermost), stack)
+        return Block(owner_of(component), component.type, _module(innermost), stack)
     return Block(None, None, _module(innermost), stack)
 
 
@@ -185,5 +186,6 @@ def _module(frame: FrameType | None) -> str | None:
 @contextmanager
 def watched(services: Services) -> Iterator[None]:
     """Watch the running loop for a node until the block ends."""
-    with LoopWatchdog(services.registry).watching():
+    # the registry may be another value by then
+    with LoopWatchdog(lambda component: services.registry.owner_of(component)).watching():
         yield

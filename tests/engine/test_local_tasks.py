@@ -142,6 +142,16 @@ async def test_a_change_that_a_flow_cannot_be_run_with_is_shown_at_the_flow(tmp_
         assert "local.greet" in str(folder.hub.node.catalog.broken)
 
 
+async def test_a_newer_text_that_cannot_be_used_stays_shown(tmp_path: Path) -> None:
+    async with opened(tmp_path) as folder:
+        await folder.save(GREET)
+        await folder.save(FLOW, "f.hub.yaml")
+        await folder.save(FLOW.replace("namespace", "namespcae"), "f.hub.yaml")
+        await folder.save(GREET.replace("Hello", "Good day"))
+        assert "namespcae" in str(folder.hub.node.catalog.broken)
+        assert await folder.result() == "Good day, Ada!"
+
+
 async def test_what_runs_goes_on_with_what_it_began_with(tmp_path: Path) -> None:
     source = '''
     import asyncio

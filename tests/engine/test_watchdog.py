@@ -106,7 +106,7 @@ def test_the_thread_ends_with_the_hub() -> None:
     async def watch() -> None:
         from hub.registry import Registry
 
-        with watchdog.LoopWatchdog(Registry()).watching():
+        with watchdog.LoopWatchdog(Registry().owner_of).watching():
             assert "hub watchdog" in {one.name for one in threading.enumerate()}
 
     asyncio.run(watch())

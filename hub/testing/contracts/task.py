@@ -88,7 +88,7 @@ class TaskContract:
         self, hub_kit: Kit, fields: Mapping[str, Any]
     ) -> None:
         registry = hub_kit.registry(self.component)
-        with LoopWatchdog(registry, after=_BLOCKED_AFTER).watching() as watchdog:
+        with LoopWatchdog(registry.owner_of, after=_BLOCKED_AFTER).watching() as watchdog:
             await hub_kit.run_task(self.component, **fields)
         blocks = [block.stack for block in watchdog.blocks if block.component == self.component.type]
         assert not blocks, f"it blocks the loop; await, or make run a plain def:\n{blocks[0]}"
