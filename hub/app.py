@@ -123,8 +123,12 @@ async def open_node(
     registry: Registry | None = None,
     clock: Clock | None = None,
     folders: Sequence[Path] = (),
+    task_folders: Sequence[Path] = (),
 ) -> AsyncIterator[Node]:
-    """A node over its storage, not yet running. Raises ``StorageLocked``, ``InvalidSettings``, ``PluginError``."""
+    """A node over its storage, not yet running; a ``tasks.py`` in ``task_folders`` brings tasks of its own.
+
+    Raises ``StorageLocked``, ``InvalidSettings``, ``PluginError``.
+    """
     clock = clock or SystemClock()
     registry = with_plugin_settings(registry or load_plugins(place.settings.plugins), place.settings)
     async with AsyncExitStack() as stack:
@@ -170,6 +174,7 @@ async def open_node(
         yield Node(
             services,
             folders=folders,
+            task_folders=task_folders,
             most_executions=place.settings.limits.max_concurrent_executions,
             retention=_retention(place.settings),
             listeners=listeners,
@@ -199,10 +204,12 @@ async def serve(
     say: Callable[[str], None],
     on_ended: Callable[[Mapping[str, Any]], None] | None = None,
     on_ready: Callable[[str], Awaitable[None]] | None = None,
+    task_folders: Sequence[Path] = (),
 ) -> None:
     """Serve until SIGTERM or Ctrl-C, also one that comes while it starts.
 
-    ``say`` gets the ready line, ``on_ended`` each execution's end, ``on_ready`` the address once it is up.
+    ``say`` gets the ready line, ``on_ended`` each execution's end, ``on_ready`` the address once it is up. A
+    ``tasks.py`` in ``task_folders`` is loaded.
     """
     from hub.api import start_api
 
@@ -215,7 +222,9 @@ async def serve(
 
     async with AsyncExitStack() as stack:
         hurry = _catch_signals(stop)
-        node = await stack.enter_async_context(open_node(place, folders=place.flow_folders))
+        node = await stack.enter_async_context(
+            open_node(place, folders=place.flow_folders, task_folders=task_folders)
+        )
         hurry.append(node)
         # the API is up, and not ready, while flows load and executions are taken over
         api = await stack.enter_async_context(start_api(node, place.settings))

@@ -31,19 +31,21 @@ class FlowFile:
     source: bytes
 
 
-def check_files(paths: Sequence[Path]) -> LintReport:
+def check_files(paths: Sequence[Path], task_folders: Sequence[Path] = ()) -> LintReport:
     """Every finding of the files and folders; without any, of ./flows, else of the current folder.
 
-    Needs no hub. Raises ``NotFound`` for a path that holds no flow.
+    Needs no hub. A ``tasks.py`` in ``task_folders`` is run, to know its tasks. Raises ``NotFound`` for a path that
+    holds no flow.
     """
     from datetime import UTC, datetime
 
     from hub.config.lint import flow_files, lint_files
     from hub.expressions import builtin_functions
     from hub.registry import load_plugins
+    from hub.registry.local import with_local_tasks
 
     files = flow_files(list(paths) or [FOLDER if FOLDER.is_dir() else Path(".")])
-    registry = load_plugins({})
+    registry = with_local_tasks(load_plugins({}), task_folders)
     functions = builtin_functions(lambda: datetime.now(UTC)).with_functions(registry.functions)
     return lint_files(files, registry, functions)
 

@@ -35,7 +35,7 @@ _COMMANDS = {
         "List triggers (webhook URLs, next planned times) and test them.",
     ),
     "reference": ("hub.cli.reference:reference", "Write the reference pages."),
-    "plugins": ("hub.cli.plugins:plugins", "List the installed plugins."),
+    "plugins": ("hub.cli.plugins:plugins", "List the installed plugins, and begin a new one."),
     "config": ("hub.cli.config:config", "Show the settings in force, and where each comes from."),
     "doctor": ("hub.cli.doctor:doctor", "Examine this machine and this folder."),
     "completion": ("hub.cli.completion:completion", "Print a shell's completion script."),

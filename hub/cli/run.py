@@ -7,7 +7,7 @@ import json
 import os
 import signal
 import tempfile
-from collections.abc import Coroutine, Mapping
+from collections.abc import Coroutine, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -50,6 +50,13 @@ T = TypeVar("T")
     show_default=True,
     help="json prints the execution; states and logs then go to stderr.",
 )
+@click.option(
+    "--flows",
+    "task_folders",
+    multiple=True,
+    type=click.Path(file_okay=False, path_type=Path),
+    help="A folder whose tasks.py is loaded, for a FILE that uses its local tasks; repeatable.",
+)
 @click.option("--server", envvar="HUB_SERVER", help="The hub's URL, for NAMESPACE/FLOW.")
 @click.option(
     "--data-folder",
@@ -65,6 +72,7 @@ def run(
     data_text: str | None,
     detach: bool,
     format: str,
+    task_folders: tuple[Path, ...],
     server: str | None,
     data_folder: Path | None,
 ) -> None:
@@ -81,7 +89,7 @@ def run(
     if path.is_file() or flow.endswith((".yaml", ".yml")):
         if detach:
             raise click.UsageError("--detach needs a hub: a FILE runs in this process")
-        ended = _until_signalled(_run_file(path, given, more, trigger, data, printer))
+        ended = _until_signalled(_run_file(path, given, more, trigger, data, printer, task_folders))
     else:
         key = _key(flow)
         try:
@@ -134,6 +142,7 @@ async def _run_file(
     trigger: str | None,
     data: Any,
     printer: StepPrinter,
+    task_folders: Sequence[Path],
 ) -> dict[str, Any]:
     from hub.api.answers import masked_data
     from hub.api.executions import step_view, view_of
@@ -152,7 +161,7 @@ async def _run_file(
     settings = load_settings(os.environ, folder=Path.cwd()).settings
     with tempfile.TemporaryDirectory(prefix="hub-run-") as folder:
         place = Place(settings.of_one_run(), Path.cwd(), Path(folder), os.environ)
-        async with open_node(place) as node, node.running(with_triggers=False):
+        async with open_node(place, task_folders=task_folders) as node, node.running(with_triggers=False):
             try:
                 record, loaded, *_ = await node.catalog.put(source, file=str(path))
             except InvalidFlow as error:

@@ -30,7 +30,8 @@ _PATIENCE = 2.0
     "--flows",
     multiple=True,
     type=click.Path(path_type=Path),
-    help="A folder of *.hub.yaml flows; repeatable, replaces the setting.  [default: flows]",
+    help="A folder of *.hub.yaml flows, and of a tasks.py that is loaded; repeatable, replaces the setting."
+    "  [default: flows]",
 )
 @click.option("--storage", help="The storage's URL.  [default: sqlite, hub.db in the data folder]")
 @click.option("--public-url", help="How the world reaches this hub; begins every printed webhook URL.")
@@ -82,6 +83,7 @@ def serve(
             place,
             say=_say,
             on_ended=_say_end if sys.stdout.isatty() else None,
+            task_folders=[resolved(given) for given in flows],
         )
     )
     _leave_threads()

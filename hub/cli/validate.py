@@ -21,7 +21,14 @@ from hub.cli.flow_files import check_files, counted
     show_default=True,
     help="How to print what was found: for people, for programs, or as annotations in a pipeline.",
 )
-def validate(paths: tuple[Path, ...], format: str) -> None:
+@click.option(
+    "--flows",
+    "task_folders",
+    multiple=True,
+    type=click.Path(file_okay=False, path_type=Path),
+    help="A folder whose tasks.py is loaded, and so run, to know its local tasks; repeatable.",
+)
+def validate(paths: tuple[Path, ...], format: str, task_folders: tuple[Path, ...]) -> None:
     """Check flow files and folders; needs no hub.
 
     A folder stands for every *.hub.yaml below it, - for what is piped in; without PATHS it is ./flows, else the
@@ -30,7 +37,7 @@ def validate(paths: tuple[Path, ...], format: str) -> None:
     from hub.cli.failures import INVALID
     from hub.config.reports import FORMATS
 
-    report = check_files(paths)
+    report = check_files(paths, task_folders)
     text = FORMATS[format](report.problems, report.sources)
     if text:
         click.echo(text)

@@ -40,6 +40,7 @@ from hub.model.flow import (
 from hub.model.ids import is_id, is_namespace
 from hub.plugin.component import Model, field_roles
 from hub.plugin.fields import CASES, CHILDREN, Duration
+from hub.plugin.task import COMMON
 from hub.plugin.trigger import HttpTrigger, collide
 from hub.registry import Registry
 
@@ -64,7 +65,7 @@ FLOW_KEYS = (
     "finally",
     "outputs",
 )
-TASK_KEYS = ("id", "type", "when", "retry", "timeout", "allowFailure", "description", "disabled")
+TASK_KEYS = COMMON
 TRIGGER_KEYS = ("id", "type", "when", "inputs", "description", "disabled")
 _INPUT_KEYS = ("id", "type", "required", "defaults", "description", "values")
 _OUTPUT_KEYS = ("id", "type", "value", "description")

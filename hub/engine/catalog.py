@@ -10,6 +10,7 @@ import asyncio
 import hashlib
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -106,6 +107,37 @@ class FlowCatalog:
         if stopping:
             more = f" (and {len(stopping) - _MOST_NAMED} more flows)" if len(stopping) > _MOST_NAMED else ""
             raise PluginError("; ".join(stopping[:_MOST_NAMED]) + more, hint=_MISSING_HINT)
+
+    def types_changed(self, types: AbstractSet[str]) -> None:
+        """Components of these types are other ones now, or gone: flows are made ready anew, and judged anew.
+
+        What runs already goes on with what it began with.
+        """
+        for record in self.records():
+            if types.isdisjoint(name for _, name in types_of(record.summary)):
+                continue
+            for key, revision in [*self._compiled]:
+                if key == record.key:
+                    del self._compiled[key, revision]
+
+    async def judge(self, types: AbstractSet[str]) -> None:
+        """Show as broken the flows with one of these types that could not be saved now.
+
+        What is shown of a file's newer text stays: its flow is another one.
+        """
+        for record in self.records():
+            if record.disabled or types.isdisjoint(name for _, name in types_of(record.summary)):
+                continue
+            _, source = await self._services.storage.flow_source(record.key, record.revision)
+            file = record.origin or str(record.key)
+            try:
+                self.check(source, file)
+            except InvalidFlow as error:
+                self.broken.setdefault(file, error.problems)
+                log.error("flow cannot be used any more", flow=str(record.key), problem=str(error))
+            else:
+                if record.origin is None:
+                    self.broken.pop(file, None)
 
     def on_change(self, callback: Callable[[FlowKey], None]) -> None:
         """Be called after a flow was put or retired."""

@@ -10,7 +10,8 @@ from __future__ import annotations
 import asyncio
 import os
 import stat
-from collections.abc import Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -71,9 +72,16 @@ class Look:
 class FlowFolders:
     """Keeps the catalogue in line with the files."""
 
-    def __init__(self, folders: Sequence[Path], catalog: FlowCatalog) -> None:
+    def __init__(
+        self,
+        folders: Sequence[Path],
+        catalog: FlowCatalog,
+        load_tasks: Callable[[], Awaitable[AbstractSet[str]]] | None = None,
+    ) -> None:
         self._folders = [folder.resolve() for folder in folders]
         self._catalog = catalog
+        # called before any flow is read; answers the types that are other ones now
+        self._load_tasks = load_tasks
         # what each file held when its text was last settled, and the flow it gave
         self._seen: dict[str, Mark] = {}
         self._flow_of: dict[str, FlowKey] = {}
@@ -85,12 +93,17 @@ class FlowFolders:
 
     async def scan(self) -> None:
         """Read what is new or changed, retire what is gone."""
+        types = await self._load_tasks() if self._load_tasks is not None else set()
         if not self._folders:
             return
         if not self._has_begun:
             records = self._catalog.records()
             self._flow_of = {record.origin: record.key for record in records if record.origin}
             self._has_begun = True
+        if types:
+            # what could not be used for want of one of them may be by now
+            for path in self._catalog.broken:
+                self._seen.pop(path, None)
         look = await asyncio.to_thread(_look_into, self._folders)
         self._say_missing(look)
         self._look = look
@@ -107,6 +120,8 @@ class FlowFolders:
         for path, key in left:
             await self._leave(path, key)
         self._forget_gone()
+        if types:
+            await self._catalog.judge(types)
 
     async def watch(self) -> None:
         """Scan again after every change, and now and then, until cancelled."""
@@ -289,7 +304,8 @@ class FlowFolders:
 
     def _forget_gone(self) -> None:
         for path in [*self._catalog.broken]:
-            if path not in self._look.unreadable and self._is_gone(path):
+            # a flow that came by no file is named as one, and is not gone with any
+            if os.path.isabs(path) and path not in self._look.unreadable and self._is_gone(path):
                 del self._catalog.broken[path]
         for path in [*self._seen]:
             if self._is_gone(path):

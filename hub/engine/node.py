@@ -16,14 +16,17 @@ from hub.engine.intake import Intake
 from hub.engine.kills import Kills
 from hub.engine.listeners import Listeners
 from hub.engine.live import LiveFeed
+from hub.engine.local_tasks import LocalTasks
 from hub.engine.retention import Retention, RetentionRule
 from hub.engine.routes import Routes
 from hub.engine.services import Services
 from hub.engine.telling import tell_execution
 from hub.engine.triggers import TriggerSupervisor
+from hub.engine.watchdog import watched
 from hub.model.execution import Execution, ExecutionState
 from hub.model.ids import FlowKey
 from hub.plugin.listener import Listener
+from hub.registry import Registry
 
 DRAIN_GRACE = 30.0
 """Seconds that running tasks get when the hub stops."""
@@ -37,6 +40,7 @@ class Node:
         services: Services,
         *,
         folders: Sequence[Path] = (),
+        task_folders: Sequence[Path] = (),
         most_executions: int = 500,
         retention: Sequence[RetentionRule] = (RetentionRule(),),
         listeners: Sequence[Listener] = (),
@@ -59,10 +63,24 @@ class Node:
         self.retention = Retention(services, retention)
         self.live = LiveFeed(services)
         self.listeners = Listeners(services, listeners)
-        self.folders = FlowFolders(folders, self.catalog)
+        others = [folder for folder in folders if folder not in task_folders]
+        self.local_tasks = LocalTasks(task_folders, others=others, use=self.use)
+        self.folders = FlowFolders(folders, self.catalog, self._load_tasks)
         self.is_ready = False
         """From when every flow takes its events until the hub begins to stop."""
         self.drain_grace = DRAIN_GRACE
+
+    def use(self, registry: Registry) -> None:
+        """From now on components are those of this registry."""
+        self.services.registry = registry
+
+    async def _load_tasks(self) -> set[str]:
+        """Bring the folders' own tasks in line with their files; answers the types that are other ones now."""
+        types = await self.local_tasks.scan(self.services.registry)
+        if types:
+            self.catalog.types_changed(types)
+            self.services.bus.tell("types", "local", names=sorted(types))
+        return types
 
     @asynccontextmanager
     async def running(
@@ -76,6 +94,7 @@ class Node:
         await self.catalog.open()
         await self.intake.open()
         await self.folders.scan()
+        self.local_tasks.say_ignored()
         self.catalog.check_types()
         await self.dispatcher.recover()
         jobs = [asyncio.create_task(self.dispatcher.run(), name="dispatcher")]
@@ -91,7 +110,8 @@ class Node:
             job.add_done_callback(lambda job: self._check(job, on_failure))
         self.is_ready = True
         try:
-            yield
+            with watched(services):
+                yield
         finally:
             self.is_ready = False
             await self._stop(jobs)

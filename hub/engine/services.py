@@ -20,9 +20,13 @@ from hub.plugin.storage import Storage
 from hub.registry import Registry
 
 
-@dataclass(frozen=True)
+@dataclass
 class Services:
-    """Storage, time, secrets and the rest, as every part of the engine needs them."""
+    """Storage, time, secrets and the rest, as every part of the engine needs them.
+
+    Nothing of it changes but ``registry``, which is another value once components were loaded again: ask for it
+    when it is needed, and never keep it.
+    """
 
     storage: Storage
     bus: Bus

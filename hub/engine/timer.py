@@ -28,6 +28,8 @@ class WallTimer:
         # the latest moment that was seen: one that lies before it by much means a clock that was put back
         self._seen: datetime | None = None
         self._handle: asyncio.TimerHandle | None = None
+        self.on_armed: Callable[[datetime], None] | None = None
+        """Told of every moment that is waited for; a test's clock may go there at once."""
 
     def __len__(self) -> int:
         """How many alarms are kept, cancelled ones included."""
@@ -55,7 +57,20 @@ class WallTimer:
         heapq.heappush(self._waiting, (moment, self._count, alarm))
         if self._waiting[0][2] is alarm:
             self._arm()
+        if self.on_armed is not None:
+            self.on_armed(moment)
         return alarm
+
+    @property
+    def next_moment(self) -> datetime | None:
+        """The earliest moment that is waited for."""
+        return min((moment for moment, _, alarm in self._waiting if alarm.callback is not None), default=None)
+
+    def look(self) -> None:
+        """Look at the clock now, which was moved by hand."""
+        if self._handle is not None:
+            self._handle.cancel()
+        self._look()
 
     def _forget_one(self) -> None:
         """An alarm was cancelled; those are dropped together, before they are most of what is kept."""

@@ -43,6 +43,7 @@ from hub.plugin.context import (
 )
 from hub.plugin.fields import DEFERRED, SCRIPT, Cases, Children, Decided, Deferred, Duration, Script, Static
 from hub.plugin.file_store import FileStore
+from hub.plugin.functions import task
 from hub.plugin.hookspecs import hookimpl
 from hub.plugin.listener import (
     EventAccepted,
@@ -55,6 +56,16 @@ from hub.plugin.listener import (
 )
 from hub.plugin.outcomes import Fail, Failed, Outcome, Retry, Skip, Wait
 from hub.plugin.secrets import SecretSource
+from hub.plugin.shapes import (
+    Batch,
+    Polled,
+    PollingTrigger,
+    ReceivingTrigger,
+    Request,
+    RequestTask,
+    Response,
+    StreamingTrigger,
+)
 from hub.plugin.storage import (
     Accepted,
     Arrival,
@@ -82,14 +93,18 @@ from hub.plugin.trees import remove_tree, tree_names
 from hub.plugin.trigger import EventTrigger, HttpAnswer, HttpRequest, HttpTrigger, Trigger
 
 API_VERSION = 1
-"""Raised when a plugin written for an older one may no longer work."""
+"""Raised when something is added that a plugin may need: it says ``HUB_API = 1`` for the one it was written for."""
+OLDEST_API = 1
+"""Raised, with the major version, when a plugin written for an older one may no longer work."""
 
 __all__ = [
     "API_VERSION",
     "DEFERRED",
+    "OLDEST_API",
     "SCRIPT",
     "Accepted",
     "Arrival",
+    "Batch",
     "BlockingCalls",
     "Branch",
     "Cases",
@@ -144,11 +159,17 @@ __all__ = [
     "Outcome",
     "Page",
     "Parent",
+    "Polled",
+    "PollingTrigger",
     "Purged",
     "Queue",
     "QueueBehavior",
     "Receipt",
+    "ReceivingTrigger",
     "Recorded",
+    "Request",
+    "RequestTask",
+    "Response",
     "Restart",
     "Retry",
     "Script",
@@ -163,6 +184,7 @@ __all__ = [
     "StorageSettings",
     "StorageUnavailable",
     "StoredEvent",
+    "StreamingTrigger",
     "Task",
     "TaskContext",
     "TaskDeclaration",
@@ -196,6 +218,7 @@ __all__ = [
     "parse_duration",
     "remove_tree",
     "scope_of",
+    "task",
     "to_micros",
     "tree_names",
 ]

@@ -9,6 +9,9 @@ from pydantic import BaseModel
 from hub.plugin.component import Component
 from hub.plugin.context import TaskContext
 
+COMMON = ("id", "type", "when", "retry", "timeout", "allowFailure", "description", "disabled")
+"""The properties that every task has in a flow, whatever its type; no field is called like one of them."""
+
 
 class Task(Component):
     """One step of a flow.

@@ -22,7 +22,7 @@ from pydantic.alias_generators import to_camel
 from hub.errors import ExpressionError, PluginError, did_you_mean
 from hub.expressions import parse_template
 from hub.model.naming import PublicJsonSchema, unreadable_names
-from hub.plugin import hookspecs
+from hub.plugin import API_VERSION, OLDEST_API, hookspecs
 from hub.plugin.component import Component
 from hub.plugin.file_store import FileStore
 from hub.plugin.listener import Listener, News
@@ -34,6 +34,8 @@ from hub.plugin.trigger import EventTrigger, HttpTrigger, Trigger
 _TYPE_NAME = re.compile(r"[a-z][A-Za-z0-9_-]*(?:\.[A-Za-z0-9_-]+)*\Z")
 _SCHEME = re.compile(r"[a-z][a-z0-9+.-]*\Z")
 _LONGEST_QUEUE = 100_000
+API_NAME = "HUB_API"
+"""The number in a plugin's module that says which plugin API it was written for."""
 _MARK = "hub_impl"
 """What ``@hookimpl`` leaves on a function."""
 
@@ -78,7 +80,25 @@ class Brought:
 
 def collect(module: ModuleType, plugin: str, *, is_built_in: bool) -> Brought:
     """What a plugin's module brings. Raises ``PluginError``, and what the module's own code raises."""
+    _check_api(module)
     return _Collector(plugin, _hooks(module, plugin), is_built_in).collect()
+
+
+def _check_api(module: ModuleType) -> None:
+    """Refuse a plugin that says it was written for another plugin API than this hub has."""
+    wanted = getattr(module, API_NAME, None)
+    if wanted is None:
+        return
+    if not isinstance(wanted, int) or isinstance(wanted, bool):
+        raise PluginError(f"{API_NAME} is a whole number, got {_shown(wanted)}", hint=f"write {API_NAME} = 1")
+    if wanted > API_VERSION:
+        raise PluginError(
+            f"it is written for plugin API {wanted}, this hub has {API_VERSION}", hint="update asynchub"
+        )
+    if wanted < OLDEST_API:
+        raise PluginError(
+            f"it is written for plugin API {wanted}, this hub understands {OLDEST_API} to {API_VERSION}"
+        )
 
 
 # -- hooks
@@ -124,11 +144,12 @@ class _Collector:
     def collect(self) -> Brought:
         brought = Brought()
         for task in self._classes("register_tasks", Task):
-            self._check_component(task)
-            _check_task(task)
+            # those of built-in ones are described: their tests say so, and a start need not wait for it
+            check_task(task, is_described=self._is_built_in)
             _put(brought.tasks, self._type_of(task), task)
         for trigger in self._classes("register_triggers", Trigger):
-            self._check_component(trigger)
+            if not self._is_built_in:
+                check_component(trigger)
             _check_trigger(trigger)
             _put(brought.triggers, self._type_of(trigger), trigger)
         for storage in self._classes("register_storages", Storage):
@@ -177,10 +198,12 @@ class _Collector:
             raise PluginError(f"{hook}: {type(error).__name__}: {error}") from error
 
     def _classes(self, hook: str, kind: type[Any]) -> list[Any]:
-        found = self._list(hook)
+        # a function that was made a task stands for it
+        found = [getattr(one, "component", one) for one in self._list(hook)]
         for one in found:
             if not (isinstance(one, type) and issubclass(one, kind)):
-                raise PluginError(f"{hook} gives subclasses of {kind.__name__}, got {_shown(one)}")
+                hint = "write @task above the function" if inspect.isfunction(one) and kind is Task else None
+                raise PluginError(f"{hook} gives subclasses of {kind.__name__}, got {_shown(one)}", hint=hint)
             missing = sorted(getattr(one, "__abstractmethods__", ()))
             if missing:
                 raise PluginError(f"{one.__name__} does not define {', '.join(missing)}")
@@ -197,19 +220,6 @@ class _Collector:
         if not self._is_built_in and name.split(".", 1)[0] != self._plugin:
             raise PluginError(f'the type "{name}" must begin with the plugin\'s name: "{self._plugin}.…"')
         return name
-
-    def _check_component(self, one: type[Component]) -> None:
-        if self._is_built_in:
-            return  # its tests do, and a start need not wait for it
-        _check_schema(one, "validation", one.__name__)
-        _check_names(one, one.__name__)
-        for name in ("Output", "Data"):
-            model = getattr(one, name, None)
-            if model is None:
-                continue
-            if not (isinstance(model, type) and issubclass(model, BaseModel)):
-                raise PluginError(f"{one.__name__}.{name} is a pydantic model, got {_shown(model)}")
-            _check_schema(model, "serialization", f"{one.__name__}.{name}")
 
     def _functions(self) -> dict[str, Callable[..., object]]:
         hook = "register_expression_functions"
@@ -251,7 +261,23 @@ def _put(known: dict[str, Any], name: str, one: Any) -> None:
     known[name] = one
 
 
-def _check_task(task: type[Task]) -> None:
+def check_component(one: type[Component]) -> None:
+    """Refuse a component that has no description. Raises ``PluginError``."""
+    _check_schema(one, "validation", one.__name__)
+    _check_names(one, one.__name__)
+    for name in ("Output", "Data"):
+        model = getattr(one, name, None)
+        if model is None:
+            continue
+        if not (isinstance(model, type) and issubclass(model, BaseModel)):
+            raise PluginError(f"{one.__name__}.{name} is a pydantic model, got {_shown(model)}")
+        _check_schema(model, "serialization", f"{one.__name__}.{name}")
+
+
+def check_task(task: type[Task], *, is_described: bool = False) -> None:
+    """Refuse a task that could never be used. Raises ``PluginError``."""
+    if not is_described:
+        check_component(task)
     if task.run is Task.run:
         raise PluginError(f"{task.__name__} does not define run")
     _check_arguments(task, task.run, "ctx")

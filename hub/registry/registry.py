@@ -16,6 +16,9 @@ from hub.plugin.task import Task
 from hub.plugin.trigger import Trigger
 
 Cleaner = Callable[[str], Awaitable[int]]
+_LOCAL = "local."
+_LOCAL_FILE = "tasks.py"
+_NO_LOCAL = "local tasks are functions in a tasks.py of a folder that --flows names on the command line"
 
 
 @dataclass(frozen=True)
@@ -120,6 +123,12 @@ class Registry:
             ),
         )
 
+    def with_local(self, tasks: Mapping[str, type[Task]], reports: Iterable[PluginReport]) -> Registry:
+        """The same with these tasks of the folders' own ``tasks.py``, in place of the ones it had."""
+        others = {name: one for name, one in self.tasks.items() if not name.startswith(_LOCAL)}
+        kept = [one for one in self.plugins if not one.name.endswith(_LOCAL_FILE)]
+        return replace(self, tasks={**others, **tasks}, plugins=(*kept, *reports))
+
     def is_switched_off(self, type_name: str) -> bool:
         """Whether the settings have switched off the plugin that a type is of."""
         plugin = type_name.split(".", 1)[0]
@@ -131,4 +140,7 @@ class Registry:
         for report in self.plugins:
             if report.error and (report.name == plugin or f'"{type_name}"' in report.error):
                 return report.error
+        if kind == "task" and type_name.startswith(_LOCAL):
+            broken = [one.error for one in self.plugins if one.name.endswith(_LOCAL_FILE) and one.error]
+            return "; ".join(broken) or _NO_LOCAL
         return None

@@ -297,7 +297,7 @@ def test_nothing_but_what_the_image_is_made_of_reaches_an_engine(tmp_path: Path)
     context.mkdir()
     _context(context)
     assert {path.name for path in context.iterdir()} == {
-        "LICENSE", "README.md", "blueprints", "docker", "hub", "plugins_core", "pyproject.toml", "uv.lock",
+        "LICENSE", "README.md", "blueprints", "docker", "hub", "plugin-template", "plugins_core", "pyproject.toml", "uv.lock",
     }  # fmt: skip
     hidden = {"__pycache__", "hub_token", "secrets.env"}
     assert not [path for path in context.rglob("*") if path.name in hidden]

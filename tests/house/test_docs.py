@@ -28,7 +28,11 @@ def test_every_link_leads_to_a_file(page: Path) -> None:
             assert (page.parent / target).exists(), target
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+# what these pages build is run as it stands, with the types that they bring (test_plugin_pages.py)
+FLOW_PAGES = [page for page in PAGES if page != ROOT / "docs" / "plugins" / "first-plugin.md"]
+
+
+@pytest.mark.parametrize("page", FLOW_PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_every_flow_in_the_docs_can_be_saved(page: Path) -> None:
     for block in re.findall(r"```yaml\n(.*?)```", page.read_text(), re.S):
         if block.startswith("id: ") and "\nnamespace: " in block:

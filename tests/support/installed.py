@@ -31,9 +31,7 @@ def install(wheel: Path, folder: Path) -> Path:
     """
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder)], check=True)
     python = folder / "bin" / "python"
-    uv = shutil.which("uv") or str(ROOT / ".cache" / "uv" / "bin" / "uv")
-    command = [uv, "pip", "install", "--offline", "--no-deps", "--python", str(python), str(wheel)]
-    subprocess.run(command, check=True, capture_output=True)
+    _uv_install(wheel, python)
     [site] = folder.glob("lib/python*/site-packages")
     [ours] = metadata.distributions(name="asynchub", path=[str(site)])
     for distribution in _closure(ours):
@@ -51,6 +49,43 @@ def environment_to_install_into(folder: Path) -> Path:
     for distribution in _closure(metadata.distribution("asynchub")):
         _link(distribution, site)
     return folder / "bin"
+
+
+def install_as_source(project: Path, commands: Path) -> None:
+    """The same, and let the environment use the project's own files, so that what is edited is what is run."""
+    install_project(project, commands)
+    [site] = commands.parent.glob("lib/python*/site-packages")
+    package = project.name.replace("-", "_")
+    shutil.rmtree(site / package)
+    (site / f"{package}.pth").write_text(f"{project}\n")
+
+
+def _uv_install(wheel: Path, python: Path) -> None:
+    uv = shutil.which("uv") or str(ROOT / ".cache" / "uv" / "bin" / "uv")
+    command = [uv, "pip", "install", "--offline", "--no-deps", "--python", str(python), str(wheel)]
+    subprocess.run(command, check=True, capture_output=True)
+
+
+def also(commands: Path, *names: str) -> None:
+    """Link more distributions, and what they ask for, from this environment into that one."""
+    [site] = commands.parent.glob("lib/python*/site-packages")
+    there = {
+        one.metadata["Name"].lower().replace("_", "-") for one in metadata.distributions(path=[str(site)])
+    }
+    for name in names:
+        for distribution in (metadata.distribution(name), *_closure(metadata.distribution(name))):
+            if distribution.metadata["Name"].lower().replace("_", "-") not in there:
+                there.add(distribution.metadata["Name"].lower().replace("_", "-"))
+                _link(distribution, site)
+
+
+def install_project(project: Path, commands: Path) -> None:
+    """Build a project's wheel and install it into an environment, with nothing else."""
+    dist = project.parent / f"{project.name}-dist"
+    command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(dist)]
+    subprocess.run(command, cwd=project, check=True, capture_output=True)
+    [wheel] = dist.glob("*.whl")
+    _uv_install(wheel, commands / "python")
 
 
 def _closure(root: metadata.Distribution) -> Iterator[metadata.Distribution]:

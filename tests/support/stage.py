@@ -4,39 +4,35 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, cast
 
 from hub.plugin import (
-    Accepted,
-    Arrival,
     Children,
-    Claim,
     Emit,
-    FenceRefused,
-    Recorded,
     Storage,
     StorageSettings,
     Task,
     TaskContext,
-    Transition,
     Trigger,
     TriggerContext,
 )
 from hub.registry import Registry, load_plugins
 from hub.testing import Harness, harness
+from hub.testing.steered import Line, Steering
 from plugins_core.memory.storage import MemoryStorage
 
 Body = Callable[[Any], Any]
 
 
-class Stage:
+class Stage(Steering):
     """What the tasks ``test.call`` and ``test.plain`` do, by the name that they are given."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.bodies: dict[str, Body] = {}
         self.sources: dict[str, Callable[[TriggerContext, Emit], Awaitable[None]]] = {}
         self.calls: list[str] = []
@@ -44,16 +40,6 @@ class Stage:
         self.lines: list[Line] = []
         self._events: dict[str, asyncio.Event] = {}
 
-        async def nothing(step: Any) -> None:
-            return None
-
-        self.before_record: Callable[[Transition], Awaitable[None]] = nothing
-        self.after_record: Callable[[Transition], Awaitable[None]] = nothing
-        self.after_soon: Callable[[Transition], None] = lambda step: None
-        """Called when a step that nobody waits for has reached the storage; its time is up to the storage."""
-        self.before_accept: Callable[[Sequence[Arrival]], Awaitable[None]] = nothing
-        self.after_accept: Callable[[Sequence[Arrival]], Awaitable[None]] = nothing
-        self.after_claim: Callable[[Sequence[Claim]], Awaitable[None]] = nothing
         self.registry = self._registry()
 
     def on(self, name: str) -> Callable[[Body], Body]:
@@ -155,77 +141,6 @@ class GroupBody:
     def __init__(self, ctx: TaskContext, tasks: Any) -> None:
         self.ctx = ctx
         self.tasks = tasks
-
-
-class Line:
-    """One hub's line to a storage that outlives it. Once it is cut nothing goes through, as after a crash."""
-
-    def __init__(self, stage: Stage, kept: MemoryStorage) -> None:
-        self._stage = stage
-        self._kept = kept
-        self._soon: list[Transition] = []
-        self.is_cut = False
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._kept, name)
-
-    def cut(self) -> None:
-        """The hub is gone, and with it what nobody had waited for."""
-        self.is_cut = True
-        self._soon.clear()
-
-    def record_soon(self, transition: Transition) -> None:
-        # kept back for as long as the contract allows it
-        if not self.is_cut:
-            self._soon.append(transition)
-            asyncio.get_running_loop().call_later(0.02, self._send)
-
-    def _send(self) -> None:
-        if not self.is_cut:
-            for step in self._soon:
-                self._kept.record_soon(step)
-                self._stage.after_soon(step)
-                if self.is_cut:
-                    return
-        self._soon.clear()
-
-    async def record(self, transition: Transition) -> Recorded:
-        await self._stage.before_record(transition)
-        self._refuse_when_cut(transition.execution_id)
-        self._send()
-        self._refuse_when_cut(transition.execution_id)
-        recorded = await self._kept.record(transition)
-        await self._stage.after_record(transition)
-        self._refuse_when_cut(transition.execution_id)
-        return recorded
-
-    async def accept(self, arrivals: Sequence[Arrival], **given: Any) -> list[Accepted]:
-        await self._stage.before_accept(arrivals)
-        self._refuse_when_cut("")
-        accepted = await self._kept.accept(arrivals, **given)
-        await self._stage.after_accept(arrivals)
-        self._refuse_when_cut("")
-        return accepted
-
-    async def execution(self, execution_id: str) -> Any:
-        await asyncio.sleep(0.001)  # as long as a read takes: what is not waited for is on its way by then
-        return await self._kept.execution(execution_id)
-
-    async def claim(self, **given: Any) -> list[Any]:
-        if self.is_cut:
-            return []
-        claims = await self._kept.claim(**given)
-        await self._stage.after_claim(claims)
-        return claims
-
-    async def request_kill(self, *given: Any, **more: Any) -> Any:
-        self._refuse_when_cut("")
-        self._send()
-        return await self._kept.request_kill(*given, **more)
-
-    def _refuse_when_cut(self, what: str) -> None:
-        if self.is_cut:
-            raise FenceRefused(f"the hub that moved {what} is gone")
 
 
 def _of(stage: Stage) -> type[Storage]:

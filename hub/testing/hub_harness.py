@@ -11,10 +11,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -27,20 +27,7 @@ from hub.model.ids import FlowKey, TriggerKey
 from hub.model.task_run import TaskRun
 from hub.plugin.storage import LogLine, Page
 from hub.registry import Registry
-
-
-class VirtualClock:
-    """A wall clock that a test moves by hand; it stands still otherwise."""
-
-    def __init__(self, start: datetime = datetime(2026, 1, 1, tzinfo=UTC)) -> None:
-        self._now = start
-
-    def now(self) -> datetime:
-        return self._now
-
-    def advance(self, length: timedelta) -> None:
-        """Move the clock; a negative length puts it back."""
-        self._now += length
+from hub.testing.clock import VirtualClock
 
 
 @dataclass(frozen=True)
@@ -73,13 +60,22 @@ class Harness:
         return await self.node.run_to_end(_key(flow), inputs or {})
 
     async def ended(self, execution_id: str) -> Execution:
-        """Wait for the end of an execution."""
+        """Wait for the end of an execution; a clock that hurries jumps over what it waits for."""
         storage = self.node.services.storage
         with self.node.services.bus.subscribe("execution", size=100_000) as news:
             while not (found := await storage.execution(execution_id)).state.is_terminal:
+                await self._hurry_on()
                 while (await news.next()).id != execution_id:
                     pass
         return found
+
+    async def _hurry_on(self) -> None:
+        """Jump to the moment that a waiting execution waits for."""
+        services = self.node.services
+        if isinstance(services.clock, VirtualClock) and services.clock.is_hurrying:
+            moment = await services.storage.next_wake_at()
+            if moment is not None:
+                services.clock.move_to(moment)
 
     async def task_runs(self, execution_id: str) -> dict[str, TaskRun]:
         """The task runs of an execution, by path."""
@@ -110,14 +106,46 @@ async def harness(
     environ: Mapping[str, str] | None = None,
     with_triggers: bool = True,
     most_executions: int = 500,
+    plugins: Mapping[str, Any] | None = None,
+    data: Path | None = None,
 ) -> AsyncIterator[Harness]:
-    """A hub over a data folder until the block ends; what runs then is handed back at once."""
+    """A hub over a folder until the block ends; what runs then is handed back at once.
+
+    ``plugins`` are the plugins' settings, as ``hub.yaml`` has them; ``data`` is the data folder, ``folder`` itself
+    where none is given.
+    """
     settings = Settings.model_validate(
-        {"storage": storage, "limits": {"maxConcurrentExecutions": most_executions}}
+        {
+            "storage": storage,
+            "limits": {"maxConcurrentExecutions": most_executions},
+            "plugins": dict(plugins or {}),
+        }
     )
-    place = Place(settings, folder, folder, dict(environ or {}))
+    place = Place(settings, folder, data or folder, dict(environ or {}))
     async with open_node(place, clock=clock, registry=registry) as node:
         node.drain_grace = 0.0
-        async with node.running(with_triggers=with_triggers):
-            yield Harness(node)
-            await asyncio.sleep(0)
+        with _following(node, clock):
+            async with node.running(with_triggers=with_triggers):
+                yield Harness(node)
+                await asyncio.sleep(0)
+
+
+@contextmanager
+def _following(node: Node, clock: Clock | None) -> Iterator[None]:
+    """Let the hub notice at once when a virtual clock is moved, and such a clock when the hub waits."""
+    if not isinstance(clock, VirtualClock):
+        yield
+        return
+    timer = node.services.timer
+
+    def moved() -> None:
+        timer.look()
+        node.dispatcher.poke()
+
+    def armed(moment: datetime) -> None:
+        if clock.is_hurrying:
+            asyncio.get_running_loop().call_soon(clock.move_to, moment)
+
+    timer.on_armed = armed
+    with clock.watched(moved):
+        yield

@@ -1,0 +1,1 @@
+"""Tasks and triggers for Example, a plugin of asynchub."""

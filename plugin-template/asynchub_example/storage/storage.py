@@ -1,0 +1,369 @@
+"""A storage to begin with, in plain dictionaries: everything the contract promises, except that it outlives its process."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from datetime import datetime
+from typing import Any, ClassVar
+
+from asynchub_example.storage import steering
+from asynchub_example.storage.events import Events
+from asynchub_example.storage.executions import Executions
+from asynchub_example.storage.journal import Journal
+from asynchub_example.storage.lists import matches, page_of, shows
+from hub.plugin import (
+    Accepted,
+    Arrival,
+    ChangeSet,
+    Claim,
+    Clock,
+    Conflict,
+    Ends,
+    Event,
+    EventFilter,
+    Execution,
+    ExecutionFilter,
+    FenceRefused,
+    FlowKey,
+    FlowRecord,
+    Killed,
+    LogLine,
+    NotFound,
+    Page,
+    Purged,
+    Receipt,
+    Recorded,
+    Restart,
+    Slice,
+    Storage,
+    StorageError,
+    StorageSettings,
+    StoredEvent,
+    TaskRun,
+    TaskRunState,
+    Transition,
+    TriggerKey,
+    TriggerMove,
+    TriggerState,
+    scope_of,
+)
+
+
+class ExampleStorage(Storage):
+    """Keeps everything in this process, as long as it is open."""
+
+    type: ClassVar[str] = "example"
+    schemes: ClassVar[tuple[str, ...]] = ("example",)
+
+    def __init__(self, clock: Clock) -> None:
+        self._journal = Journal(clock)
+        self._executions = Executions(self._journal)
+        self._events = Events(self._journal)
+        self._triggers: dict[TriggerKey, TriggerState] = {}
+        self._flows: dict[FlowKey, FlowRecord] = {}
+        self._sources: dict[FlowKey, list[tuple[int, str, datetime]]] = {}
+
+    @classmethod
+    @asynccontextmanager
+    async def open(cls, settings: StorageSettings) -> AsyncIterator[Storage]:
+        yield cls(settings.clock)
+
+    # events and executions
+
+    async def accept(
+        self,
+        arrivals: Sequence[Arrival],
+        *,
+        at: datetime,
+        move: TriggerMove | None = None,
+        room: int | None = None,
+    ) -> list[Accepted]:
+        if any(map(_starts_one_twice, arrivals)):
+            raise StorageError("a trigger starts its flow once for an event")
+        if move is not None:
+            known = self._triggers.get(move.key, TriggerState())
+            if known.version != move.expected:
+                raise FenceRefused(f"trigger {move.key} was moved on by another")
+            self._triggers[move.key] = TriggerState(move.state, known.version + 1)
+        with self._journal.call():
+            accepted = []
+            for arrival in arrivals:
+                accepted.append(self._accept(arrival, at, room))
+                if room is not None:
+                    room -= len(accepted[-1].claims)
+            return accepted
+
+    def _accept(self, arrival: Arrival, at: datetime, room: int | None) -> Accepted:
+        event = arrival.event
+        if event is not None:
+            known = self._known(arrival, event, at)
+            if known is not None:
+                return Accepted(known)
+            self._events.add(event, arrival, at)
+        claims: list[Claim] = []
+        waiting = 0
+        for new in arrival.executions:
+            if new.is_derived and new.id in self._executions:
+                continue
+            is_free = room is None or len(claims) < room
+            kept, claimed = self._executions.add(new, arrival, at, claim=is_free)
+            waiting += kept.ready_at is not None
+            if claimed is not None:
+                claims.append(claimed)
+            following = arrival.ends.get(new.id, {}).get(kept.execution.state)
+            if following is not None:
+                accepted = self._accept(following, at, None if room is None else room - len(claims))
+                claims += accepted.claims
+                waiting += accepted.waiting
+        receipt = Receipt(
+            event_id=event.id if event is not None else "",
+            execution_ids=tuple(new.id for new in arrival.executions),
+            verdicts=arrival.verdicts,
+        )
+        return Accepted(receipt, tuple(claims), waiting)
+
+    def _known(self, arrival: Arrival, event: Event, at: datetime) -> Receipt | None:
+        """The receipt of an earlier delivery with this key, or None after remembering this one."""
+        if arrival.delivery is None:
+            return None
+        first = self._events.first_of(arrival.delivery, event, at)
+        if first is None:
+            return None
+        first_id, differs = first
+        if differs:
+            return Receipt(event_id=first_id, conflict=True)
+        stored = self._events.repeat(first_id, event)
+        return Receipt(
+            event_id=first_id,
+            execution_ids=tuple(execution.id for execution in self._executions.of_event(first_id)),
+            duplicate=True,
+            verdicts=stored.verdicts if stored is not None else (),
+        )
+
+    async def record(self, transition: Transition) -> Recorded:
+        return self._record(transition)
+
+    def record_soon(self, transition: Transition) -> None:
+        try:
+            self._record(transition)
+        except FenceRefused:
+            return  # nobody waits for it, and its execution is another's now
+
+    def _record(self, step: Transition) -> Recorded:
+        with self._journal.call():
+            recorded = self._executions.step(step)
+            brought = [self._accept(arrival, step.at, 0) for arrival in step.arrivals]
+            return replace(recorded, waiting=recorded.waiting + sum(one.waiting for one in brought))
+
+    async def claim(self, *, limit: int, at: datetime) -> list[Claim]:
+        return self._executions.claim_ready(limit, at)
+
+    async def next_wake_at(self) -> datetime | None:
+        return self._executions.next_wake_at()
+
+    async def take_over(self, *, at: datetime) -> int:
+        return self._executions.take_over(at)
+
+    async def request_kill(
+        self, execution_id: str, *, at: datetime, reason: str, ends: Mapping[str, Ends] | None = None
+    ) -> Killed:
+        with self._journal.call():
+            return steering.request_kill(
+                self._executions,
+                execution_id,
+                at,
+                reason,
+                ends,
+                lambda arrival: self._accept(arrival, at, 0),
+            )
+
+    async def restart(self, restart: Restart) -> Execution:
+        with self._journal.call():
+            return steering.restart(self._executions, restart)
+
+    async def execution(self, execution_id: str) -> Execution:
+        return self._executions.get(execution_id).execution
+
+    async def executions(
+        self, filter: ExecutionFilter, page: Page, *, count: bool = False
+    ) -> Slice[Execution]:
+        found = [
+            (kept.number, replace(kept.execution, trigger_data=None))
+            for kept in self._executions
+            if matches(filter, kept.execution)
+        ]
+        found.reverse()
+        return page_of(found, page, newest_first=True, total=len(found) if count else None)
+
+    async def executions_of_events(
+        self, event_ids: Sequence[str], *, with_replays: bool = False
+    ) -> dict[str, list[Execution]]:
+        found: dict[str, list[Execution]] = {}
+        for event_id in event_ids:
+            events = [event_id, *(self._events.replays_of(event_id) if with_replays else ())]
+            executions = [one for event in events for one in self._executions.of_event(event)]
+            if executions:
+                found[event_id] = executions
+        return found
+
+    async def task_runs(
+        self, execution_id: str, page: Page, *, states: Sequence[TaskRunState] = ()
+    ) -> Slice[TaskRun]:
+        found = list(enumerate(self._task_runs(execution_id).values(), start=1))
+        wanted = [one for one in found if not states or one[1].state in states]
+        return page_of(wanted, page, newest_first=False)
+
+    async def scope_task_runs(self, execution_id: str, scope: str) -> dict[str, TaskRun]:
+        return {path: run for path, run in self._task_runs(execution_id).items() if scope_of(path) == scope}
+
+    def _task_runs(self, execution_id: str) -> Mapping[str, TaskRun]:
+        try:
+            return self._executions.get(execution_id).task_runs
+        except NotFound:
+            return {}
+
+    async def logs(self, execution_id: str, *, after: int = 0, limit: int = 1000) -> list[LogLine]:
+        try:
+            return self._executions.get(execution_id).logs[after : after + limit]
+        except NotFound:
+            return []
+
+    async def log_size(self, execution_id: str) -> tuple[int, int]:
+        lines = await self.logs(execution_id, limit=sys.maxsize)
+        return len(lines), sum(len(line.message) for line in lines)
+
+    async def event(self, event_id: str) -> StoredEvent:
+        found = self._events.find(event_id)
+        if found is None:
+            raise NotFound(f'no event "{event_id}"')
+        return found
+
+    async def events(self, filter: EventFilter, page: Page) -> Slice[StoredEvent]:
+        found = [one for one in self._events if shows(filter, one[1])]
+        found.reverse()
+        return page_of(found, page, newest_first=True)
+
+    async def known_deliveries(self, scope: str, keys: Sequence[str], *, at: datetime) -> dict[str, str]:
+        return self._events.known(scope, keys, at)
+
+    async def settle_dead(self, event_id: str) -> None:
+        with self._journal.call():
+            self._events.settle(event_id)
+
+    async def counts(self) -> Mapping[str, int]:
+        counts: dict[str, int] = {}
+        for kept in self._executions.live():
+            state = kept.execution.state.value
+            counts[state] = counts.get(state, 0) + 1
+        return counts
+
+    # what live views read
+
+    async def last_change(self) -> int:
+        return self._journal.last
+
+    async def changes(self, *, after: int, limit: int = 500) -> tuple[list[ChangeSet], bool]:
+        return self._journal.after(after, limit)
+
+    # retention
+
+    async def purge_executions(
+        self, filter: ExecutionFilter, *, limit: int = 500, keep: Sequence[ExecutionFilter] = ()
+    ) -> Purged:
+        def is_wanted(execution: Execution) -> bool:
+            ended = execution.ended_at
+            spared = any(matches(one, execution, ended) for one in keep)
+            return matches(filter, execution, ended) and not spared
+
+        return Purged(*self._executions.remove(limit, is_wanted))
+
+    async def purge_events(
+        self, filter: EventFilter, *, before: datetime, limit: int = 500, keep: Sequence[EventFilter] = ()
+    ) -> Purged:
+        in_use = {kept.execution.event_id for kept in self._executions}
+
+        def is_wanted(stored: StoredEvent) -> bool:
+            is_old = stored.received_at < before and stored.event.id not in in_use
+            return is_old and shows(filter, stored) and not any(shows(one, stored) for one in keep)
+
+        return Purged(*self._events.remove(limit, is_wanted))
+
+    async def purge_rest(self, *, now: datetime, changes_before: datetime) -> bool:
+        self._events.forget_deliveries(now)
+        self._journal.forget(changes_before)
+        return False
+
+    async def existing(self, ids: Sequence[str]) -> set[str]:
+        return {id for id in ids if id in self._executions or id in self._events}
+
+    # triggers
+
+    async def trigger_states(self) -> dict[TriggerKey, TriggerState]:
+        return dict(self._triggers)
+
+    # flows
+
+    async def put_flow(
+        self,
+        key: FlowKey,
+        *,
+        source: str,
+        source_hash: str,
+        summary: Mapping[str, Any],
+        disabled: bool,
+        origin: str | None,
+        at: datetime,
+    ) -> tuple[FlowRecord, bool]:
+        known = self._flows.get(key)
+        in_use = known is not None and known.retired_at is None
+        if known is not None and in_use and known.origin != origin:
+            if known.origin is not None:
+                raise Conflict(f"flow {key} belongs to the file {known.origin}")
+            raise Conflict(f"flow {key} was put through the API and belongs to no file")
+        same = known is not None and known.source_hash == source_hash
+        if known is not None and same and in_use:
+            return known, False
+        revision = (known.revision if known is not None else 0) + (0 if same else 1)
+        record = FlowRecord(key, revision, source_hash, origin, disabled, summary, at)
+        with self._journal.call():
+            self._journal.tell("flow", str(key), None, str(key))
+        self._flows[key] = record
+        if not same:
+            self._sources.setdefault(key, []).append((revision, source, at))
+        return record, True
+
+    async def retire_flow(self, key: FlowKey, *, at: datetime) -> None:
+        known = await self.flow(key)
+        self._flows[key] = replace(known, retired_at=known.retired_at or at)
+        with self._journal.call():
+            self._journal.tell("flow", str(key), None, str(key))
+
+    async def flows(self) -> list[FlowRecord]:
+        return [self._flows[key] for key in sorted(self._flows) if self._flows[key].retired_at is None]
+
+    async def flow(self, key: FlowKey) -> FlowRecord:
+        found = self._flows.get(key)
+        if found is None:
+            raise NotFound(f"no flow {key}")
+        return found
+
+    async def flow_source(self, key: FlowKey, revision: int | None = None) -> tuple[int, str]:
+        for number, source, _ in reversed(self._sources.get(key, [])):
+            if revision in (None, number):
+                return number, source
+        wanted = f" revision {revision}" if revision is not None else ""
+        raise NotFound(f"no flow {key}{wanted}")
+
+    async def revisions(self, key: FlowKey) -> list[tuple[int, datetime]]:
+        found = self._sources.get(key)
+        if not found:
+            raise NotFound(f"no flow {key}")
+        return [(number, at) for number, _, at in reversed(found)]
+
+
+def _starts_one_twice(arrival: Arrival) -> bool:
+    started = [(new.flow, new.trigger) for new in arrival.executions if new.trigger is not None]
+    return arrival.event is not None and len(set(started)) < len(started)
