@@ -33,8 +33,18 @@ class Events:
     def add(self, event: Event, arrival: Arrival, at: datetime) -> None:
         """Store the event of an arrival."""
         self._count_of_all += 1
-        self._kept[event.id] = (self._count_of_all, StoredEvent(event, at, arrival.verdicts, arrival.dead))
+        batch = "" if arrival.waits else None
+        stored = StoredEvent(event, at, arrival.verdicts, arrival.dead, batch=batch)
+        self._kept[event.id] = (self._count_of_all, stored)
+        for taken in arrival.takes:
+            number, stored = self._kept[taken]
+            self._kept[taken] = (number, replace(stored, batch=event.id))
         self._journal.tell("event", event.id, None, flow_name(event))
+
+    def waits(self, event_id: str) -> bool:
+        """Whether an event waits for a batch."""
+        found = self.find(event_id)
+        return found is not None and found.batch == ""
 
     def first_of(self, delivery: DeliveryKey, event: Event, at: datetime) -> tuple[str, bool] | None:
         """Which event came first with this delivery key, and whether it had another body; None after

@@ -171,13 +171,13 @@ class Executions:
 
     # -- being claimed
 
-    def claim_ready(self, limit: int, at: datetime) -> list[Claim]:
+    def claim_ready(self, limit: int, at: datetime, held: Mapping[str, int]) -> list[Claim]:
         """Claim what may run by ``at``: suspects last, each namespace its share, in it the oldest first."""
         ready = [kept for kept in self._live.values() if kept.ready_at is not None and kept.ready_at <= at]
         chosen: list[Kept] = []
         for suspect in (False, True):
             same = [kept for kept in ready if kept.suspect is suspect]
-            chosen += sorted(_in_turn(same)[: limit - len(chosen)], key=_age)
+            chosen += sorted(_in_turn(same, held)[: limit - len(chosen)], key=_age)
         return [kept.claim() for kept in chosen]
 
     def next_wake_at(self) -> datetime | None:
@@ -325,9 +325,9 @@ def _age(kept: Kept) -> tuple[datetime, int]:
     return kept.ready_at, kept.number
 
 
-def _in_turn(ready: list[Kept]) -> list[Kept]:
-    """The n-th of each namespace before the n+1-th of any."""
-    turns: dict[str, int] = {}
+def _in_turn(ready: list[Kept], held: Mapping[str, int]) -> list[Kept]:
+    """The n-th of each namespace before the n+1-th of any, those that are held counted in."""
+    turns: dict[str, int] = dict(held)
     ranked: list[tuple[int, Kept]] = []
     for kept in sorted(ready, key=_age):
         namespace = kept.execution.flow.namespace

@@ -26,6 +26,7 @@ from hub.plugin import (
     EventFilter,
     Execution,
     ExecutionFilter,
+    ExecutionState,
     FenceRefused,
     FlowKey,
     FlowRecord,
@@ -81,8 +82,9 @@ class ExampleStorage(Storage):
         move: TriggerMove | None = None,
         room: int | None = None,
     ) -> list[Accepted]:
-        if any(map(_starts_one_twice, arrivals)):
-            raise StorageError("a trigger starts its flow once for an event")
+        if not all(self._events.waits(event_id) for one in arrivals for event_id in one.takes):
+            raise FenceRefused("an event does not wait for a batch any more: another has taken it up")
+        self._refuse_repeats(arrivals)
         if move is not None:
             known = self._triggers.get(move.key, TriggerState())
             if known.version != move.expected:
@@ -96,6 +98,23 @@ class ExampleStorage(Storage):
                     room -= len(accepted[-1].claims)
             return accepted
 
+    def _refuse_repeats(self, arrivals: Sequence[Arrival]) -> None:
+        """Refuse what a unique key would, before anything is stored. Raises ``StorageError``."""
+        events: set[str] = set()
+        executions: set[str] = set()
+        for arrival in arrivals:
+            if _starts_one_twice(arrival):
+                raise StorageError("a trigger starts its flow once for an event")
+            if arrival.event is not None and arrival.delivery is None:
+                if arrival.event.id in events or self._events.find(arrival.event.id) is not None:
+                    raise StorageError("an event of this id is stored already")
+                events.add(arrival.event.id)
+            for new in arrival.executions:
+                if not new.is_derived and arrival.delivery is None:
+                    if new.id in executions or new.id in self._executions:
+                        raise StorageError("an execution of this id is stored already")
+                    executions.add(new.id)
+
     def _accept(self, arrival: Arrival, at: datetime, room: int | None) -> Accepted:
         event = arrival.event
         if event is not None:
@@ -105,11 +124,13 @@ class ExampleStorage(Storage):
             self._events.add(event, arrival, at)
         claims: list[Claim] = []
         waiting = 0
+        born: dict[str, ExecutionState] = {}
         for new in arrival.executions:
             if new.is_derived and new.id in self._executions:
                 continue
             is_free = room is None or len(claims) < room
             kept, claimed = self._executions.add(new, arrival, at, claim=is_free)
+            born[new.id] = kept.execution.state
             waiting += kept.ready_at is not None
             if claimed is not None:
                 claims.append(claimed)
@@ -118,12 +139,13 @@ class ExampleStorage(Storage):
                 accepted = self._accept(following, at, None if room is None else room - len(claims))
                 claims += accepted.claims
                 waiting += accepted.waiting
+                born |= accepted.born
         receipt = Receipt(
             event_id=event.id if event is not None else "",
             execution_ids=tuple(new.id for new in arrival.executions),
             verdicts=arrival.verdicts,
         )
-        return Accepted(receipt, tuple(claims), waiting)
+        return Accepted(receipt, tuple(claims), waiting, born)
 
     def _known(self, arrival: Arrival, event: Event, at: datetime) -> Receipt | None:
         """The receipt of an earlier delivery with this key, or None after remembering this one."""
@@ -138,7 +160,7 @@ class ExampleStorage(Storage):
         stored = self._events.repeat(first_id, event)
         return Receipt(
             event_id=first_id,
-            execution_ids=tuple(execution.id for execution in self._executions.of_event(first_id)),
+            execution_ids=tuple(execution.id for execution in self._started_by(first_id)),
             duplicate=True,
             verdicts=stored.verdicts if stored is not None else (),
         )
@@ -156,10 +178,12 @@ class ExampleStorage(Storage):
         with self._journal.call():
             recorded = self._executions.step(step)
             brought = [self._accept(arrival, step.at, 0) for arrival in step.arrivals]
-            return replace(recorded, waiting=recorded.waiting + sum(one.waiting for one in brought))
+            born = {id: state for one in brought for id, state in one.born.items()}
+            waiting = recorded.waiting + sum(one.waiting for one in brought)
+            return replace(recorded, waiting=waiting, born=born)
 
-    async def claim(self, *, limit: int, at: datetime) -> list[Claim]:
-        return self._executions.claim_ready(limit, at)
+    async def claim(self, *, limit: int, at: datetime, held: Mapping[str, int] | None = None) -> list[Claim]:
+        return self._executions.claim_ready(limit, at, held or {})
 
     async def next_wake_at(self) -> datetime | None:
         return self._executions.next_wake_at()
@@ -205,9 +229,17 @@ class ExampleStorage(Storage):
         for event_id in event_ids:
             events = [event_id, *(self._events.replays_of(event_id) if with_replays else ())]
             executions = [one for event in events for one in self._executions.of_event(event)]
+            executions += self._started_by_batch_of(event_id)
             if executions:
                 found[event_id] = executions
         return found
+
+    def _started_by(self, event_id: str) -> list[Execution]:
+        return [*self._executions.of_event(event_id), *self._started_by_batch_of(event_id)]
+
+    def _started_by_batch_of(self, event_id: str) -> list[Execution]:
+        stored = self._events.find(event_id)
+        return self._executions.of_event(stored.batch) if stored is not None and stored.batch else []
 
     async def task_runs(
         self, execution_id: str, page: Page, *, states: Sequence[TaskRunState] = ()
@@ -249,6 +281,14 @@ class ExampleStorage(Storage):
     async def known_deliveries(self, scope: str, keys: Sequence[str], *, at: datetime) -> dict[str, str]:
         return self._events.known(scope, keys, at)
 
+    async def waiting_events(self, key: TriggerKey, page: Page) -> Slice[StoredEvent]:
+        found = [
+            one
+            for one in self._events
+            if one[1].batch == "" and (one[1].event.namespace, one[1].event.flow, one[1].event.trigger) == key
+        ]
+        return page_of(found, page, newest_first=False)
+
     async def settle_dead(self, event_id: str) -> None:
         with self._journal.call():
             self._events.settle(event_id)
@@ -284,10 +324,17 @@ class ExampleStorage(Storage):
         self, filter: EventFilter, *, before: datetime, limit: int = 500, keep: Sequence[EventFilter] = ()
     ) -> Purged:
         in_use = {kept.execution.event_id for kept in self._executions}
+        in_use |= {stored.event.replay_of for _, stored in self._events}
 
         def is_wanted(stored: StoredEvent) -> bool:
             is_old = stored.received_at < before and stored.event.id not in in_use
-            return is_old and shows(filter, stored) and not any(shows(one, stored) for one in keep)
+            is_held = stored.batch is not None and (not stored.batch or stored.batch in self._events)
+            return (
+                is_old
+                and not is_held
+                and shows(filter, stored)
+                and not any(shows(one, stored) for one in keep)
+            )
 
         return Purged(*self._events.remove(limit, is_wanted))
 
