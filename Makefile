@@ -12,7 +12,7 @@ run: $(READY)
 	@HUB_MAKE=1 exec $(BIN)/hub demo --data $(DATA) --port $(PORT)
 
 test: check
-	$(BIN)/pytest -m "not faults"
+	$(BIN)/pytest -m "not faults" -n 2 --dist loadfile
 
 check: $(READY)
 	$(BIN)/ruff format --check .
