@@ -29,9 +29,9 @@ def plugins() -> None:
     help="What it begins with: function, secret-source, storage, task, trigger.  [default: function,task,trigger]",
 )
 def new(name: str, parts: str | None) -> None:
-    """Begin a plugin: a project in a folder of its own, with tests that pass.
+    """Begin a plugin, with tests that pass.
 
-    NAME is the plugin's, as in the types of its components: slack gives asynchub-slack and slack.send.
+    It is a project in a folder of its own. NAME is the plugin's, as in the types of its components: slack gives asynchub-slack and slack.send.
     """
     from hub.registry import load_plugins
     from hub.scaffold.plugin import default_parts, parts_of, plugin_name, template_folder, write_plugin

@@ -95,17 +95,18 @@ class Webhook(HttpTrigger):
             "as `name` (in a form), `contentType`, `size`, `sha256` and the `uri` where it is kept; null when empty.",
         )
         headers: dict[str, Any] = Field(
-            description="By lower-case name; without those whose name says credential or signature."
+            {}, description="By lower-case name; without those whose name says credential or signature."
         )
         parameters: dict[str, Any] = Field(
-            description="The query; a single value is text, a repeated one a list."
+            {}, description="The query; a single value is text, a repeated one a list."
         )
-        method: str = Field(description="GET, POST or PUT.")
+        method: str = Field("", description="GET, POST or PUT.")
         events: list[dict[str, Any]] = Field(
+            [],
             description="With `batch`, in place of all the others: the requests, each with `id`, `receivedAt` "
-            "and `body headers parameters method`, oldest first."
+            "and `body headers parameters method`, oldest first.",
         )
-        count: int = Field(description="With `batch`: how many they are.")
+        count: int = Field(0, description="With `batch`: how many they are.")
 
     @field_validator("key")
     @classmethod
