@@ -51,7 +51,7 @@ _MADE_BY_HUB = frozenset(
 class View(BaseModel):
     """The base of every answer."""
 
-    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True)
+    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, defer_build=True)
 
     def masked(self, mask: Callable[[Any], Any]) -> dict[str, Any]:
         """The view as JSON data, with ``mask`` over everything that the hub did not make itself."""

@@ -22,6 +22,8 @@ class Model(BaseModel):
     """The base of every model that users write: unknown names are errors, names are camelCase."""
 
     model_config = ConfigDict(
+        # most of the installed components are used by no flow: what checks them is built when one is
+        defer_build=True,
         extra="forbid",
         frozen=True,
         alias_generator=to_camel,
