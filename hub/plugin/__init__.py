@@ -42,6 +42,16 @@ from hub.plugin.context import (
 from hub.plugin.fields import DEFERRED, SCRIPT, Cases, Children, Decided, Deferred, Duration, Script, Static
 from hub.plugin.file_store import FileStore
 from hub.plugin.hookspecs import hookimpl
+from hub.plugin.notices import (
+    MOST_TOGETHER,
+    NewNotice,
+    Notice,
+    NoticeClaim,
+    NoticeFilter,
+    NoticeSettlement,
+    NoticeState,
+    NoticeStorage,
+)
 from hub.plugin.outcomes import Fail, Failed, Outcome, Retry, Skip, Wait
 from hub.plugin.secrets import SecretSource
 from hub.plugin.storage import (
@@ -75,6 +85,7 @@ API_VERSION = 1
 __all__ = [
     "API_VERSION",
     "DEFERRED",
+    "MOST_TOGETHER",
     "SCRIPT",
     "Accepted",
     "Arrival",
@@ -120,7 +131,14 @@ __all__ = [
     "LogLine",
     "Model",
     "NewExecution",
+    "NewNotice",
     "NotFound",
+    "Notice",
+    "NoticeClaim",
+    "NoticeFilter",
+    "NoticeSettlement",
+    "NoticeState",
+    "NoticeStorage",
     "Occurrence",
     "Origin",
     "Outcome",
