@@ -23,6 +23,7 @@ import structlog
 from hub import __version__
 from hub.bus import Bus
 from hub.clock import Clock, SystemClock, process_age
+from hub.config.notifiers import read_notifiers, read_notify
 from hub.config.plugins import with_plugin_settings
 from hub.config.settings import Settings
 from hub.engine.node import Node
@@ -120,6 +121,9 @@ async def open_node(
     """A node over its storage, not yet running. Raises ``StorageLocked``, ``InvalidSettings``, ``PluginError``."""
     clock = clock or SystemClock()
     registry = with_plugin_settings(registry or load_plugins(place.settings.plugins), place.settings)
+    functions = builtin_functions(clock.now).with_functions(registry.functions)
+    notifiers = read_notifiers(place.settings, registry, functions)
+    notify = read_notify(place.settings, notifiers, functions)
     async with AsyncExitStack() as stack:
         url = place.storage_url
         storage_class = _storage_class(registry, place.settings, url)
@@ -137,7 +141,6 @@ async def open_node(
         sources, registry = make_secret_sources(registry, place.environ, place.folder)
         vault = SecretVault(sources)
         file_store = make_file_store(registry, file_store_type, place.data_dir)
-        functions = builtin_functions(clock.now).with_functions(registry.functions)
         services = Services(
             storage=storage,
             bus=Bus(),
@@ -165,6 +168,9 @@ async def open_node(
             folders=folders,
             most_executions=place.settings.limits.max_concurrent_executions,
             retention=_retention(place.settings),
+            notifiers=notifiers,
+            notify=notify,
+            hub_url=_hub_url(place.settings),
         )
 
 
@@ -256,8 +262,9 @@ def _catch_signals(stop: asyncio.Event) -> list[Node]:
     def stopping() -> None:
         for node in nodes if stop.is_set() else ():
             # the second signal: hand back at once
-            node.drain_grace = 0.0
+            node.drain_grace = node.notices_grace = 0.0
             node.dispatcher.hand_back()
+            node.notifications.hurry()
         stop.set()
 
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -291,6 +298,12 @@ def _write_address(place: Place, url: str) -> Path:
     _write_private(temporary, json.dumps({"url": url, "pid": os.getpid()}) + "\n")
     temporary.replace(path)
     return path
+
+
+def _hub_url(settings: Settings) -> str:
+    """What links in notices begin with."""
+    server = settings.server
+    return server.public_url or f"http://{server.host}:{server.port}"
 
 
 def _retention(settings: Settings) -> list[RetentionRule]:

@@ -20,6 +20,7 @@ from hub.engine.compiled import CompiledFlow
 from hub.engine.flow_time import in_time
 from hub.engine.groups import MOST_BRANCHES, Group
 from hub.engine.logs import ExecutionLog
+from hub.engine.outbox import Outbox
 from hub.engine.outputs import plain
 from hub.engine.owned import OwnedWork
 from hub.engine.recording import Recorder
@@ -64,6 +65,10 @@ class Host(Protocol):
     def tell_parents(self, parents: Sequence[str], child: str, /) -> None:
         """A child has ended: tell those of its parents that this node moves."""
 
+    @property
+    def outbox(self) -> Outbox:
+        """Makes the notices that tasks owe."""
+
     def trigger_context(self, key: TriggerKey, trigger: Trigger, /) -> TriggerContext:
         """What a trigger is given that prepares an execution, whether or not it runs."""
 
@@ -76,7 +81,7 @@ class Host(Protocol):
         outputs: Mapping[str, Any] | None = None,
         error: str | None = None,
     ) -> Arrival | None:
-        """The event that an end is, where anybody wants it."""
+        """What an end brings: the event that it is, where anybody wants it, and the notices it owes."""
 
     async def start(
         self,
@@ -314,8 +319,9 @@ class Executor:
             if ended.row is not None:
                 if place == last or ended.is_failure:
                     self.recorder.later[ended.row.path] = ended.row
+                    self.recorder.later_notices += ended.notices
                 else:
-                    await self.recorder.rows(ended.row, progress=True)
+                    await self.recorder.rows(ended.row, progress=True, notices=ended.notices)
             if ended.is_failure:
                 return SequenceEnd(declaration.id, ended.error, warned)
             warned = warned or ended.state is TaskRunState.WARNING
@@ -416,14 +422,14 @@ class Executor:
         if outputs:
             given, payloads = outputs, self.services.payloads
             packed = await self.recorder.persist(lambda: payloads.pack(self.execution_id, "outputs", given))
-        event = await self._end_event(state, outputs, error)
+        brought = await self._brought_by_end(state, outputs, error)
         recorded = await self.recorder.step(
             state=state,
             error=error,
             outputs=packed,
             started_at=self.started_at,
             progress=True,
-            arrivals=(event,) if event is not None else (),
+            arrivals=(brought,) if brought is not None else (),
         )
         self.has_progress.set()
         self.services.watches.end(self.execution_id, ())
@@ -440,7 +446,7 @@ class Executor:
         self.host.take(recorded)
         self.host.tell_parents(recorded.woken, self.execution_id)
 
-    async def _end_event(
+    async def _brought_by_end(
         self, state: ExecutionState, outputs: Mapping[str, Any] | None, error: str | None
     ) -> Arrival | None:
         execution, host = self.claim.execution, self.host
@@ -452,5 +458,5 @@ class Executor:
             raise
         except Exception:
             # an end that others cannot be told of is an end all the same
-            log.exception("the end of an execution is no event", execution=self.execution_id)
+            log.exception("nobody is told of the end of an execution", execution=self.execution_id)
             return None

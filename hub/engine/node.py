@@ -8,23 +8,29 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+from hub.config.notifiers import NotifierDeclaration
 from hub.engine.again import Again
 from hub.engine.catalog import FlowCatalog
 from hub.engine.dispatcher import Dispatcher
 from hub.engine.folders import FlowFolders
 from hub.engine.intake import Intake
 from hub.engine.live import LiveFeed
+from hub.engine.notifications import Notifications
+from hub.engine.outbox import Outbox
 from hub.engine.retention import Retention, RetentionRule
 from hub.engine.routes import Routes
 from hub.engine.services import Services
 from hub.engine.triggers import TriggerSupervisor
 from hub.errors import Conflict
 from hub.model.execution import Execution, ExecutionState
+from hub.model.flow import NotifyRule
 from hub.model.ids import FlowKey
 from hub.plugin.storage import Ends, ExecutionFilter, Page
 
 DRAIN_GRACE = 30.0
 """Seconds that running tasks get when the hub stops."""
+NOTICES_GRACE = 10.0
+"""Seconds after that for the notices that are due; the others stay owed."""
 
 
 class Node:
@@ -37,6 +43,9 @@ class Node:
         folders: Sequence[Path] = (),
         most_executions: int = 500,
         retention: Sequence[RetentionRule] = (RetentionRule(),),
+        notifiers: Mapping[str, NotifierDeclaration] | None = None,
+        notify: Sequence[NotifyRule] = (),
+        hub_url: str = "",
     ) -> None:
         self.services = services
         self.catalog = FlowCatalog(services)
@@ -46,18 +55,21 @@ class Node:
             services,
             self.catalog,
             self.routes,
+            Outbox(services, notify, hub_url),
             dispatch=self.dispatcher.take,
             places=self.dispatcher.places,
         )
         self.dispatcher.serve(self.intake)
         self.triggers = TriggerSupervisor(services, self.catalog, self.intake, self.routes)
         self.again = Again(services, self.catalog, self.intake)
+        self.notifications = Notifications(services, notifiers or {})
         self.retention = Retention(services, retention)
         self.live = LiveFeed(services)
         self.folders = FlowFolders(folders, self.catalog)
         self.is_ready = False
         """From when every flow takes its events until the hub begins to stop."""
         self.drain_grace = DRAIN_GRACE
+        self.notices_grace = NOTICES_GRACE
 
     @asynccontextmanager
     async def running(
@@ -71,7 +83,10 @@ class Node:
         await self.folders.scan()
         self.catalog.check_types()
         await self.dispatcher.recover()
-        jobs = [asyncio.create_task(self.dispatcher.run(), name="dispatcher")]
+        jobs = [
+            asyncio.create_task(self.dispatcher.run(), name="dispatcher"),
+            asyncio.create_task(self.notifications.run(), name="notifications"),
+        ]
         if with_triggers:
             for record in self.catalog.records():
                 self.triggers.refresh(record.key)
@@ -93,7 +108,7 @@ class Node:
         """Kill an execution wherever it stands, and those it waits for. Raises ``NotFound``."""
         services = self.services
         while True:
-            ends = None if self.routes.is_empty else await self._ends_of_family(execution_id, reason)
+            ends = await self._ends_of_family(execution_id, reason)
             try:
                 killed = await services.storage.request_kill(
                     execution_id, at=services.clock.now(), reason=reason, ends=ends
@@ -108,6 +123,7 @@ class Node:
             self.dispatcher.tell_parents(killed.woken, ended)
             services.bus.tell("execution", ended, state=ExecutionState.KILLED.value)
         self.dispatcher.poke()
+        services.owed.set()
         services.bus.tell("execution", execution_id, state=killed.execution.state.value)
         return killed.execution
 
@@ -148,6 +164,7 @@ class Node:
         await self.triggers.stop()
         await self.intake.settled()
         await self.dispatcher.drain(self.drain_grace)
+        await self.notifications.drain(self.notices_grace)
         for job in jobs:
             job.cancel()
         await asyncio.gather(*jobs, return_exceptions=True)

@@ -52,6 +52,7 @@ from hub.plugin.notices import (
     NoticeState,
     NoticeStorage,
 )
+from hub.plugin.notifier import RETRY_SCHEDULE, Attachment, Gone, Notification, Notifier, NotifierContext
 from hub.plugin.outcomes import Fail, Failed, Outcome, Retry, Skip, Wait
 from hub.plugin.secrets import SecretSource
 from hub.plugin.storage import (
@@ -86,9 +87,11 @@ __all__ = [
     "API_VERSION",
     "DEFERRED",
     "MOST_TOGETHER",
+    "RETRY_SCHEDULE",
     "SCRIPT",
     "Accepted",
     "Arrival",
+    "Attachment",
     "BlockingCalls",
     "Branch",
     "Cases",
@@ -121,6 +124,7 @@ __all__ = [
     "FlowKey",
     "FlowRecord",
     "Folders",
+    "Gone",
     "GroupOutcome",
     "HttpAnswer",
     "HttpRequest",
@@ -139,6 +143,9 @@ __all__ = [
     "NoticeSettlement",
     "NoticeState",
     "NoticeStorage",
+    "Notification",
+    "Notifier",
+    "NotifierContext",
     "Occurrence",
     "Origin",
     "Outcome",

@@ -24,6 +24,7 @@ from hub.model.naming import PublicJsonSchema, unreadable_names
 from hub.plugin import hookspecs
 from hub.plugin.component import Component
 from hub.plugin.file_store import FileStore
+from hub.plugin.notifier import Notifier
 from hub.plugin.secrets import SecretSource
 from hub.plugin.storage import Storage
 from hub.plugin.task import Task
@@ -46,6 +47,7 @@ class Brought:
     storages: dict[str, type[Storage]] = field(default_factory=dict)
     """By scheme; one storage may answer to several."""
     file_stores: dict[str, type[FileStore]] = field(default_factory=dict)
+    notifiers: dict[str, type[Notifier]] = field(default_factory=dict)
     secret_sources: dict[str, type[SecretSource]] = field(default_factory=dict)
     functions: dict[str, Callable[..., object]] = field(default_factory=dict)
     cleaners: list[Cleaner] = field(default_factory=list)
@@ -53,12 +55,19 @@ class Brought:
 
     def types(self) -> tuple[str, ...]:
         """The names that a list of plugins shows."""
-        named = [*self.tasks, *self.triggers, *self.file_stores, *self.secret_sources]
-        return tuple(sorted([*named, *(f"{scheme}:" for scheme in self.storages)]))
+        named = [*self.tasks, *self.triggers, *self.file_stores, *self.notifiers, *self.secret_sources]
+        return tuple(sorted({*named, *(f"{scheme}:" for scheme in self.storages)}))
 
     def classes(self) -> Iterable[type[Any]]:
         """Every class among them."""
-        for kind in (self.tasks, self.triggers, self.storages, self.file_stores, self.secret_sources):
+        for kind in (
+            self.tasks,
+            self.triggers,
+            self.storages,
+            self.file_stores,
+            self.notifiers,
+            self.secret_sources,
+        ):
             yield from kind.values()
 
 
@@ -123,6 +132,10 @@ class _Collector:
                 _put(brought.storages, scheme, storage)
         for store in self._classes("register_file_stores", FileStore):
             _put(brought.file_stores, self._type_of(store), store)
+        for notifier in self._classes("register_notifiers", Notifier):
+            self._check_component(notifier)
+            _check_notifier(notifier)
+            _put(brought.notifiers, self._type_of(notifier), notifier)
         for source in self._classes("register_secret_sources", SecretSource):
             _put(brought.secret_sources, self._type_of(source), source)
         for cleaner in self._list("register_cleaners"):
@@ -257,6 +270,13 @@ def _check_trigger(trigger: type[Trigger]) -> None:
         raise PluginError(f"{trigger.__name__} does not define run")
     _check_async(trigger, trigger.run)
     _check_arguments(trigger, trigger.run, "ctx", "emit")
+
+
+def _check_notifier(notifier: type[Notifier]) -> None:
+    if notifier.send is Notifier.send:
+        raise PluginError(f"{notifier.__name__} does not define send")
+    _check_async(notifier, notifier.send)
+    _check_arguments(notifier, notifier.send, "notification", "ctx")
 
 
 def _check_async(owner: type[Any], method: Callable[..., Any]) -> None:

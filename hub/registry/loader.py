@@ -30,6 +30,7 @@ _CLAIMED = {
     "triggers": 'the trigger type "{}"',
     "storages": 'the storage scheme "{}:"',
     "file_stores": 'the file store type "{}"',
+    "notifiers": 'the notifier type "{}"',
     "secret_sources": 'the secret source type "{}"',
     "functions": 'the expression function "{}"',
 }
@@ -250,6 +251,7 @@ def _registry(plugins: list[_Plugin]) -> Registry:
         triggers=all_of("triggers"),
         storages=all_of("storages"),
         file_stores=all_of("file_stores"),
+        notifiers=all_of("notifiers"),
         secret_sources=tuple(all_of("secret_sources").values()),
         functions=functions,
         cleaners={p.name: tuple(p.brought.cleaners) for p in plugins if p.brought.cleaners},

@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from hub.plugin.file_store import FileStore
+from hub.plugin.notifier import Notifier
 from hub.plugin.secrets import SecretSource
 from hub.plugin.storage import Storage
 from hub.plugin.task import Task
@@ -39,6 +40,7 @@ class Registry:
     storages: Mapping[str, type[Storage]] = field(default_factory=dict)
     """By the scheme of their URL."""
     file_stores: Mapping[str, type[FileStore]] = field(default_factory=dict)
+    notifiers: Mapping[str, type[Notifier]] = field(default_factory=dict)
     secret_sources: tuple[type[SecretSource], ...] = ()
     functions: Mapping[str, Callable[..., object]] = field(default_factory=dict)
     cleaners: Mapping[str, tuple[Cleaner, ...]] = field(default_factory=dict)
@@ -60,6 +62,7 @@ class Registry:
         storages: Mapping[str, type[Storage]] | None = None,
         file_stores: Mapping[str, type[FileStore]] | None = None,
         secret_sources: Iterable[type[SecretSource]] = (),
+        notifiers: Iterable[type[Notifier]] = (),
     ) -> Registry:
         """A registry of these components, for tests and embedding."""
         return cls(
@@ -68,6 +71,7 @@ class Registry:
             storages=storages or {},
             file_stores=file_stores or {},
             secret_sources=tuple(secret_sources),
+            notifiers={notifier.type: notifier for notifier in notifiers},
         )
 
     def owner_of(self, component: type[Any]) -> str:
@@ -94,6 +98,7 @@ class Registry:
             triggers=others(self.triggers),
             storages=others(self.storages),
             file_stores=others(self.file_stores),
+            notifiers=others(self.notifiers),
             secret_sources=tuple(one for one in self.secret_sources if self.owner_of(one) != plugin),
             plugins=tuple(
                 replace(one, state="failed", types=(), error=error) if one.name == plugin else one

@@ -25,6 +25,7 @@ from hub.engine.node import Node
 from hub.model.execution import Execution
 from hub.model.ids import FlowKey, TriggerKey
 from hub.model.task_run import TaskRun
+from hub.plugin.notices import Notice, NoticeFilter
 from hub.plugin.storage import LogLine, Page
 from hub.registry import Registry
 
@@ -90,6 +91,11 @@ class Harness:
         """An execution's log."""
         return await self.node.services.storage.logs(execution_id)
 
+    async def notices(self, **filter: Any) -> list[Notice]:
+        """The notices that a filter shows, newest first, once nothing is due and nothing is being sent."""
+        await self.node.notifications.settled()
+        return list((await self.node.services.storage.notices(NoticeFilter(**filter), Page(1000))).items)
+
     def state_of(self, flow: str, trigger: str) -> Mapping[str, Any]:
         """A trigger's stored state."""
         return self.node.intake.state(TriggerKey(*_key(flow), trigger))
@@ -110,14 +116,17 @@ async def harness(
     environ: Mapping[str, str] | None = None,
     with_triggers: bool = True,
     most_executions: int = 500,
+    settings: Mapping[str, Any] | None = None,
 ) -> AsyncIterator[Harness]:
-    """A hub over a data folder until the block ends; what runs then is handed back at once."""
-    settings = Settings.model_validate(
-        {"storage": storage, "limits": {"maxConcurrentExecutions": most_executions}}
-    )
-    place = Place(settings, folder, folder, dict(environ or {}))
+    """A hub over a data folder until the block ends; what runs then is handed back at once.
+
+    ``settings`` are more of what ``hub.yaml`` may hold.
+    """
+    limits = {"maxConcurrentExecutions": most_executions}
+    given = Settings.model_validate({"storage": storage, "limits": limits, **(settings or {})})
+    place = Place(given, folder, folder, dict(environ or {}))
     async with open_node(place, clock=clock, registry=registry) as node:
-        node.drain_grace = 0.0
+        node.drain_grace = node.notices_grace = 0.0
         async with node.running(with_triggers=with_triggers):
             yield Harness(node)
             await asyncio.sleep(0)
