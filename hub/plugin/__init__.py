@@ -54,6 +54,7 @@ from hub.plugin.notices import (
 )
 from hub.plugin.notifier import RETRY_SCHEDULE, Attachment, Gone, Notification, Notifier, NotifierContext
 from hub.plugin.outcomes import Fail, Failed, Outcome, Retry, Skip, Wait
+from hub.plugin.posting import Answer, check_answer, post, web_address
 from hub.plugin.secrets import SecretSource
 from hub.plugin.storage import (
     Accepted,
@@ -90,6 +91,7 @@ __all__ = [
     "RETRY_SCHEDULE",
     "SCRIPT",
     "Accepted",
+    "Answer",
     "Arrival",
     "Attachment",
     "BlockingCalls",
@@ -186,6 +188,7 @@ __all__ = [
     "TriggerState",
     "Verdict",
     "Wait",
+    "check_answer",
     "derived_id",
     "did_you_mean",
     "folder_of",
@@ -197,6 +200,8 @@ __all__ = [
     "new_id",
     "opened",
     "parse_duration",
+    "post",
     "scope_of",
     "to_micros",
+    "web_address",
 ]

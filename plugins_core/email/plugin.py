@@ -1,0 +1,21 @@
+"""The hooks of the built-in plugin ``email``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from pydantic import BaseModel
+
+from hub.plugin import Notifier, hookimpl
+from plugins_core.email.notifier import Email
+from plugins_core.email.settings import EmailSettings
+
+
+@hookimpl
+def register_notifiers() -> Iterable[type[Notifier]]:
+    return [Email]
+
+
+@hookimpl
+def settings_model() -> type[BaseModel]:
+    return EmailSettings
