@@ -7,13 +7,14 @@ from functools import cache
 from pathlib import Path
 
 from aiohttp import web
-from prometheus_client import CollectorRegistry, Gauge, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
 
 from hub.api.answers import json_answer, model_answer
 from hub.api.openapi import document
 from hub.api.routing import Call, Route
 from hub.api.views import HealthView, PluginList, PluginView
 from hub.config.schema import flow_schema
+from hub.engine.notifications import NotifierState
 from hub.errors import NotFound
 from hub.model.execution import TERMINAL, ExecutionState
 
@@ -44,8 +45,34 @@ async def metrics(call: Call) -> web.Response:
     Gauge("hub_flow_files_broken", "Flow files that cannot be used.", registry=registry).set(
         len(node.catalog.broken)
     )
+    owed = await node.services.storage.notice_counts()
+    gauge = Gauge(
+        "hub_notices",
+        "Notices that are still to be sent, or were given up, by state.",
+        ["state"],
+        registry=registry,
+    )
+    for word in ("owed", "dead"):
+        gauge.labels(word).set(owed.get(word, 0))
+    _notifier_metrics(node.notifications.states(), registry)
     Gauge("hub_ready", "1 while events are taken.", registry=registry).set(node.is_ready)
     return web.Response(body=generate_latest(registry), headers={"Content-Type": "text/plain; version=0.0.4"})
+
+
+def _notifier_metrics(states: Sequence[NotifierState], registry: CollectorRegistry) -> None:
+    sent = Counter(
+        "hub_notices_delivered", "Deliveries that succeeded, by notifier.", ["notifier"], registry=registry
+    )
+    failed = Counter(
+        "hub_notice_attempts_failed", "Attempts that failed, by notifier.", ["notifier"], registry=registry
+    )
+    disabled = Gauge(
+        "hub_notifier_disabled", "1 where a receiver wants nothing any more.", ["notifier"], registry=registry
+    )
+    for one in states:
+        sent.labels(one.declaration.name).inc(one.delivered)
+        failed.labels(one.declaration.name).inc(one.failed)
+        disabled.labels(one.declaration.name).set(one.disabled is not None)
 
 
 async def list_plugins(call: Call) -> web.Response:
