@@ -7,8 +7,6 @@ from typing import Any, ClassVar
 from pydantic import Field, ValidationInfo, field_validator
 
 from hub.plugin import InvalidInput, Notification, Notifier, NotifierContext
-from plugins_core.email import client
-from plugins_core.email.message import mail_of
 from plugins_core.email.settings import EmailSettings, Server, Tls, address, check_privacy
 
 
@@ -76,6 +74,9 @@ class Email(Notifier):
         return value
 
     async def send(self, notification: Notification, ctx: NotifierContext) -> None:
+        from plugins_core.email import client
+        from plugins_core.email.message import mail_of
+
         settings: EmailSettings = ctx.settings
         server = await self._server(settings, ctx)
         sender = self.from_ or settings.from_

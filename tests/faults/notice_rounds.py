@@ -7,6 +7,7 @@ import json
 import random
 import sys
 import time
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from typing import Any
 import aiohttp
 
 from tests.support.hub_process import HubProcess
-from tests.support.mail_server import PASSWORD, USER, MailServer, mail_server
+from tests.support.mail_server import PASSWORD, USER, MailServer, Received, mail_server
 
 _FLOW = """id: work
 namespace: faults
@@ -180,14 +181,9 @@ def _compare(
 
 def _texts(server: MailServer, wrong: list[str]) -> dict[str, int]:
     """Under how many ids each text has arrived; what comes again must be the same to the last byte."""
-    raw: dict[str, bytes] = {}
+    first: dict[str, Received] = {}
     for one in server.received:
         id = str(one.mail["Message-ID"])
-        if raw.setdefault(id, one.raw) != one.raw:
+        if first.setdefault(id, one).raw != one.raw:
             wrong.append(f"the mail {id} came again with other content")
-    texts: dict[str, int] = {}
-    for id in raw:
-        mail = next(one.mail for one in server.received if str(one.mail["Message-ID"]) == id)
-        text = mail.get_content().strip()
-        texts[text] = texts.get(text, 0) + 1
-    return texts
+    return Counter(one.mail.get_content().strip() for one in first.values())

@@ -34,5 +34,5 @@ async def test_twenty_kills_among_2000_notices_lose_none(tmp_path: Path) -> None
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("bug", BUGS)
 async def test_the_same_rounds_find_a_planted_bug(tmp_path: Path, bug: str) -> None:
-    account = await run_rounds(tmp_path, kills=5, notices=400, bug=bug)
+    account = await run_rounds(tmp_path, kills=3, notices=200, bug=bug)
     assert any(BUGS[bug] in line for line in account.wrong), account

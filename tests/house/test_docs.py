@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import re
+import textwrap
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from hub.config.flows import load_flow
+from hub.config.notifiers import read_notifiers, read_notify
+from hub.config.plugins import with_plugin_settings
+from hub.config.settings import load_settings
 from hub.expressions import builtin_functions
+from hub.plugin import Notifier
 from hub.registry import load_plugins
 from tests.support.hub_process import hub_command
 
@@ -111,3 +116,40 @@ def test_a_component_is_described_and_its_examples_load(component: type) -> None
 @pytest.mark.parametrize("path", sorted((ROOT / "examples" / "proxy").iterdir()), ids=lambda path: path.name)
 def test_the_proxy_page_shows_each_file_as_it_is(path: Path) -> None:
     assert f"\n{path.read_text()}```" in (ROOT / "docs" / "how-to" / "behind-a-proxy.md").read_text()
+
+
+@pytest.mark.parametrize(
+    "notifier",
+    [one for one in REGISTRY.notifiers.values() if one.__module__.startswith("plugins_core")],
+    ids=lambda one: one.type,
+)
+def test_a_notifier_is_described_and_its_examples_load(notifier: type[Notifier], tmp_path: Path) -> None:
+    assert notifier.__doc__
+    assert notifier.examples
+    for name, field in notifier.model_fields.items():
+        assert field.description, name
+    for example in notifier.examples:
+        assert _notifiers_of(tmp_path, "notifiers:\n  oncall:\n" + textwrap.indent(example, "    ")) == [
+            "oncall"
+        ]
+
+
+def test_the_settings_of_the_notifications_page_can_be_used(tmp_path: Path) -> None:
+    page = (ROOT / "docs" / "how-to" / "notifications.md").read_text()
+    blocks = re.findall(r"```yaml\n(.*?)```", page, re.S)
+    names = _notifiers_of(tmp_path, blocks[0])
+    assert names == ["oncall", "team", "pager"]
+    [rules] = [block for block in blocks if block.startswith("notify:\n  - ")]
+    assert _notifiers_of(tmp_path, blocks[0] + rules) == names
+    [shared] = [block for block in blocks if block.startswith("plugins:")]
+    assert _notifiers_of(tmp_path, shared) == ["oncall"]
+
+
+def _notifiers_of(folder: Path, text: str) -> list[str]:
+    """The names under ``notifiers:`` in settings that can be used."""
+    (folder / "hub.yaml").write_text(text)
+    settings = load_settings({}, folder=folder).settings
+    registry = with_plugin_settings(REGISTRY, settings)
+    notifiers = read_notifiers(settings, registry, FUNCTIONS)
+    read_notify(settings, notifiers, FUNCTIONS)
+    return list(notifiers)

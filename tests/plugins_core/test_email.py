@@ -18,6 +18,7 @@ from hub.plugin import NoticeState
 from hub.testing import Harness, VirtualClock, harness
 from tests.support.mail_server import PASSWORD, USER, MailServer, mail_server
 
+ROOT = Path(__file__).parent.parent.parent
 _N = NoticeState
 TELL = "id: f\nnamespace: t\ntasks: [{id: a, type: notify, to: oncall, subject: Grüße, message: hello}]\n"
 
@@ -295,6 +296,29 @@ async def test_many_go_out_side_by_side_and_each_once(tmp_path: Path) -> None:
         await asyncio.gather(*(hub.run("t/f") for _ in range(30)))
         assert {one.state for one in await hub.notices()} == {_N.DELIVERED}
     assert sorted(server.ids().values()) == [1] * 30
+
+
+async def test_the_blueprint_sends_its_report(tmp_path: Path) -> None:
+    source = (ROOT / "blueprints" / "mail-report" / "report.hub.yaml").read_text()
+    async with mail_server(tmp_path) as server:
+        given = settings_for(server)
+        given["notifiers"]["readers"] = given["notifiers"]["oncall"]
+        async with hub_with(tmp_path, given) as (hub, _):
+            await hub.put(source)
+            execution = await hub.run("demo.mail/report", {"day": "<Monday>"})
+            assert execution.state == "SUCCESS", execution.error
+            assert [one.state for one in await hub.notices()] == [_N.DELIVERED]
+            await hub.put(source.replace("printf 'article", "exit 3; printf 'article"))
+            assert (await hub.run("demo.mail/report")).state == "FAILED"
+            await hub.notices()
+    report, alert = (one.mail for one in server.received)
+    assert report["Subject"] == "Orders of <Monday>"
+    [attached] = report.iter_attachments()
+    assert attached.get_filename() == "orders.csv"
+    html = report.get_body(("html",))
+    assert html is not None
+    assert "&lt;Monday&gt;" in html.get_content()
+    assert alert["Subject"] == "report is FAILED"
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from email import message_from_bytes, policy
 from email.message import EmailMessage
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -31,7 +32,7 @@ class Received:
     is_private: bool
     """Whether it came over TLS."""
 
-    @property
+    @cached_property
     def mail(self) -> EmailMessage:
         return message_from_bytes(self.raw, policy=policy.default)
 
