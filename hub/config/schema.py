@@ -130,9 +130,13 @@ def settings_schema(registry: Registry) -> dict[str, Any]:
     )
     definitions["Notifier"]["required"] = ["type"]
     schema["properties"]["notifiers"]["additionalProperties"] = {"$ref": "#/$defs/Notifier"}
-    for name, definition in definitions.items():
-        if name == "NotifyRuleSettings":
-            _spoken(definition)
+    rule = {"$ref": "#/$defs/NotifyRuleSettings"}
+    _spoken(definitions["NotifyRuleSettings"])
+    about = schema["properties"]["notify"]["description"]
+    schema["properties"]["notify"] = {
+        "description": about,
+        "anyOf": [rule, {"type": "array", "items": rule}],
+    }
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         **schema,

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from pydantic import Field, PrivateAttr, SecretStr, ValidationError, field_validator
 
 from hub.config import yaml
-from hub.config.components import message_of, names_at
+from hub.config.components import field_names, message_of, names_at
 from hub.config.notify import NotifyRuleSettings
 from hub.config.text import render_problem
 from hub.errors import InvalidFlow, InvalidSettings, Position, Problem, did_you_mean
@@ -291,10 +291,7 @@ def _invalid(
     path = tuple(str(step) for step in one["loc"])
     if one["type"] != "extra_forbidden":
         return _mistake(path, message_of(one), None, document, origins)
-    known = names_at(Settings, path[:-1]) or [
-        field.alias or name for name, field in Settings.model_fields.items()
-    ]
-    hint = did_you_mean(path[-1], known)
+    hint = did_you_mean(path[-1], names_at(Settings, path[:-1]) or field_names(Settings))
     return _mistake(path, "unknown setting", hint, document, origins, at_key=True)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Protocol
 
@@ -449,7 +449,7 @@ class Executor:
     async def _brought_by_end(
         self, state: ExecutionState, outputs: Mapping[str, Any] | None, error: str | None
     ) -> Arrival | None:
-        execution, host = self.claim.execution, self.host
+        execution, host = replace(self.claim.execution, started_at=self.started_at), self.host
         try:
             return await self.recorder.persist(
                 lambda: host.end_of(execution, state, outputs=outputs, error=error)

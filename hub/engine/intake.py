@@ -282,7 +282,14 @@ class Intake:
                 reasons.setdefault(ExecutionState.CANCELLED, new.parent.is_over)
             for state, reason in reasons.items():
                 execution = Execution(
-                    new.id, new.flow, new.revision, state, new.created_at, labels=new.labels, depth=new.depth
+                    new.id,
+                    new.flow,
+                    new.revision,
+                    state,
+                    new.created_at,
+                    inputs=new.inputs,
+                    labels=new.labels,
+                    depth=new.depth,
                 )
                 arrival = await self.end_of(execution, state, error=reason)
                 if arrival is not None:

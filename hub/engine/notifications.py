@@ -14,9 +14,10 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import structlog
+from pydantic import TypeAdapter
 
 from hub.config.notifiers import NotifierDeclaration
 from hub.engine.compiled import build
@@ -40,6 +41,8 @@ _REST = timedelta(seconds=1)
 _LONGEST_AFTER = timedelta(days=1)
 _JITTER = 0.1
 _LONGEST_ERROR = 500
+_LONGEST_QUOTED = 2_000
+"""Characters of a message, where it goes out with others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -314,13 +317,16 @@ class _ReadyNotifier:
         self.declaration = declaration
         self._services = services
         self._fields = {name: Field(raw, services.functions) for name, raw in declaration.properties.items()}
-        # taken as written, so known before anything is rendered
-        static = {
-            name: raw for name, raw in declaration.properties.items() if name in ("schedule", "timeout")
-        }
-        parts = _Static.model_validate(static)
-        self.schedule: list[timedelta] = parts.schedule
-        self._timeout: timedelta = parts.timeout
+        self.schedule: list[timedelta] = self._static("schedule")
+        self._timeout: timedelta = self._static("timeout")
+
+    def _static(self, name: str) -> Any:
+        """A field that is taken as written, and so is known before anything is rendered."""
+        field = self.declaration.component.model_fields[name]
+        if name not in self.declaration.properties:
+            return field.get_default(call_default_factory=True)
+        kind: Any = Annotated[field.annotation, *field.metadata]
+        return TypeAdapter(kind).validate_python(self.declaration.properties[name])
 
     async def send(self, claim: NoticeClaim) -> None:
         """Send what a claim holds, in the time one attempt may take."""
@@ -336,12 +342,6 @@ class _ReadyNotifier:
         values = {name: await field.render({}, self._services.vault) for name, field in self._fields.items()}
         made: Notifier = build(self.declaration.component, values, self.declaration.name)
         return made
-
-
-class _Static(Notifier):
-    """What of a notifier is the same for all of them."""
-
-    type = "static"
 
 
 class _Context(NotifierContext):
@@ -372,10 +372,11 @@ class _Context(NotifierContext):
 
 
 def notification_of(claim: NoticeClaim) -> Notification:
-    """A claim as its notifier is given it: several notices become one that quotes them all."""
+    """A claim as its notifier is given it: several notices become one that quotes the beginning of each."""
     parts = tuple(_of_notice(notice) for notice in claim.notices)
     if len(parts) == 1:
         return replace(parts[0], id=claim.delivery_id)
+    parts = tuple(replace(part, message=_beginning(part.message), html=None) for part in parts)
     first = parts[0]
     flows = {part.flow for part in parts}
     return Notification(
@@ -388,6 +389,10 @@ def notification_of(claim: NoticeClaim) -> Notification:
         flow=first.flow if len(flows) == 1 else None,
         parts=parts,
     )
+
+
+def _beginning(text: str) -> str:
+    return text if len(text) <= _LONGEST_QUOTED else text[:_LONGEST_QUOTED] + "… (cut off)"
 
 
 _LEVELS = ("DEBUG", "INFO", "WARN", "ERROR")

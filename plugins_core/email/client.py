@@ -48,14 +48,11 @@ async def send(
         timeout=timeout,
     )
     try:
-        await smtp.connect()
+        await _connect(smtp, server)
         errors, _ = await smtp.send_message(mail, sender=_bare(sender), recipients=left)
         refused = {who: (said.code, said.message) for who, said in errors.items()}
     except aiosmtplib.SMTPRecipientsRefused as error:
         refused = {one.recipient: (one.code, one.message) for one in error.recipients}
-    except aiosmtplib.SMTPAuthenticationError as error:
-        # somebody will mend the password; the mail is not to be lost meanwhile
-        raise Failed(f"{server.name} refuses the login: {_answer(error)}") from error
     except aiosmtplib.SMTPResponseException as error:
         outcome = Fail if error.code in _FOR_GOOD else Failed
         raise outcome(f"{server.name} refuses the mail: {_answer(error)}") from error
@@ -64,6 +61,16 @@ async def send(
     finally:
         await _part_from(smtp)
     _judge(server, refused, left, done)
+
+
+async def _connect(smtp: aiosmtplib.SMTP, server: Server) -> None:
+    """Connect, begin TLS and log in. What is refused here is no mail: somebody will mend it, so it is tried again."""
+    try:
+        await smtp.connect()
+    except aiosmtplib.SMTPAuthenticationError as error:
+        raise Failed(f"{server.name} refuses the login: {_answer(error)}") from error
+    except aiosmtplib.SMTPResponseException as error:
+        raise Failed(f"{server.name} refuses the connection: {_answer(error)}") from error
 
 
 async def _part_from(smtp: aiosmtplib.SMTP) -> None:

@@ -12,10 +12,22 @@ from typing import Any, ClassVar
 
 import pytest
 import structlog
+from pydantic import Field
 
 from hub.errors import Conflict
 from hub.model.execution import ExecutionState
-from hub.plugin import Fail, Failed, Gone, NoticeState, Retry, Task, TaskContext
+from hub.plugin import (
+    Duration,
+    Fail,
+    Failed,
+    Gone,
+    NoticeState,
+    Notifier,
+    Retry,
+    Static,
+    Task,
+    TaskContext,
+)
 from hub.testing import Harness, VirtualClock, harness
 from tests.support.probe import Probed, probing
 
@@ -148,15 +160,15 @@ async def test_a_kill_is_told_of_wherever_it_finds_the_execution(tmp_path: Path)
 
 async def test_one_that_is_over_its_limit_is_told_of(tmp_path: Path) -> None:
     source = (
-        "id: f\nnamespace: t\nnotify: {on: [CANCELLED], to: oncall}\n"
-        "concurrency: {limit: 1, behavior: CANCEL}\ntasks: [{id: a, type: flow.sleep, duration: PT1H}]\n"
+        "id: f\nnamespace: t\nnotify: {on: [CANCELLED], to: oncall, template: 'no room for {{ inputs.n }}'}\n"
+        "inputs: [{id: n, type: INT}]\nconcurrency: {limit: 1, behavior: CANCEL}\ntasks: [{id: a, type: flow.sleep, duration: PT1H}]\n"
     )
     async with hub_with_probe(tmp_path) as (hub, probed, _):
         await hub.put(source)
-        await hub.start("t/f")
-        late = await hub.start("t/f")
+        await hub.start("t/f", {"n": 1})
+        late = await hub.start("t/f", {"n": 2})
         await hub.notices()
-        assert [one.execution_id for one in probed.seen] == [late.id]
+        assert [(one.execution_id, one.message) for one in probed.seen] == [(late.id, "no room for 2")]
 
 
 # -- the task
@@ -346,6 +358,26 @@ async def test_a_notifier_that_takes_too_long_is_broken_off(tmp_path: Path) -> N
         await hub.run("t/f")
         [notice] = await hub.notices()
         assert (notice.state, notice.error) == (_N.OWED, "it took longer than 1 s; see timeout")
+
+
+async def test_a_type_may_have_a_time_and_a_schedule_of_its_own(tmp_path: Path) -> None:
+    registry, probed = probing()
+    kind: type[Notifier] = registry.notifiers["probe"]
+
+    class Hasty(kind):  # type: ignore[valid-type, misc]
+        """Note what is sent, and be quick about it."""
+
+        timeout: Static[Duration] = Field(timedelta(milliseconds=20), description="How long.")
+        schedule: Static[list[Duration]] = Field([], description="When.")
+
+    registry = replace(registry, notifiers={"probe": Hasty})
+    probed.gate = asyncio.Event()
+    async with harness(tmp_path, registry=registry, settings={"notifiers": NOTIFIERS}) as hub:
+        await hub.put(TELL)
+        await hub.run("t/f")
+        [notice] = await hub.notices()
+        assert notice.state is _N.DEAD
+        assert notice.error == "given up after 1 attempts: it took longer than 0.02 s; see timeout"
 
 
 async def test_a_slow_notifier_holds_up_nobody_else_and_has_its_bound(tmp_path: Path) -> None:

@@ -255,6 +255,25 @@ async def test_a_wrong_password_is_waited_for_and_never_shown(tmp_path: Path) ->
     assert server.received == []
 
 
+async def test_a_server_that_takes_nobody_today_is_tried_again(tmp_path: Path) -> None:
+    async with mail_server(tmp_path) as server:
+
+        async def handle_EHLO(
+            smtp: Any, session: Any, envelope: Any, name: str, answers: list[str]
+        ) -> list[str]:
+            return ["554 no mail today"]
+
+        server.handle_EHLO = handle_EHLO  # type: ignore[attr-defined]
+        async with hub_with(tmp_path, settings_for(server)) as (hub, clock):
+            await hub.put(TELL)
+            await hub.run("t/f")
+            [notice] = await hub.notices()
+            assert (notice.state, notice.attempts) == (_N.OWED, 1)
+            del server.handle_EHLO  # type: ignore[attr-defined]
+            clock.advance(timedelta(minutes=2))
+            assert [one.state for one in await hub.notices()] == [_N.DELIVERED]
+
+
 async def test_a_server_without_starttls_gets_neither_password_nor_mail(tmp_path: Path) -> None:
     async with (
         mail_server(tmp_path, "none", logins=False) as server,

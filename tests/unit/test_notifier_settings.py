@@ -5,10 +5,13 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from pathlib import Path
 
+import jsonschema
 import pytest
 
+from hub.config import yaml
 from hub.config.flows import load_flow
 from hub.config.notifiers import read_notifiers, read_notify
+from hub.config.schema import settings_schema
 from hub.config.settings import load_settings
 from hub.errors import InvalidFlow, InvalidSettings
 from hub.expressions import builtin_functions
@@ -68,6 +71,24 @@ def test_the_closest_rule_comes_first(tmp_path: Path) -> None:
         ("shop", None),
         (None, None),
     ]
+
+
+@pytest.mark.parametrize(
+    ("text", "is_good"),
+    [
+        ("notifiers: {a: {type: probe, key: \"{{ secret('KEY') }}\", timeout: 5s, schedule: [1m]}}", True),
+        ("notifiers: {a: {type: probe, kee: x}}", False),
+        ("notifiers: {a: {type: other}}", False),
+        ("notifiers: {a: {key: x}}", False),
+        ("notify: {to: a, on: failed}", True),
+        ("notify: [{to: [a, b], on: [FAILED, warning], template: x, namespace: n}]", True),
+        ("notify: [{to: a, template: {subject: x}, digest: 1h}]", True),
+        ("notify: [{to: a, at: FAILED}]", False),
+    ],
+)
+def test_the_schema_says_what_may_be_written(text: str, is_good: bool) -> None:
+    schema = jsonschema.Draft202012Validator(settings_schema(REGISTRY))
+    assert schema.is_valid(yaml.parse(text, "hub.yaml").root.plain()) is is_good
 
 
 FLOW = "id: f\nnamespace: n\ntasks: [{id: a, type: log, message: x}]\nnotify:"
