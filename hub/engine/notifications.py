@@ -38,6 +38,7 @@ _UNKNOWN_AT_ONCE = 16
 _AWAY = 1.0
 """Seconds between looks while the storage is away."""
 _REST = timedelta(seconds=1)
+_MOST_CRASHES = 5
 _LONGEST_AFTER = timedelta(days=1)
 _JITTER = 0.1
 _LONGEST_ERROR = 500
@@ -184,6 +185,9 @@ class Notifications:
                 " retry the notice",
                 attempted=False,
             )
+        if claim.crashes >= _MOST_CRASHES:
+            reason = f"the hub went down {claim.crashes} times while it was being sent; it is not tried again"
+            return self._dead(claim, reason, attempted=False)
         disabled = self._disabled.get(notifier.declaration.fingerprint)
         if disabled is not None:
             reason = f"the notifier is disabled: {disabled}; retry the notice to enable it"

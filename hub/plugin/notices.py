@@ -86,6 +86,8 @@ class NoticeClaim:
     attempts: int = 0
     progress: Mapping[str, Any] = field(default_factory=dict)
     """What the last attempt got done, in its notifier's own words."""
+    crashes: int = 0
+    """How often in a row its claim was taken over: the node went down while it was being sent."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -152,6 +152,20 @@ class NoticesContract:
         assert await storage.settle_notices([settled(before)]) == [False]
         assert (await storage.notice(notice.id)).state is _N.OWED
 
+    async def test_take_overs_are_counted_until_a_claim_is_settled(self, storage: Storage) -> None:
+        sent, waiting = await owed(storage, a_notice(), a_notice(due_at=AT + HOUR))
+        for crashes in range(3):
+            [claim] = await claimed(storage)
+            assert (claim.delivery_id, claim.crashes) == (sent.id, crashes)
+            await storage.take_over(at=AT)
+        [claim] = await claimed(storage)
+        await storage.settle_notices([settled(claim, _N.OWED)])
+        claims = await claimed(storage, AT + HOUR)
+        assert {claim.delivery_id: claim.crashes for claim in claims} == {sent.id: 0, waiting.id: 0}
+        await storage.take_over(at=AT)
+        await storage.retry_notice(sent.id, at=AT)
+        assert [claim.crashes for claim in await claimed(storage)] == [0]
+
     # settled
 
     async def test_a_delivered_notice_is_never_claimed_again(self, storage: Storage) -> None:

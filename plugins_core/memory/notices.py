@@ -31,6 +31,7 @@ class _Kept:
     gap: timedelta | None
     claimed: bool = False
     fence: int = 0
+    crashes: int = 0
     progress: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -149,7 +150,13 @@ class Notices:
         first = together[0]
         notices = tuple(kept.notice for kept in together)
         return NoticeClaim(
-            delivery_id, fence, first.notice.notifier, notices, first.notice.attempts, first.progress
+            delivery_id,
+            fence,
+            first.notice.notifier,
+            notices,
+            first.notice.attempts,
+            first.progress,
+            first.crashes,
         )
 
     def _of_delivery(self, delivery_id: str) -> list[_Kept]:
@@ -158,6 +165,7 @@ class Notices:
     def take_over(self) -> None:
         """Give every claim back."""
         for kept in self._kept.values():
+            kept.crashes += kept.claimed
             kept.claimed = False
 
     def next_at(self, but: Collection[str]) -> datetime | None:
@@ -172,7 +180,7 @@ class Notices:
         ]
         is_owed = one.state is NoticeState.OWED
         for kept in held:
-            kept.claimed = False
+            kept.claimed, kept.crashes = False, 0
             kept.change(
                 state=one.state,
                 due_at=(one.due_at or one.at) if is_owed else None,
@@ -194,6 +202,7 @@ class Notices:
         others = self._of_delivery(delivery_id) if delivery_id is not None else []
         for kept in (wanted, *(one for one in others if one.notice.state in _UNSETTLED)):
             if not kept.claimed:
+                kept.crashes = 0
                 kept.change(state=NoticeState.OWED, due_at=at, settled_at=None, attempts=0)
         return wanted.notice
 

@@ -167,18 +167,26 @@ def _claimed(connection: sqlite3.Connection, delivery_id: str) -> NoticeClaim:
         (delivery_id,),
     )
     rows = connection.execute(
-        f"SELECT {NOTICE_COLUMNS}, fence, progress FROM notices WHERE delivery_id = ? AND {_OWED} ORDER BY seq",
+        f"SELECT {NOTICE_COLUMNS}, crashes, fence, progress FROM notices WHERE delivery_id = ? AND {_OWED} ORDER BY seq",
         (delivery_id,),
     ).fetchall()
     notices = tuple(map(notice_of, rows))
     first = notices[0]
-    fence, progress = rows[0][-2], json_or_none(rows[0][-1])
-    return NoticeClaim(delivery_id, fence, first.notifier, notices, first.attempts, progress or {})
+    crashes, fence, progress = rows[0][-3:]
+    return NoticeClaim(
+        delivery_id,
+        fence,
+        first.notifier,
+        notices,
+        first.attempts,
+        json_or_none(progress) or {},
+        crashes,
+    )
 
 
 def take_over(connection: sqlite3.Connection) -> None:
     """Give every claim back; what was being sent is due at once."""
-    connection.execute("UPDATE notices SET claimed = 0 WHERE claimed = 1")
+    connection.execute("UPDATE notices SET claimed = 0, crashes = crashes + 1 WHERE claimed = 1")
 
 
 # settled
@@ -193,7 +201,7 @@ def _settle(connection: sqlite3.Connection, one: NoticeSettlement) -> bool:
     at = to_micros(one.at)
     is_owed = one.state is NoticeState.OWED
     found = connection.execute(
-        "UPDATE notices SET claimed = 0, state = ?, due_at = ?, settled_at = ?, error = ?,"
+        "UPDATE notices SET claimed = 0, crashes = 0, state = ?, due_at = ?, settled_at = ?, error = ?,"
         " progress = coalesce(?, progress), attempts = attempts + ?"
         " WHERE delivery_id = ? AND claimed = 1 AND fence = ?",
         (
@@ -230,7 +238,7 @@ def retry(connection: sqlite3.Connection, notice_id: str, at: datetime) -> Notic
     """See ``NoticeStorage.retry_notice``."""
     _undelivered(connection, notice_id)
     connection.execute(
-        "UPDATE notices SET state = 'owed', due_at = ?2, settled_at = NULL, attempts = 0"
+        "UPDATE notices SET state = 'owed', due_at = ?2, settled_at = NULL, attempts = 0, crashes = 0"
         " WHERE claimed = 0 AND (id = ?1 OR (state IN ('owed', 'dead')"
         " AND delivery_id = (SELECT delivery_id FROM notices WHERE id = ?1)))",
         (notice_id, to_micros(at)),

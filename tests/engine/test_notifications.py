@@ -17,18 +17,22 @@ from pydantic import Field
 from hub.errors import Conflict
 from hub.model.execution import ExecutionState
 from hub.plugin import (
+    Arrival,
     Duration,
     Fail,
     Failed,
     Gone,
+    NewNotice,
     NoticeState,
     Notifier,
     Retry,
     Static,
+    StorageSettings,
     Task,
     TaskContext,
 )
 from hub.testing import Harness, VirtualClock, harness
+from plugins_core.sqlite.storage import SqliteStorage
 from tests.support.probe import Probed, probing
 
 _N = NoticeState
@@ -470,6 +474,25 @@ async def test_what_is_owed_when_the_hub_stops_is_sent_by_the_next_start(tmp_pat
         assert (notice.state, notice.attempts) == (_N.DELIVERED, 0)
         assert [one.id for one in probed.seen] == [first.id]
         assert probed.attempts == [1]
+
+
+async def test_a_notice_that_takes_the_hub_down_again_and_again_is_given_up(tmp_path: Path) -> None:
+    storage = f"sqlite:///{tmp_path / 'hub.db'}"
+    settings = StorageSettings(storage, tmp_path, VirtualClock())
+    notice = NewNotice("n", "oncall", {"subject": "x", "message": "y"}, VirtualClock().now())
+    async with SqliteStorage.open(settings) as opened:
+        await opened.accept([Arrival(notices=(notice,))], at=notice.due_at)
+        for _ in range(5):
+            await opened.claim_notices(at=notice.due_at, room={}, others=1)
+            await opened.take_over(at=notice.due_at)
+    async with hub_with_probe(tmp_path, storage=storage) as (hub, probed, _):
+        [found] = await hub.notices()
+        assert found.state is _N.DEAD
+        assert "the hub went down 5 times while it was being sent" in (found.error or "")
+        assert probed.seen == []
+        await hub.node.notifications.retry("n")
+        [found] = await hub.notices()
+        assert found.state is _N.DELIVERED
 
 
 async def test_a_stop_sends_what_is_due(tmp_path: Path) -> None:

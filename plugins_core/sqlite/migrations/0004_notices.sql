@@ -20,6 +20,8 @@ CREATE TABLE notices (
   claimed      INTEGER NOT NULL DEFAULT 0,
   fence        INTEGER NOT NULL DEFAULT 0,
   attempts     INTEGER NOT NULL DEFAULT 0,
+  -- how often in a row the hub went down while it was being sent
+  crashes      INTEGER NOT NULL DEFAULT 0,
   error        TEXT,
   progress     TEXT
 );
