@@ -32,7 +32,7 @@ async def send(
     Raises ``Fail`` where the server refuses it for good, ``Failed`` where trying again may help; both say who
     has it by then.
     """
-    left = [one for one in (_bare(one) for one in recipients) if one not in done]
+    left = [one for one in dict.fromkeys(map(_bare, recipients)) if one not in done]
     if not left:
         return
     refused: dict[str, tuple[int, str]] = {}
@@ -77,7 +77,7 @@ async def _part_from(smtp: aiosmtplib.SMTP) -> None:
     """Say good-bye; a server that does not answer that has the mail all the same."""
     if smtp.is_connected:
         with contextlib.suppress(aiosmtplib.SMTPException, OSError):
-            await smtp.quit(timeout=5)
+            await smtp.quit(timeout=1)
     smtp.close()
 
 

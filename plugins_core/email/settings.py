@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import ssl
 from email.utils import parseaddr
+from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
@@ -69,12 +70,22 @@ class Server:
 
     def context(self) -> ssl.SSLContext:
         """What its certificate is checked against. Raises ``InvalidInput``."""
-        if self._ca_file is not None and not Path(self._ca_file).is_file():
-            raise InvalidInput(f"caFile {self._ca_file} is not there")
+        changed_at = 0
+        if self._ca_file is not None:
+            try:
+                changed_at = Path(self._ca_file).stat().st_mtime_ns
+            except OSError as error:
+                raise InvalidInput(f"caFile {self._ca_file} cannot be read: {error.strerror}") from error
         try:
-            return ssl.create_default_context(cafile=self._ca_file)
-        except ssl.SSLError as error:
-            raise InvalidInput(f"caFile {self._ca_file} holds no certificates: {error.reason}") from error
+            return _context(self._ca_file, changed_at)
+        except (ssl.SSLError, OSError) as error:
+            raise InvalidInput(f"caFile {self._ca_file} holds no certificates: {error}") from error
+
+
+@lru_cache(maxsize=8)
+def _context(ca_file: str | None, changed_at: int) -> ssl.SSLContext:
+    """Made once for all mails: reading the system's certificates takes longer than a mail does."""
+    return ssl.create_default_context(cafile=ca_file)
 
 
 def check_privacy(tls: Tls, host: str, username: str | None) -> None:

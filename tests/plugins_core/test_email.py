@@ -299,6 +299,20 @@ async def test_a_certificate_that_nobody_vouches_for_is_refused(tmp_path: Path) 
     assert server.received == []
 
 
+async def test_a_file_of_certificates_that_is_none_is_said(tmp_path: Path) -> None:
+    async with mail_server(tmp_path) as server:
+        for name, message in (("nothing.pem", "cannot be read"), ("hub.txt", "holds no certificates")):
+            (tmp_path / "hub.txt").write_text("none")
+            folder = tmp_path / name.split(".")[0]
+            folder.mkdir()
+            async with hub_with(folder, settings_for(server, caFile=str(tmp_path / name))) as (hub, _):
+                await hub.put(TELL)
+                await hub.run("t/f")
+                [notice] = await hub.notices()
+                assert notice.state is _N.OWED
+                assert message in (notice.error or "")
+
+
 async def test_an_attachment_that_is_gone_is_said_to_be(tmp_path: Path) -> None:
     source = TELL.replace("message: hello", "message: hello, attachments: ['hub:///ab/x/a.csv']")
     async with mail_server(tmp_path) as server, hub_with(tmp_path, settings_for(server)) as (hub, _):
