@@ -133,7 +133,10 @@ def drop(names: tuple[str, ...], server: str | None, data: Path | None) -> None:
 @output_option
 @server_options
 def notifiers(format: str, server: str | None, data: Path | None) -> None:
-    """List the notifiers of hub.yaml, with what was sent since the hub started."""
+    """List the notifiers of hub.yaml.
+
+    With what was sent since the hub started.
+    """
 
     async def work(client: HubClient) -> Any:
         return await client.get("/notifiers")

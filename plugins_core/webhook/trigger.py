@@ -102,10 +102,11 @@ class Webhook(HttpTrigger):
         )
         method: str = Field(description="GET, POST or PUT.")
         events: list[dict[str, Any]] = Field(
+            [],
             description="With `batch`, in place of all the others: the requests, each with `id`, `receivedAt` "
-            "and `body headers parameters method`, oldest first."
+            "and `body headers parameters method`, oldest first.",
         )
-        count: int = Field(description="With `batch`: how many they are.")
+        count: int = Field(0, description="With `batch`: how many they are.")
 
     @field_validator("key")
     @classmethod
