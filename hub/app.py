@@ -22,6 +22,7 @@ import structlog
 from hub import __version__
 from hub.bus import Bus
 from hub.clock import Clock, SystemClock, process_age
+from hub.config.notifiers import read_notifiers, read_notify
 from hub.config.plugins import with_plugin_settings
 from hub.config.settings import Settings
 from hub.engine.node import Node
@@ -131,6 +132,9 @@ async def open_node(
     """
     clock = clock or SystemClock()
     registry = with_plugin_settings(registry or load_plugins(place.settings.plugins), place.settings)
+    functions = builtin_functions(clock.now).with_functions(registry.functions)
+    notifiers = read_notifiers(place.settings, registry, functions)
+    notify = read_notify(place.settings, notifiers, functions)
     async with AsyncExitStack() as stack:
         url = place.storage_url
         storage_class = _storage_class(registry, place.settings, url)
@@ -151,7 +155,6 @@ async def open_node(
         listeners, registry = make_listeners(registry)
         vault = SecretVault(sources)
         file_store = make_file_store(registry, file_store_type, place.data_dir)
-        functions = builtin_functions(clock.now).with_functions(registry.functions)
         services = Services(
             storage=storage,
             bus=Bus(),
@@ -178,6 +181,9 @@ async def open_node(
             most_executions=place.settings.limits.max_concurrent_executions,
             retention=_retention(place.settings),
             listeners=listeners,
+            notifiers=notifiers,
+            notify=notify,
+            hub_url=_hub_url(place.settings),
         )
 
 
@@ -273,8 +279,9 @@ def _catch_signals(stop: asyncio.Event) -> list[Node]:
     def stopping() -> None:
         for node in nodes if stop.is_set() else ():
             # the second signal: hand back at once
-            node.drain_grace = 0.0
+            node.drain_grace = node.notices_grace = 0.0
             node.dispatcher.hand_back()
+            node.notifications.hurry()
         stop.set()
 
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -308,6 +315,12 @@ def _write_address(place: Place, url: str) -> Path:
     _write_private(temporary, json.dumps({"url": url, "pid": os.getpid()}) + "\n")
     temporary.replace(path)
     return path
+
+
+def _hub_url(settings: Settings) -> str:
+    """What links in notices begin with."""
+    server = settings.server
+    return server.public_url or f"http://{server.host}:{server.port}"
 
 
 def _retention(settings: Settings) -> list[RetentionRule]:

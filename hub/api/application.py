@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
-from hub.api import events, executions, flows, sign_in, stream, system, triggers, webhooks
+from hub.api import events, executions, flows, notices, sign_in, stream, system, triggers, webhooks
 from hub.api.bodies import REQUEST_TIMEOUT
 from hub.api.guard import Guard
 from hub.api.routing import Call, Route
@@ -25,6 +25,7 @@ _ROUTES: tuple[Route, ...] = (
     *flows.ROUTES,
     *executions.ROUTES,
     *events.ROUTES,
+    *notices.ROUTES,
     *triggers.ROUTES,
     *webhooks.ROUTES,
     *stream.ROUTES,

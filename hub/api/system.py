@@ -16,6 +16,7 @@ from hub.api.sessions import SESSION, SESSIONS
 from hub.api.views import HealthView, ListenerView, PluginList, PluginView
 from hub.config.schema import flow_schema
 from hub.engine.listeners import ListenerStatus
+from hub.engine.notifications import NotifierState
 from hub.errors import NotFound
 from hub.model.execution import TERMINAL, ExecutionState
 
@@ -46,6 +47,16 @@ async def metrics(call: Call) -> web.Response:
     Gauge("hub_flow_files_broken", "Flow files that cannot be used.", registry=registry).set(
         len(node.catalog.broken)
     )
+    owed = await node.services.storage.notice_counts()
+    gauge = Gauge(
+        "hub_notices",
+        "Notices that are still to be sent, or were given up, by state.",
+        ["state"],
+        registry=registry,
+    )
+    for word in ("owed", "dead"):
+        gauge.labels(word).set(owed.get(word, 0))
+    _notifier_metrics(node.notifications.states(), registry)
     Gauge("hub_ready", "1 while events are taken.", registry=registry).set(node.is_ready)
     _listener_metrics(node.listeners.statuses(), registry)
     return web.Response(body=generate_latest(registry), headers={"Content-Type": "text/plain; version=0.0.4"})
@@ -63,6 +74,22 @@ def _listener_metrics(listeners: Sequence[ListenerStatus], registry: CollectorRe
         dropped.labels(one.type).inc(one.missed)
         failed.labels(one.type).inc(one.failures)
         waiting.labels(one.type).set(one.waiting)
+
+
+def _notifier_metrics(states: Sequence[NotifierState], registry: CollectorRegistry) -> None:
+    sent = Counter(
+        "hub_notices_delivered", "Deliveries that succeeded, by notifier.", ["notifier"], registry=registry
+    )
+    failed = Counter(
+        "hub_notice_attempts_failed", "Attempts that failed, by notifier.", ["notifier"], registry=registry
+    )
+    disabled = Gauge(
+        "hub_notifier_disabled", "1 where a receiver wants nothing any more.", ["notifier"], registry=registry
+    )
+    for one in states:
+        sent.labels(one.declaration.name).inc(one.delivered)
+        failed.labels(one.declaration.name).inc(one.failed)
+        disabled.labels(one.declaration.name).set(one.disabled is not None)
 
 
 async def list_plugins(call: Call) -> web.Response:

@@ -73,9 +73,9 @@ def _list(
 )
 @server_options
 def tail(namespace: str | None, flow: str | None, format: str, server: str | None, data: Path | None) -> None:
-    """Print events of all sources as they come.
+    """Print events of all sources as they come, until Ctrl-C.
 
-    Each with what it started or why nothing, until Ctrl-C. It begins with the newest ten and goes on when the hub is started again, with nothing left out.
+    Each with what it started or why nothing. It begins with the newest ten and goes on when the hub is started again, with nothing left out.
     """
     from hub.cli.tailing import Tail
 

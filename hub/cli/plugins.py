@@ -26,12 +26,12 @@ def plugins() -> None:
     "--with",
     "parts",
     metavar="PART,…",
-    help="What it begins with: function, secret-source, storage, task, trigger.  [default: function,task,trigger]",
+    help="What it begins with: function, notifier, secret-source, storage, task, trigger.  [default: function,task,trigger]",
 )
 def new(name: str, parts: str | None) -> None:
-    """Begin a plugin, with tests that pass.
+    """Begin a plugin: a project with tests that pass.
 
-    It is a project in a folder of its own. NAME is the plugin's, as in the types of its components: slack gives asynchub-slack and slack.send.
+    It gets a folder of its own. NAME is the plugin's, as in the types of its components: matrix gives asynchub-matrix and matrix.send.
     """
     from hub.registry import load_plugins
     from hub.scaffold.plugin import default_parts, parts_of, plugin_name, template_folder, write_plugin

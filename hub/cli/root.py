@@ -30,6 +30,10 @@ _COMMANDS = {
         "List, get, follow, kill, restart, replay and purge executions.",
     ),
     "events": ("hub.cli.events:events", "List, follow, show, send and replay events; dead letters."),
+    "notices": (
+        "hub.cli.notices:notices",
+        "List, show, retry and drop notices; who is told, and how that goes.",
+    ),
     "triggers": (
         "hub.cli.triggers:triggers",
         "List triggers (webhook URLs, next planned times) and test them.",

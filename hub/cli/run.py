@@ -185,7 +185,20 @@ async def _run_file(
                 printer.show({name: masked_data(shown, node.services.vault)})
                 raise KeyboardInterrupt from None
             ended = await node.services.storage.execution(started.id)
+            await node.notifications.drain(node.notices_grace)
+            await _say_unsent(node.services)
             return masked_data(await view_of(node.services, ended), node.services.vault)
+
+
+async def _say_unsent(services: Services) -> None:
+    """Tell of the notices that go with this run's memory."""
+    from hub.plugin.notices import NoticeFilter, NoticeState
+    from hub.plugin.storage import Page
+
+    unsent = NoticeFilter(states=(NoticeState.OWED, NoticeState.DEAD))
+    for notice in (await services.storage.notices(unsent, Page(20))).items:
+        reason = notice.error or "there was no time to send it"
+        click.echo(f"not told {notice.notifier}: {reason}", err=True)
 
 
 async def _last_step(services: Services, execution_id: str) -> Step:

@@ -136,7 +136,7 @@ class _Report:
         name = str(path[-1])
         parent = _follow(self._node, tuple(path[:-1]))[0]
         key = parent.keys.get(name, place)
-        known = self._known if len(path) == 1 else _names_at(self._model, path[:-1])
+        known = self._known if len(path) == 1 else names_at(self._model, path[:-1])
         hint = self._reading.near(name, list(known))
         if hint is None and known:
             hint = f"there are {', '.join(sorted(known))}"
@@ -153,7 +153,7 @@ def _named(name: str, message: str) -> str:
     return f"{name}: {message}" if name else message
 
 
-def _names_at(model: type[BaseModel], path: Sequence[Any]) -> list[str]:
+def names_at(model: type[BaseModel], path: Sequence[Any]) -> list[str]:
     """The YAML names that a nested model has, where a path of names and places leads to one."""
     here = [model]
     for step in path:

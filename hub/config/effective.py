@@ -16,7 +16,9 @@ from hub.registry import Registry
 
 MASK = "******"
 DEFAULT = "default"
-_SECRET_NAME = re.compile(r"secret|token|passw|credential|private|api_?key|(?:^|[a-z_])key$", re.I)
+_SECRET_NAME = re.compile(
+    r"secret|token|passw|webhook_?url|credential|private|api_?key|(?:^|[a-z_])key$", re.I
+)
 _URL_PASSWORD = re.compile(r"(?<=://)([^\s/@:]*):([^\s/@]*)@")
 _EXPRESSION = re.compile(r"\{\{.*\}\}\s*\Z", re.S)
 _Path = tuple[str, ...]

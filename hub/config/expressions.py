@@ -56,6 +56,19 @@ _LABELS = ObjectShape({}, "label", is_open=True)
 _EXECUTION = ObjectShape({"id": TEXT, "createdAt": TEXT, "startedAt": TEXT, "trigger": TEXT}, "member")
 _ERROR = ObjectShape({"task": TEXT, "message": TEXT}, "member")
 _MAYBE_ERROR = replace(_ERROR, sometimes="when a task has failed")
+NOTICE_NAMES: Mapping[str, Shape] = {
+    "flow": _FLOW,
+    "labels": _LABELS,
+    "inputs": ANY,
+    "outputs": ANY,
+    "state": TEXT,
+    "error": ObjectShape({"message": TEXT}, "member"),
+    "execution": ObjectShape(
+        dict.fromkeys(("id", "createdAt", "startedAt", "endedAt", "duration", "trigger", "url"), TEXT),
+        "member",
+    ),
+}
+"""What the template of a notice sees."""
 _NOTHING = ObjectShape({}, "output", hint="this type of task gives none")
 
 
@@ -148,6 +161,16 @@ class ExpressionChecker:
         for output in flow.outputs:
             node = self._reading.nodes[id(output)].value["value"]
             self._expressions(node, self._scope(known, {}))
+        self._notify(self._root.get("notify"))
+
+    def _notify(self, node: Node | None) -> None:
+        """What templates of notices say of an end; see ``NOTICE_NAMES``."""
+        if node is None:
+            return
+        for item in node.value if node.kind == "list" else [node]:
+            template = item.get("template") if item.kind == "mapping" else None
+            if template is not None:
+                self._expressions(template, {**NOTICE_NAMES, "inputs": self._inputs})
 
     def _scope(self, known: _Known, more: Mapping[str, Shape]) -> dict[str, Shape]:
         return {**self._names, "outputs": known.outputs(), **more}

@@ -21,6 +21,7 @@ from hub.config.components import ComponentChecker, holds_expression, spelled
 from hub.config.constants import ConstantChecker
 from hub.config.expressions import ExpressionChecker
 from hub.config.inputs import convert
+from hub.config.notify import Notify
 from hub.config.yaml import MOST_PROBLEMS, Document, Node
 from hub.errors import InvalidFlow, Position, Problem, did_you_mean
 from hub.expressions import FunctionTable
@@ -31,6 +32,7 @@ from hub.model.flow import (
     Flow,
     InputDeclaration,
     InputType,
+    NotifyRule,
     OutputDeclaration,
     RetryPolicy,
     RetryType,
@@ -64,6 +66,7 @@ FLOW_KEYS = (
     "errors",
     "finally",
     "outputs",
+    "notify",
 )
 TASK_KEYS = COMMON
 TRIGGER_KEYS = ("id", "type", "when", "inputs", "description", "disabled")
@@ -246,6 +249,7 @@ class _FlowReader:
             errors=errors,
             finally_=finally_,
             outputs=self._list(root, "outputs", self._output),
+            notify=self._notify(root.get("notify")),
         )
         if self._count > _MOST_TASKS:
             self._reading.problem(
@@ -565,6 +569,17 @@ class _FlowReader:
             return {}
         found: Mapping[str, Any] = node.plain()
         return found
+
+    def _notify(self, node: Node | None) -> tuple[NotifyRule, ...]:
+        """One rule, or a list of them; what their templates hold is checked with the other expressions."""
+        if node is None:
+            return ()
+        rules: list[NotifyRule] = []
+        for item in node.value if node.kind == "list" else [node]:
+            found = self._components.model(Notify, item, "notify")
+            if found is not None:
+                rules.append(found.rule())
+        return tuple(rules)
 
     # -- small parts
 

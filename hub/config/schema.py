@@ -10,6 +10,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from hub.config.flows import MOST_AT_ONCE, Retry
+from hub.config.notify import Notify
 from hub.config.settings import Settings
 from hub.model.execution import QueueBehavior
 from hub.model.flow import InputType, RetryType
@@ -45,7 +46,7 @@ def flow_schema(registry: Registry) -> dict[str, Any]:
     retry = _model(Retry, "Retry")
     retry["properties"]["type"].update(_word(RetryType))
     retry["properties"]["type"].pop("type", None)
-    definitions: dict[str, Any] = {"Retry": retry}
+    definitions: dict[str, Any] = {"Retry": retry, "Notify": _spoken(_model(Notify, "Notify"))}
     task_common = {
         "id": _ID,
         "type": {"enum": sorted(registry.tasks)},
@@ -100,6 +101,13 @@ def flow_schema(registry: Registry) -> dict[str, Any]:
             "errors": {**tasks, "description": "Run when a task has failed."},
             "finally": {**tasks, "description": "Run at the end, however it went."},
             "outputs": {"type": "array", "items": _output()},
+            "notify": {
+                "description": "Who is told of an execution's end; one rule or a list of them.",
+                "anyOf": [
+                    {"$ref": "#/$defs/Notify"},
+                    {"type": "array", "items": {"$ref": "#/$defs/Notify"}},
+                ],
+            },
         },
         "$defs": definitions,
     }
@@ -120,11 +128,34 @@ def settings_schema(registry: Registry) -> dict[str, Any]:
         definitions[name] = own
         plugins[report.name] = {"$ref": f"#/$defs/{name}"}
     schema["properties"]["plugins"].update(properties=plugins)
+    definitions["Notifier"] = _choice(
+        registry.notifiers, {"type": {"enum": sorted(registry.notifiers)}}, definitions, "notifier"
+    )
+    definitions["Notifier"]["required"] = ["type"]
+    schema["properties"]["notifiers"]["additionalProperties"] = {"$ref": "#/$defs/Notifier"}
+    rule = {"$ref": "#/$defs/NotifyRuleSettings"}
+    _spoken(definitions["NotifyRuleSettings"])
+    about = schema["properties"]["notify"]["description"]
+    schema["properties"]["notify"] = {
+        "description": about,
+        "anyOf": [rule, {"type": "array", "items": rule}],
+    }
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         **schema,
         "title": "asynchub settings",
     }
+
+
+def _spoken(notify: dict[str, Any]) -> dict[str, Any]:
+    """The schema of ``notify`` with its states in either case, and one of them standing for a list."""
+    states = _either_case(notify["properties"]["on"]["items"]["enum"])
+    one = {"anyOf": list(states)}
+    on = {
+        key: value for key, value in notify["properties"]["on"].items() if key in ("description", "default")
+    }
+    notify["properties"]["on"] = {**on, "anyOf": [*states, {"type": "array", "items": one, "minItems": 1}]}
+    return notify
 
 
 def _input() -> dict[str, Any]:

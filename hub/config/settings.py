@@ -12,7 +12,8 @@ from urllib.parse import urlsplit
 from pydantic import Field, PrivateAttr, SecretStr, ValidationError, field_validator
 
 from hub.config import yaml
-from hub.config.components import field_names, message_of
+from hub.config.components import field_names, message_of, names_at
+from hub.config.notify import NotifyRuleSettings
 from hub.config.text import render_problem
 from hub.errors import InvalidFlow, InvalidSettings, Position, Problem, did_you_mean
 from hub.plugin.component import Model
@@ -132,11 +133,21 @@ class Settings(Model):
     files: Files = Field(default_factory=Files, description="What of the file system flows may use.")
     server: Server = Field(default_factory=Server, description="Where the HTTP server listens.")
     plugins: dict[str, Any] = Field({}, description="Each plugin's own settings, by its name.")
-    notifiers: dict[str, Any] = Field({}, description="Who is told, by name.")
+    notifiers: dict[str, Any] = Field(
+        {}, description="Who is told, by name: each with its `type` and what that type takes."
+    )
+    notify: list[NotifyRuleSettings] = Field(
+        [], description="Which ends are told of, whatever the flows themselves say; the closest rule first."
+    )
     limits: Limits = Field(default_factory=Limits, description="Bounds of this node.")
     retention: RetentionSettings = Field(
         default_factory=RetentionSettings, description="How long the past is kept."
     )
+
+    @field_validator("notify", mode="before")
+    @classmethod
+    def _one_is_a_list(cls, value: Any) -> Any:
+        return [value] if isinstance(value, Mapping) else value
 
     _origins: dict[tuple[str, ...], str] = PrivateAttr(default_factory=dict)
     _document: yaml.Document | None = PrivateAttr(None)
@@ -280,10 +291,7 @@ def _invalid(
     path = tuple(str(step) for step in one["loc"])
     if one["type"] != "extra_forbidden":
         return _mistake(path, message_of(one), None, document, origins)
-    model: Any = Settings
-    for step in path[:-1]:
-        model = next(f.annotation for n, f in model.model_fields.items() if (f.alias or n) == step)
-    hint = did_you_mean(path[-1], field_names(model))
+    hint = did_you_mean(path[-1], names_at(Settings, path[:-1]) or field_names(Settings))
     return _mistake(path, "unknown setting", hint, document, origins, at_key=True)
 
 
@@ -309,6 +317,9 @@ def _mistake(
         if node.kind == "mapping" and step in node.value:
             position = (node.keys if at_key else node.value)[step].position
             node = node.value[step]
+        elif node.kind == "list" and step.isdigit() and int(step) < len(node.value):
+            node = node.value[int(step)]
+            position = node.position
     problem = Problem(
         f"{name}: {message}", Position(position.line, position.column), hint, file=document.file
     )

@@ -12,7 +12,8 @@ from hub.config.expressions import nested_deferred
 from hub.engine.rendering import Field
 from hub.errors import InvalidInput, PluginError
 from hub.expressions import FunctionTable, strip_raw
-from hub.model.flow import Flow, TaskDeclaration, TriggerDeclaration
+from hub.model.flow import Flow, NotifyRule, TaskDeclaration, TriggerDeclaration
+from hub.model.ids import FlowKey
 from hub.plugin.component import Component, field_roles
 from hub.plugin.fields import CASES, CHILDREN, DECIDED, DEFERRED, SCRIPT, STATIC
 from hub.plugin.task import Task
@@ -95,6 +96,30 @@ class CompiledTrigger:
         self.inputs = Field(declaration.inputs, functions) if declaration.inputs else None
 
 
+class CompiledRule:
+    """A rule with its templates compiled, and what tells its notices from those of others."""
+
+    __slots__ = ("rule", "scope", "texts")
+
+    def __init__(self, rule: NotifyRule, scope: str, functions: FunctionTable) -> None:
+        self.rule = rule
+        self.scope = scope
+        self.texts: dict[str, Field] = {}
+        for name in ("subject", "message", "html"):
+            text = getattr(rule.template, name)
+            if text is not None:
+                self.texts[name] = Field(text, functions)
+
+    def covers(self, key: FlowKey) -> bool:
+        """Whether the rule is about a flow."""
+        namespace, flow = self.rule.namespace, self.rule.flow
+        if flow is not None and flow != key.id:
+            return False
+        if namespace is None or namespace == key.namespace:
+            return True
+        return flow is None and key.namespace.startswith(f"{namespace}.")
+
+
 class CompiledFlow:
     """A flow revision ready to run."""
 
@@ -119,6 +144,7 @@ class CompiledFlow:
         }
         """Those that must be the same on every walk."""
         self.outputs = [(output, Field(output.value, functions)) for output in flow.outputs]
+        self.notify = [CompiledRule(rule, str(flow.key), functions) for rule in flow.notify]
         concurrency = flow.concurrency
         self.queue_key = (
             Field(concurrency.key, functions)

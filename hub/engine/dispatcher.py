@@ -30,6 +30,7 @@ from hub.plugin.trigger import Trigger
 if TYPE_CHECKING:
     from hub.engine.intake import Intake
     from hub.engine.kills import Kills
+    from hub.engine.outbox import Outbox
 
 log = structlog.get_logger("hub.engine")
 
@@ -120,10 +121,17 @@ class Dispatcher:
         outputs: Mapping[str, Any] | None = None,
         error: str | None = None,
     ) -> Arrival | None:
-        """The event that an end is, where anybody wants it."""
+        """What an end brings: the event that it is, where anybody wants it, and the notices it owes."""
         if self._intake is None:
             return None
         return await self._intake.end_of(execution, state, outputs=outputs, error=error)
+
+    @property
+    def outbox(self) -> Outbox:
+        """Makes the notices that tasks owe."""
+        if self._intake is None:
+            raise RuntimeError("the dispatcher was given no intake")
+        return self._intake.outbox
 
     async def start(
         self,
@@ -387,19 +395,21 @@ class Dispatcher:
         execution = claim.execution
         log.error("execution cannot run", execution=execution.id, error=reason)
         await self.kill_children(execution.id, reason, lambda _: True)
-        event = await self.end_of(execution, ExecutionState.FAILED, error=reason)
+        brought = await self.end_of(execution, ExecutionState.FAILED, error=reason)
         recorded = await self._record(
             claim,
             state=ExecutionState.FAILED,
             error=reason,
-            arrivals=(event,) if event is not None else (),
+            arrivals=(brought,) if brought is not None else (),
         )
+        if brought is not None and brought.notices:
+            self._services.owed.set()
         self._services.watches.end(execution.id, ())
         seconds = (self._services.clock.now() - execution.created_at).total_seconds()
         self._services.bus.tell(
             "execution", execution.id, state="FAILED", flow=str(execution.flow), seconds=seconds
         )
-        tell_end(self._services, execution, ExecutionState.FAILED, reason, event, recorded)
+        tell_end(self._services, execution, ExecutionState.FAILED, reason, brought, recorded)
         self.take(recorded)
         self.tell_parents(recorded.woken, execution.id)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Protocol
 
@@ -21,6 +21,7 @@ from hub.engine.compiled import CompiledFlow
 from hub.engine.flow_time import in_time
 from hub.engine.groups import MOST_BRANCHES, Group
 from hub.engine.logs import ExecutionLog
+from hub.engine.outbox import Outbox
 from hub.engine.outputs import plain
 from hub.engine.owned import OwnedWork
 from hub.engine.recording import Recorder
@@ -66,6 +67,10 @@ class Host(Protocol):
     def tell_parents(self, parents: Sequence[str], child: str, /) -> None:
         """A child has ended: tell those of its parents that this node moves."""
 
+    @property
+    def outbox(self) -> Outbox:
+        """Makes the notices that tasks owe."""
+
     def trigger_context(self, key: TriggerKey, trigger: Trigger, /) -> TriggerContext:
         """What a trigger is given that prepares an execution, whether or not it runs."""
 
@@ -78,7 +83,7 @@ class Host(Protocol):
         outputs: Mapping[str, Any] | None = None,
         error: str | None = None,
     ) -> Arrival | None:
-        """The event that an end is, where anybody wants it."""
+        """What an end brings: the event that it is, where anybody wants it, and the notices it owes."""
 
     async def start(
         self,
@@ -321,8 +326,9 @@ class Executor:
             if ended.row is not None:
                 if place == last or ended.is_failure:
                     self.recorder.later[ended.row.path] = ended.row
+                    self.recorder.later_notices += ended.notices
                 else:
-                    await self.recorder.rows(ended.row, progress=True)
+                    await self.recorder.rows(ended.row, progress=True, notices=ended.notices)
             if ended.is_failure:
                 return SequenceEnd(declaration.id, ended.error, warned)
             warned = warned or ended.state is TaskRunState.WARNING
@@ -425,14 +431,14 @@ class Executor:
         if outputs:
             given, payloads = outputs, self.services.payloads
             packed = await self.recorder.persist(lambda: payloads.pack(self.execution_id, "outputs", given))
-        event = await self._end_event(state, outputs, error)
+        brought = await self._brought_by_end(state, outputs, error)
         recorded = await self.recorder.step(
             state=state,
             error=error,
             outputs=packed,
             started_at=self.started_at,
             progress=True,
-            arrivals=(event,) if event is not None else (),
+            arrivals=(brought,) if brought is not None else (),
         )
         self.has_progress.set()
         self.services.watches.end(self.execution_id, ())
@@ -446,14 +452,14 @@ class Executor:
                 event=execution.event_id,
                 seconds=(self.services.clock.now() - execution.created_at).total_seconds(),
             )
-        tell_end(self.services, self.claim.execution, state, error, event, recorded)
+        tell_end(self.services, self.claim.execution, state, error, brought, recorded)
         self.host.take(recorded)
         self.host.tell_parents(recorded.woken, self.execution_id)
 
-    async def _end_event(
+    async def _brought_by_end(
         self, state: ExecutionState, outputs: Mapping[str, Any] | None, error: str | None
     ) -> Arrival | None:
-        execution, host = self.claim.execution, self.host
+        execution, host = replace(self.claim.execution, started_at=self.started_at), self.host
         try:
             return await self.recorder.persist(
                 lambda: host.end_of(execution, state, outputs=outputs, error=error)
@@ -462,5 +468,5 @@ class Executor:
             raise
         except Exception:
             # an end that others cannot be told of is an end all the same
-            log.exception("the end of an execution is no event", execution=self.execution_id)
+            log.exception("nobody is told of the end of an execution", execution=self.execution_id)
             return None

@@ -13,15 +13,19 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
+import structlog
+
 from hub.config.inputs import resolve_inputs
 from hub.engine.catalog import FlowCatalog
+from hub.engine.compiled import CompiledFlow
+from hub.engine.outbox import Outbox
 from hub.engine.owned import OwnedWork
 from hub.engine.routes import DEEPEST, Routes
 from hub.engine.services import Services
 from hub.engine.telling import tell_accepted
 from hub.engine.verdicts import Candidate, Judge, Judged
 from hub.engine.waiting_events import is_batched, topic_of
-from hub.errors import FenceRefused, InvalidInput, NotFound
+from hub.errors import FenceRefused, InvalidFlow, InvalidInput, NotFound, PluginError, StorageError
 from hub.model.ends import FLOW_FINISHED, end_event
 from hub.model.event import BATCHED, Event, Occurrence, Origin, Receipt, Verdict
 from hub.model.execution import Execution, ExecutionState, NewExecution, Parent
@@ -30,6 +34,8 @@ from hub.model.ids import FlowKey, TriggerKey, new_id
 from hub.model.task_run import TaskRun
 from hub.plugin.storage import Accepted, Arrival, DeliveryKey, Ends, TriggerMove, TriggerState
 from hub.plugin.trigger import HttpTrigger
+
+log = structlog.get_logger("hub.engine")
 
 _TOO_DEEP = f"more than {DEEPEST} flows started each other, one after another"
 
@@ -42,6 +48,7 @@ class Intake:
         services: Services,
         catalog: FlowCatalog,
         routes: Routes,
+        outbox: Outbox,
         *,
         dispatch: Callable[[Accepted], None],
         places: Callable[[int], AbstractContextManager[int]],
@@ -49,6 +56,7 @@ class Intake:
         self._services = services
         self._catalog = catalog
         self._routes = routes
+        self.outbox = outbox
         self._judge = Judge(services)
         self._dispatch = dispatch
         self._places = places
@@ -125,6 +133,8 @@ class Intake:
                 # before it runs: its birth comes first
                 tell_accepted(self._services, arrival, item)
                 self._dispatch(item)
+            if any(_owes(arrival) for arrival in arrivals):
+                self._services.owed.set()
         return accepted
 
     async def _own_trigger(self, origin: Origin) -> Candidate | None:
@@ -192,7 +202,7 @@ class Intake:
             replace(event, data=packed) if packed is not event.data else event,
             verdicts=verdicts,
             dead="; ".join(wrong) or None,
-            ends=await self._born_ends(executions) if not self._routes.is_empty else {},
+            ends=await self._born_ends(executions),
         )
 
     async def _candidate(self, key: TriggerKey) -> Candidate | None:
@@ -213,10 +223,38 @@ class Intake:
         outputs: Mapping[str, Any] | None = None,
         error: str | None = None,
     ) -> Arrival | None:
-        """The event that an execution's end is, where anybody wants it, with what it starts.
+        """What an execution's end brings: the event that it is, where anybody wants it, with what it starts, and
+        the notices that it owes.
 
         A flow is never started by its own end.
         """
+        notices = await self.outbox.of_end(
+            await self._flow_of(execution), execution, state, outputs=outputs, error=error
+        )
+        try:
+            arrival = await self._end_event(execution, state, outputs, error)
+        except StorageError:
+            raise
+        except Exception:
+            # an end that others cannot be told of is an end all the same
+            log.exception("the end of an execution is no event", execution=execution.id)
+            arrival = None
+        return replace(arrival or Arrival(), notices=notices) if notices else arrival
+
+    async def _flow_of(self, execution: Execution) -> CompiledFlow | None:
+        """The revision that an execution runs; None where it cannot be read any more."""
+        try:
+            return await self._catalog.compiled(execution.flow, execution.revision)
+        except (NotFound, InvalidFlow, PluginError):
+            return None
+
+    async def _end_event(
+        self,
+        execution: Execution,
+        state: ExecutionState,
+        outputs: Mapping[str, Any] | None,
+        error: str | None,
+    ) -> Arrival | None:
         if self._routes.is_empty or not self._routes.of_type(FLOW_FINISHED):
             return None
         now = self._services.clock.now()
@@ -239,6 +277,8 @@ class Intake:
         """What those bring that may be ended at birth: over their limit, or too late for what started them."""
         found: dict[str, Ends] = {}
         for new in executions:
+            if new.queue is None and new.parent is None:
+                continue
             reasons: dict[ExecutionState, str] = {}
             if new.queue is not None and (state := new.queue.behavior.end) is not None:
                 reasons[state] = new.queue.over_limit
@@ -246,7 +286,14 @@ class Intake:
                 reasons.setdefault(ExecutionState.CANCELLED, new.parent.is_over)
             for state, reason in reasons.items():
                 execution = Execution(
-                    new.id, new.flow, new.revision, state, new.created_at, labels=new.labels, depth=new.depth
+                    new.id,
+                    new.flow,
+                    new.revision,
+                    state,
+                    new.created_at,
+                    inputs=new.inputs,
+                    labels=new.labels,
+                    depth=new.depth,
                 )
                 arrival = await self.end_of(execution, state, error=reason)
                 if arrival is not None:
@@ -306,8 +353,7 @@ class Intake:
             is_derived=execution_id is not None,
             task_runs=tuple(task_runs),
         )
-        ends = await self._born_ends([new]) if not self._routes.is_empty else {}
-        arrival = Arrival(executions=(new,), event=event, ends=ends)
+        arrival = Arrival(executions=(new,), event=event, ends=await self._born_ends([new]))
         await self._owned.finish(key, self._accept([arrival], now))
         return await self._services.storage.execution(new.id)
 
@@ -340,3 +386,10 @@ class Intake:
         if not isinstance(data, Mapping):
             raise InvalidInput("data is a mapping: what expressions see as trigger")
         return data
+
+
+def _owes(arrival: Arrival) -> bool:
+    """Whether notices come, or may come, with an arrival."""
+    return bool(arrival.notices) or any(
+        one.notices for ends in arrival.ends.values() for one in ends.values()
+    )

@@ -9,7 +9,6 @@ from collections.abc import AsyncIterator, Callable
 from typing import Protocol
 
 from hub.engine.intake import Intake
-from hub.engine.routes import Routes
 from hub.engine.services import Services
 from hub.engine.telling import tell_killed
 from hub.errors import Conflict
@@ -35,9 +34,8 @@ class Holder(Protocol):
 class Kills:
     """Kills that reach every child."""
 
-    def __init__(self, services: Services, routes: Routes, intake: Intake, holder: Holder) -> None:
+    def __init__(self, services: Services, intake: Intake, holder: Holder) -> None:
         self._services = services
-        self._routes = routes
         self._intake = intake
         self._holder = holder
 
@@ -45,7 +43,7 @@ class Kills:
         """Kill an execution wherever it stands, and those it waits for. Raises ``NotFound``."""
         services = self._services
         while True:
-            ends = None if self._routes.is_empty else await self._ends_of_family(execution_id, reason)
+            ends = await self._ends_of_family(execution_id, reason)
             try:
                 killed = await services.storage.request_kill(
                     execution_id, at=services.clock.now(), reason=reason, ends=ends
@@ -61,6 +59,7 @@ class Kills:
             services.bus.tell("execution", ended, state=ExecutionState.KILLED.value)
         await tell_killed(services, killed, ends, reason)
         self._holder.poke()
+        services.owed.set()
         services.bus.tell("execution", execution_id, state=killed.execution.state.value)
         return killed.execution
 

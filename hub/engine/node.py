@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+from hub.config.notifiers import NotifierDeclaration
 from hub.engine.again import Again
 from hub.engine.catalog import FlowCatalog
 from hub.engine.dispatcher import Dispatcher
@@ -17,6 +18,8 @@ from hub.engine.kills import Kills
 from hub.engine.listeners import Listeners
 from hub.engine.live import LiveFeed
 from hub.engine.local_tasks import LocalTasks
+from hub.engine.notifications import Notifications
+from hub.engine.outbox import Outbox
 from hub.engine.retention import Retention, RetentionRule
 from hub.engine.routes import Routes
 from hub.engine.services import Services
@@ -24,12 +27,15 @@ from hub.engine.telling import tell_execution
 from hub.engine.triggers import TriggerSupervisor
 from hub.engine.watchdog import watched
 from hub.model.execution import Execution, ExecutionState
+from hub.model.flow import NotifyRule
 from hub.model.ids import FlowKey
 from hub.plugin.listener import Listener
 from hub.registry import Registry
 
 DRAIN_GRACE = 30.0
 """Seconds that running tasks get when the hub stops."""
+NOTICES_GRACE = 10.0
+"""Seconds after that for the notices that are due; the others stay owed."""
 
 
 class Node:
@@ -44,6 +50,9 @@ class Node:
         most_executions: int = 500,
         retention: Sequence[RetentionRule] = (RetentionRule(),),
         listeners: Sequence[Listener] = (),
+        notifiers: Mapping[str, NotifierDeclaration] | None = None,
+        notify: Sequence[NotifyRule] = (),
+        hub_url: str = "",
     ) -> None:
         self.services = services
         self.catalog = FlowCatalog(services)
@@ -53,13 +62,15 @@ class Node:
             services,
             self.catalog,
             self.routes,
+            Outbox(services, notify, hub_url),
             dispatch=self.dispatcher.take,
             places=self.dispatcher.places,
         )
-        self.kills = Kills(services, self.routes, self.intake, self.dispatcher)
+        self.kills = Kills(services, self.intake, self.dispatcher)
         self.dispatcher.serve(self.intake, self.kills)
         self.triggers = TriggerSupervisor(services, self.catalog, self.intake, self.routes)
         self.again = Again(services, self.catalog, self.intake)
+        self.notifications = Notifications(services, notifiers or {})
         self.retention = Retention(services, retention)
         self.live = LiveFeed(services)
         self.listeners = Listeners(services, listeners)
@@ -69,6 +80,7 @@ class Node:
         self.is_ready = False
         """From when every flow takes its events until the hub begins to stop."""
         self.drain_grace = DRAIN_GRACE
+        self.notices_grace = NOTICES_GRACE
 
     def use(self, registry: Registry) -> None:
         """From now on components are those of this registry."""
@@ -97,7 +109,10 @@ class Node:
         self.local_tasks.say_ignored()
         self.catalog.check_types()
         await self.dispatcher.recover()
-        jobs = [asyncio.create_task(self.dispatcher.run(), name="dispatcher")]
+        jobs = [
+            asyncio.create_task(self.dispatcher.run(), name="dispatcher"),
+            asyncio.create_task(self.notifications.run(), name="notifications"),
+        ]
         if with_triggers:
             for record in self.catalog.records():
                 self.triggers.refresh(record.key)
@@ -146,6 +161,7 @@ class Node:
         await self.intake.settled()
         await self.dispatcher.drain(self.drain_grace)
         self.services.watches.give_up()
+        await self.notifications.drain(self.notices_grace)
         for job in jobs:
             job.cancel()
         await asyncio.gather(*jobs, return_exceptions=True)

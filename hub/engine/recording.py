@@ -17,7 +17,8 @@ from hub.engine.telling import tell_execution, tell_task_runs
 from hub.errors import FenceRefused
 from hub.model.execution import Claim, ExecutionState
 from hub.model.task_run import TaskRun, TaskRunState
-from hub.plugin.storage import Recorded, Transition
+from hub.plugin.notices import NewNotice
+from hub.plugin.storage import Arrival, Recorded, Transition
 
 if TYPE_CHECKING:
     from hub.engine.task_runner import LiveRun
@@ -38,6 +39,8 @@ class Recorder:
         """Set once anything of it has ended; a suspect that gets here is none."""
         self.later: dict[str, TaskRun] = {}
         """Rows, by path, that the next step takes along: nothing happens between them and it."""
+        self.later_notices: tuple[NewNotice, ...] = ()
+        """Notices that these rows owe."""
         self._said_running = False
         self._starts: dict[str, LiveRun] = {}
         self._starts_handle: asyncio.Handle | None = None
@@ -90,16 +93,24 @@ class Recorder:
         """Store task runs without waiting."""
         self._services.storage.record_soon(self._transition(task_runs=rows, state=state))
 
-    async def rows(self, *rows: TaskRun, progress: bool = False) -> None:
-        """Store task runs, with the log lines that wait, and return when they are durable."""
+    async def rows(self, *rows: TaskRun, progress: bool = False, notices: tuple[NewNotice, ...] = ()) -> None:
+        """Store task runs, with the notices they owe and the log lines that wait, and return when they are
+        durable."""
         for row in rows:
             self._starts.pop(row.path, None)
         # once said under a claim, progress stays: saying it again would rewrite the execution's row each time
-        await self.step(task_runs=rows, progress=progress and not self.has_progress.is_set())
+        await self.step(task_runs=rows, notices=notices, progress=progress and not self.has_progress.is_set())
         if progress:
             self.has_progress.set()
 
-    async def step(self, *, task_runs: tuple[TaskRun, ...] = (), **changes: Any) -> Recorded:
+    async def step(
+        self,
+        *,
+        task_runs: tuple[TaskRun, ...] = (),
+        arrivals: tuple[Arrival, ...] = (),
+        notices: tuple[NewNotice, ...] = (),
+        **changes: Any,
+    ) -> Recorded:
         """Record a step, again and again while the storage is away, and tell of it.
 
         Raises ``FenceRefused``, and ``StorageUnavailable`` when the node stops and it stays away.
@@ -107,7 +118,10 @@ class Recorder:
         lines = await self._log.take()
         rows = (*self.later.values(), *task_runs)
         self.later.clear()
-        transition = self._transition(task_runs=rows, logs=lines, **changes)
+        notices, self.later_notices = (*self.later_notices, *notices), ()
+        if notices:
+            arrivals = (*arrivals, Arrival(notices=notices))
+        transition = self._transition(task_runs=rows, logs=lines, arrivals=arrivals, **changes)
         try:
             recorded = await self.persist(lambda: self._services.storage.record(transition))
         except FenceRefused:
@@ -116,6 +130,8 @@ class Recorder:
             raise
         # many are answered by one commit: what each does with its answer is a piece of its own
         await self._services.turns.take(self._claim.execution.flow.namespace)
+        if any(arrival.notices for arrival in arrivals):
+            self._services.owed.set()
         for row in rows:
             self._services.watches.row(self._id, row)
         if self._services.bus.has_listeners:

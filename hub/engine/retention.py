@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import structlog
 
@@ -61,13 +61,14 @@ class Retention:
             await asyncio.sleep(_EVERY)
 
     async def clear_up(self) -> int:
-        """One round; answers how many executions and events were removed."""
+        """One round; answers how many executions, events and notices were removed."""
         removed = 0
         for place, rule in enumerate(self._rules):
             closer = self._rules[:place]
             removed += await self._executions(rule, closer)
             removed += await self._events(rule, closer)
         now = self._services.clock.now()
+        removed += await self._notices(now)
         while await self._services.storage.purge_rest(now=now, changes_before=now - _CHANGES_FOR):
             await asyncio.sleep(_REST)
         await self._sweep()
@@ -141,6 +142,19 @@ class Retention:
                 EventFilter(rule.namespace, rule.flow), before=before, limit=_BATCH, keep=keep
             )
             removed += await self._forget(found)
+            if not found.more:
+                return removed
+            await asyncio.sleep(_REST)
+
+    async def _notices(self, now: datetime) -> int:
+        """Notices that were delivered or dropped go when the events of their time do."""
+        length = next((rule.events for rule in self._rules if rule.namespace is None), None)
+        if length is None:
+            return 0
+        removed = 0
+        while True:
+            found = await self._services.storage.purge_notices(before=now - length, limit=_BATCH)
+            removed += len(found.ids)
             if not found.more:
                 return removed
             await asyncio.sleep(_REST)

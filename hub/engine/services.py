@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -47,4 +48,6 @@ class Services:
     watches: Watches = field(default_factory=Watches)
     threads: TaskThreads = field(default_factory=TaskThreads)
     """For tasks whose ``run`` is a plain ``def``."""
+    owed: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when a notice was stored that is to be sent; it only wakes."""
     shared: SharedResources = field(default_factory=SharedResources)

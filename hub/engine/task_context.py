@@ -21,6 +21,7 @@ from hub.model.execution import Execution, Parent
 from hub.model.flow import TaskDeclaration
 from hub.model.ids import FlowKey, derived_id
 from hub.plugin.context import BlockingCalls, Branch, GroupOutcome, TaskContext, TaskFiles
+from hub.plugin.notifier import Attachment
 from hub.plugin.outcomes import Fail
 from hub.plugin.trees import remove_tree
 
@@ -159,6 +160,33 @@ class RunningTask(TaskContext):
             )
         )
         return started.id
+
+    def notify(
+        self,
+        to: str,
+        message: str,
+        *,
+        subject: str | None = None,
+        html: str | None = None,
+        level: str = "INFO",
+        attachments: Sequence[Attachment] = (),
+    ) -> None:
+        execution, live = self._executor.claim.execution, self._live
+        # the same task run owes the same notices, in the same order, unless it was brought back after the end
+        place = str(len(live.owed) + 1)
+        live.owed.append(
+            self._executor.host.outbox.of_task(
+                id=derived_id(self.execution_id, "task", self.path, str(execution.restarts), place),
+                to=to,
+                subject=subject,
+                message=message,
+                html=html,
+                level=level,
+                attachments=attachments,
+                flow=self.flow,
+                execution_id=self.execution_id,
+            )
+        )
 
     async def execution(self, execution_id: str) -> Execution:
         services, persist = self._executor.services, self._executor.recorder.persist

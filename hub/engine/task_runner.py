@@ -21,6 +21,7 @@ from hub.engine.scope import RunScope
 from hub.engine.stopping import Reason, Stopped
 from hub.engine.waiting import Wake
 from hub.model.task_run import TaskRun, TaskRunState
+from hub.plugin.notices import NewNotice
 from hub.plugin.outcomes import MOST_ATTEMPTS, Skip, Wait
 
 if TYPE_CHECKING:
@@ -50,6 +51,8 @@ class Ended:
     state: TaskRunState
     error: str | None = None
     row: TaskRun | None = None
+    notices: tuple[NewNotice, ...] = ()
+    """What ``row`` owes."""
 
     @property
     def is_failure(self) -> bool:
@@ -76,6 +79,7 @@ class LiveRun:
         "is_recorded",
         "is_waiting",
         "killed",
+        "owed",
         "path",
         "progress",
         "started_at",
@@ -119,6 +123,8 @@ class LiveRun:
         self.has_started_others = False
         self.idle_turns = 0
         """How often in a row it waited for nothing."""
+        self.owed: list[NewNotice] = []
+        """The notices that this attempt owes, stored with the end of the task run."""
         self.killed: threading.Event | None = None
         """What a thread looks at, where one runs for it."""
 
@@ -183,6 +189,8 @@ class LiveRun:
         self.stored = None
         self.is_recorded = False
         self.has_begun = True
+        # what failed or waited is done again from its beginning
+        self.owed.clear()
 
     def end_attempt(self) -> None:
         """It came to an outcome that is not the end: what follows has its own time."""
@@ -444,7 +452,8 @@ async def _end(
         scope.outputs[live.task.declaration.id] = outputs
     row = live.row(state, outputs=packed, error=error, ended_at=executor.services.clock.now())
     executor.forget(live)
+    notices = tuple(live.owed)
     if not record:
-        return Ended(state, error, row)
-    await executor.recorder.rows(row, progress=True)
+        return Ended(state, error, row, notices)
+    await executor.recorder.rows(row, progress=True, notices=notices)
     return Ended(state, error)

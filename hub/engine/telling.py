@@ -70,13 +70,13 @@ def tell_end(
     execution: Execution,
     state: ExecutionState,
     error: str | None,
-    event: Arrival | None,
+    brought: Arrival | None,
     recorded: Recorded,
 ) -> None:
     """An execution has ended, which may be an event, start others and let the next of its queue in."""
     tell_execution(services, execution, state, error)
-    if event is not None:
-        tell_arrival(services, event, recorded.born)
+    if brought is not None:
+        tell_arrival(services, brought, recorded.born)
     for claim in recorded.claims:
         tell_execution(services, claim.execution, ExecutionState.CREATED)
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 # hints look for near names: loaded here, so that no evaluation imports it
 import difflib  # noqa: F401
+import html
 import inspect
 import math
 from collections.abc import Callable, Mapping
@@ -255,6 +256,14 @@ def _price_of_case(text: str) -> int:
     return len(text) // 150 if text.isascii() else len(text) // 5
 
 
+def _escape(frame: Frame, value: Any) -> str:
+    text = _text(value, "escape")
+    # the longest name of one character has six
+    bounded_text(len(text) + 5 * sum(map(text.count, "&<>\"'")))
+    frame.charge(len(text) // 50)
+    return html.escape(text)
+
+
 def _trim(frame: Frame, value: Any, chars: Any = None) -> str:
     text = _text(value, "trim")
     if chars is None:
@@ -406,6 +415,9 @@ FILTERS: Mapping[str, Function] = dict(
         ),
         _filter("lower", _lower, "In lower case.", gives=TEXT, takes=_SPELLED),
         _filter("upper", _upper, "In upper case.", gives=TEXT, takes=_SPELLED),
+        _filter(
+            "escape", _escape, "As HTML writes it, so that none of it is markup.", gives=TEXT, takes=_SPELLED
+        ),
         _filter("trim", _trim, "Without blanks around it.", "chars", gives=TEXT, takes=_SPELLED),
         _filter(
             "replace",

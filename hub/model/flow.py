@@ -160,6 +160,30 @@ class Concurrency:
 
 
 @dataclass(frozen=True, slots=True)
+class NoticeTemplate:
+    """The texts of a notice, as written; None says it in the hub's own words."""
+
+    subject: str | None = None
+    message: str | None = None
+    html: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class NotifyRule:
+    """Who is told of an execution's end."""
+
+    states: frozenset[str]
+    to: tuple[str, ...]
+    """Names of notifiers."""
+    template: NoticeTemplate = field(default_factory=NoticeTemplate)
+    throttle: timedelta | None = None
+    digest: timedelta | None = None
+    namespace: str | None = None
+    """With the hub's own rules: what it is about; None means all."""
+    flow: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Flow:
     """A flow as its source declares it."""
 
@@ -178,6 +202,7 @@ class Flow:
     errors: tuple[TaskDeclaration, ...] = ()
     finally_: tuple[TaskDeclaration, ...] = ()
     outputs: tuple[OutputDeclaration, ...] = ()
+    notify: tuple[NotifyRule, ...] = ()
 
     @property
     def key(self) -> FlowKey:

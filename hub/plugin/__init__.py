@@ -54,7 +54,19 @@ from hub.plugin.listener import (
     NewsStream,
     TaskRunEnded,
 )
+from hub.plugin.notices import (
+    MOST_TOGETHER,
+    NewNotice,
+    Notice,
+    NoticeClaim,
+    NoticeFilter,
+    NoticeSettlement,
+    NoticeState,
+    NoticeStorage,
+)
+from hub.plugin.notifier import RETRY_SCHEDULE, Attachment, Gone, Notification, Notifier, NotifierContext
 from hub.plugin.outcomes import Fail, Failed, Outcome, Retry, Skip, Wait
+from hub.plugin.posting import Answer, check_answer, post, web_address
 from hub.plugin.secrets import SecretSource
 from hub.plugin.shapes import (
     Batch,
@@ -100,10 +112,14 @@ OLDEST_API = 1
 __all__ = [
     "API_VERSION",
     "DEFERRED",
+    "MOST_TOGETHER",
     "OLDEST_API",
+    "RETRY_SCHEDULE",
     "SCRIPT",
     "Accepted",
+    "Answer",
     "Arrival",
+    "Attachment",
     "Batch",
     "BlockingCalls",
     "Branch",
@@ -139,6 +155,7 @@ __all__ = [
     "FlowKey",
     "FlowRecord",
     "Folders",
+    "Gone",
     "GroupOutcome",
     "HttpAnswer",
     "HttpRequest",
@@ -151,9 +168,19 @@ __all__ = [
     "LogLine",
     "Model",
     "NewExecution",
+    "NewNotice",
     "News",
     "NewsStream",
     "NotFound",
+    "Notice",
+    "NoticeClaim",
+    "NoticeFilter",
+    "NoticeSettlement",
+    "NoticeState",
+    "NoticeStorage",
+    "Notification",
+    "Notifier",
+    "NotifierContext",
     "Occurrence",
     "Origin",
     "Outcome",
@@ -204,6 +231,7 @@ __all__ = [
     "Wait",
     "WaitingEvent",
     "WaitingEvents",
+    "check_answer",
     "check_type",
     "derived_id",
     "did_you_mean",
@@ -216,9 +244,11 @@ __all__ = [
     "new_id",
     "opened",
     "parse_duration",
+    "post",
     "remove_tree",
     "scope_of",
     "task",
     "to_micros",
     "tree_names",
+    "web_address",
 ]

@@ -63,7 +63,7 @@ class Model(BaseModel):
 
 
 class Component(Model):
-    """The base of tasks and triggers.
+    """The base of tasks, triggers and notifiers.
 
     The first line of a component's docstring is its summary; ``examples`` are YAML texts that tests run.
     """

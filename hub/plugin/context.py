@@ -18,6 +18,7 @@ from hub.model.event import Occurrence, Receipt
 from hub.model.execution import Execution, ExecutionState
 from hub.model.flow import TaskDeclaration
 from hub.model.ids import FlowKey, TriggerKey
+from hub.plugin.notifier import Attachment
 
 T = TypeVar("T")
 
@@ -201,6 +202,22 @@ class TaskContext(ABC):
     @abstractmethod
     async def execution(self, execution_id: str) -> Execution:
         """An execution as it stands, its outputs whole. Raises ``NotFound``."""
+
+    @abstractmethod
+    def notify(
+        self,
+        to: str,
+        message: str,
+        *,
+        subject: str | None = None,
+        html: str | None = None,
+        level: str = "INFO",
+        attachments: Sequence[Attachment] = (),
+    ) -> None:
+        """Owe somebody a notice: stored with the end of this task run, and sent after it.
+
+        ``to`` is a name under ``notifiers:``. An attempt that is tried again owes nothing.
+        """
 
     @abstractmethod
     def place(self, path: str, *, write: bool = False, below: bool = False) -> Path:

@@ -13,6 +13,7 @@ from pydantic import BaseModel
 
 from hub.plugin.file_store import FileStore
 from hub.plugin.listener import Listener
+from hub.plugin.notifier import Notifier
 from hub.plugin.secrets import SecretSource
 from hub.plugin.storage import Storage
 from hub.plugin.task import Task
@@ -44,6 +45,11 @@ def register_storages() -> Iterable[type[Storage]]:  # type: ignore[empty-body]
 @hookspec
 def register_file_stores() -> Iterable[type[FileStore]]:  # type: ignore[empty-body]
     """The file stores this plugin brings."""
+
+
+@hookspec
+def register_notifiers() -> Iterable[type[Notifier]]:  # type: ignore[empty-body]
+    """The notifier types this plugin brings."""
 
 
 @hookspec

@@ -7,7 +7,7 @@ executions may share one commit, but each item gets its own answer, and an answe
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
@@ -21,6 +21,7 @@ from hub.model.execution import Claim, Execution, ExecutionState, NewExecution
 from hub.model.flow import FlowRecord
 from hub.model.ids import FlowKey, TriggerKey
 from hub.model.task_run import TaskRun, TaskRunState
+from hub.plugin.notices import NewNotice, NoticeStorage
 
 Item = TypeVar("Item")
 
@@ -37,7 +38,10 @@ class DeliveryKey:
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
-    """One event and the executions it starts; or, without an event, executions started by hand."""
+    """One event and the executions it starts; or, without an event, executions started by hand.
+
+    One with neither only brings notices.
+    """
 
     executions: tuple[NewExecution, ...] = ()
     """They share ``event``; a trigger of a flow starts one of them at most, two are refused."""
@@ -52,6 +56,8 @@ class Arrival:
     """The event waits for a batch of the trigger that it came by."""
     takes: tuple[str, ...] = ()
     """The waiting events that this one takes up: none of them waits from then on."""
+    notices: tuple[NewNotice, ...] = ()
+    """Notices that are owed from then on: stored with it, or not at all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,8 +266,8 @@ class StorageSettings:
     """Its plugin's: an instance of the ``settings_model``, None where it has none."""
 
 
-class Storage(ABC):
-    """Keeps flows, events, executions, task runs, logs and trigger states.
+class Storage(NoticeStorage):
+    """Keeps flows, events, executions, task runs, logs, trigger states and notices.
 
     Raises, from every method: ``StorageUnavailable`` when nothing can be stored or read for now,
     ``StorageOverloaded`` when too much is waiting. Nothing was stored then.
@@ -331,7 +337,7 @@ class Storage(ABC):
 
     @abstractmethod
     async def take_over(self, *, at: datetime) -> int:
-        """Release every claim of earlier incarnations; answers how many there were.
+        """Release every claim of earlier incarnations; answers how many executions there were among them.
 
         One that ended no task run under its last claim becomes a suspect.
         """

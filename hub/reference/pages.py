@@ -24,7 +24,9 @@ def pages(registry: Registry, functions: FunctionTable) -> dict[str, str]:
     """Every page by its file name."""
     tasks = {name: task for name, task in sorted(registry.tasks.items()) if _is_built_in(task)}
     triggers = {name: one for name, one in sorted(registry.triggers.items()) if _is_built_in(one)}
+    notifiers = {name: one for name, one in sorted(registry.notifiers.items()) if _is_built_in(one)}
     return {
+        "notifiers.md": _MADE + _components("Notifiers", "notifier", notifiers),
         "tasks.md": _MADE + _components("Tasks", "task", tasks),
         "triggers.md": _MADE + _components("Triggers", "trigger", triggers),
         "flow.md": _MADE + _flow(registry),
@@ -62,7 +64,8 @@ def component_page(component: type[Component], kind: str) -> str:
         word = "Outputs" if kind == "task" else "What expressions see as `trigger`"
         lines.append(f"{word}:\n\n" + _table(given, required=False))
     for example in component.examples:
-        lines.append(f"```yaml\n{_listed(example)}\n```\n")
+        shown = _named(example) if kind == "notifier" else _listed(example)
+        lines.append(f"```yaml\n{shown}\n```\n")
     return "\n".join(lines)
 
 
@@ -78,7 +81,12 @@ def _given(component: type[Component]) -> list[Field]:
 def _flow(registry: Registry) -> str:
     schema = flow_schema(registry)
     parts = ["# The flow file\n", _table(fields_of_schema(schema))]
-    for title, name in (("Every task", "Task"), ("Every trigger", "Trigger"), ("retry", "Retry")):
+    for title, name in (
+        ("Every task", "Task"),
+        ("Every trigger", "Trigger"),
+        ("retry", "Retry"),
+        ("notify", "Notify"),
+    ):
         part = schema["$defs"][name]
         parts.append(f"## {title}\n\n" + _table(fields_of_schema(part)))
     return "\n".join(parts)
@@ -145,6 +153,11 @@ def _summary(component: type[Component]) -> str:
 def _listed(example: str) -> str:
     """An example as an item of a list, as it stands in a flow."""
     return "- " + example.replace("\n", "\n  ")
+
+
+def _named(example: str) -> str:
+    """An example as it stands in ``hub.yaml``."""
+    return "notifiers:\n  oncall:\n    " + example.replace("\n", "\n    ")
 
 
 def _anchor(name: str) -> str:

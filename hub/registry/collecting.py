@@ -26,6 +26,7 @@ from hub.plugin import API_VERSION, OLDEST_API, hookspecs
 from hub.plugin.component import Component
 from hub.plugin.file_store import FileStore
 from hub.plugin.listener import Listener, News
+from hub.plugin.notifier import Notifier
 from hub.plugin.secrets import SecretSource
 from hub.plugin.storage import Storage
 from hub.plugin.task import Task
@@ -51,6 +52,7 @@ class Brought:
     storages: dict[str, type[Storage]] = field(default_factory=dict)
     """By scheme; one storage may answer to several."""
     file_stores: dict[str, type[FileStore]] = field(default_factory=dict)
+    notifiers: dict[str, type[Notifier]] = field(default_factory=dict)
     secret_sources: dict[str, type[SecretSource]] = field(default_factory=dict)
     listeners: dict[str, type[Listener]] = field(default_factory=dict)
     functions: dict[str, Callable[..., object]] = field(default_factory=dict)
@@ -63,19 +65,24 @@ class Brought:
             *self.tasks,
             *self.triggers,
             *self.file_stores,
+            *self.notifiers,
             *self.secret_sources,
             *self.listeners,
         ]
-        return tuple(sorted([*named, *(f"{scheme}:" for scheme in self.storages)]))
+        return tuple(sorted({*named, *(f"{scheme}:" for scheme in self.storages)}))
 
     def classes(self) -> Iterable[type[Any]]:
         """Every class among them."""
-        yield from self.tasks.values()
-        yield from self.triggers.values()
-        yield from self.storages.values()
-        yield from self.file_stores.values()
-        yield from self.secret_sources.values()
-        yield from self.listeners.values()
+        for kind in (
+            self.tasks,
+            self.triggers,
+            self.storages,
+            self.file_stores,
+            self.notifiers,
+            self.secret_sources,
+            self.listeners,
+        ):
+            yield from kind.values()
 
 
 def collect(module: ModuleType, plugin: str, *, is_built_in: bool) -> Brought:
@@ -158,6 +165,11 @@ class _Collector:
                 _put(brought.storages, scheme, storage)
         for store in self._classes("register_file_stores", FileStore):
             _put(brought.file_stores, self._type_of(store), store)
+        for notifier in self._classes("register_notifiers", Notifier):
+            if not self._is_built_in:
+                check_component(notifier)
+            _check_notifier(notifier)
+            _put(brought.notifiers, self._type_of(notifier), notifier)
         for source in self._classes("register_secret_sources", SecretSource):
             _put(brought.secret_sources, self._type_of(source), source)
         for listener in self._classes("register_listeners", Listener):
@@ -313,6 +325,13 @@ def _check_listener(listener: type[Listener]) -> None:
     if not isinstance(listener.wants, tuple) or not listener.wants or set(listener.wants) - set(kinds):
         known = ", ".join(kind.__name__ for kind in kinds)
         raise PluginError(f"{listener.__name__}.wants is a tuple of {known}, got {_shown(listener.wants)}")
+
+
+def _check_notifier(notifier: type[Notifier]) -> None:
+    if notifier.send is Notifier.send:
+        raise PluginError(f"{notifier.__name__} does not define send")
+    _check_async(notifier, notifier.send)
+    _check_arguments(notifier, notifier.send, "notification", "ctx")
 
 
 def _check_async(owner: type[Any], method: Callable[..., Any]) -> None:

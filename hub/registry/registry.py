@@ -10,6 +10,7 @@ from pydantic import BaseModel
 
 from hub.plugin.file_store import FileStore
 from hub.plugin.listener import Listener
+from hub.plugin.notifier import Notifier
 from hub.plugin.secrets import SecretSource
 from hub.plugin.storage import Storage
 from hub.plugin.task import Task
@@ -43,6 +44,7 @@ class Registry:
     storages: Mapping[str, type[Storage]] = field(default_factory=dict)
     """By the scheme of their URL."""
     file_stores: Mapping[str, type[FileStore]] = field(default_factory=dict)
+    notifiers: Mapping[str, type[Notifier]] = field(default_factory=dict)
     secret_sources: tuple[type[SecretSource], ...] = ()
     listeners: tuple[type[Listener], ...] = ()
     functions: Mapping[str, Callable[..., object]] = field(default_factory=dict)
@@ -65,6 +67,7 @@ class Registry:
         storages: Mapping[str, type[Storage]] | None = None,
         file_stores: Mapping[str, type[FileStore]] | None = None,
         secret_sources: Iterable[type[SecretSource]] = (),
+        notifiers: Iterable[type[Notifier]] = (),
     ) -> Registry:
         """A registry of these components, for tests and embedding."""
         return cls(
@@ -73,6 +76,7 @@ class Registry:
             storages=storages or {},
             file_stores=file_stores or {},
             secret_sources=tuple(secret_sources),
+            notifiers={notifier.type: notifier for notifier in notifiers},
         )
 
     def owner_of(self, component: type[Any]) -> str:
@@ -99,6 +103,7 @@ class Registry:
             triggers=others(self.triggers),
             storages=others(self.storages),
             file_stores=others(self.file_stores),
+            notifiers=others(self.notifiers),
             secret_sources=tuple(one for one in self.secret_sources if self.owner_of(one) != plugin),
             listeners=tuple(one for one in self.listeners if self.owner_of(one) != plugin),
             plugins=tuple(

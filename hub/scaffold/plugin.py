@@ -1,8 +1,8 @@
 """A new plugin project: the template's files under the plugin's own name, with the parts that were asked for.
 
 The template is a real project (``plugin-template`` in the checkout, ``hub/_plugin_template`` in the package) whose
-tests pass as it stands. A part is a module or a folder in its package: ``tasks.py`` is ``task``, ``notifier/`` would
-be ``notifier``. To add one, add it there with its hook in ``plugin.py`` and its ``tests/test_….py``: what belongs
+tests pass as it stands. A part is a module or a folder in its package: ``tasks.py`` is ``task``, ``storage/`` is
+``storage``. To add one, add it there with its hook in ``plugin.py`` and its ``tests/test_….py``: what belongs
 to a part that is left out is found by what it imports and names.
 """
 
@@ -23,7 +23,7 @@ from hub.errors import Conflict, InvalidInput, did_you_mean
 PACKAGE = "asynchub_example"
 _SHARED = {"__init__", "plugin", "settings", "client"}
 """Modules that are no part by themselves: the hooks, and what parts share."""
-_ON_REQUEST = {"secret-source", "storage"}
+_ON_REQUEST = {"notifier", "secret-source", "storage"}
 """Parts that few plugins have: only where they are asked for."""
 _NAME = re.compile(r"[a-z][a-z0-9]*(?:[-_][a-z0-9]+)*\Z")
 _LONGEST_NAME = 50
@@ -71,7 +71,7 @@ class PluginName:
 
 
 def plugin_name(given: str, taken: Iterable[str] = ()) -> PluginName:
-    """The name of a new plugin, as ``slack`` or ``asynchub-slack``. Raises ``InvalidInput`` saying why it is none."""
+    """The name of a new plugin, as ``matrix`` or ``asynchub-matrix``. Raises ``InvalidInput`` saying why it is none."""
     name = given.removeprefix("asynchub-").removeprefix("asynchub_").replace("_", "-")
     if not _NAME.match(name) or len(name) > _LONGEST_NAME:
         raise InvalidInput(

@@ -25,6 +25,7 @@ from hub.engine.node import Node
 from hub.model.execution import Execution
 from hub.model.ids import FlowKey, TriggerKey
 from hub.model.task_run import TaskRun
+from hub.plugin.notices import Notice, NoticeFilter
 from hub.plugin.storage import LogLine, Page
 from hub.registry import Registry
 from hub.testing.clock import VirtualClock
@@ -86,6 +87,11 @@ class Harness:
         """An execution's log."""
         return await self.node.services.storage.logs(execution_id)
 
+    async def notices(self, **filter: Any) -> list[Notice]:
+        """The notices that a filter shows, newest first, once nothing is due and nothing is being sent."""
+        await self.node.notifications.settled()
+        return list((await self.node.services.storage.notices(NoticeFilter(**filter), Page(1000))).items)
+
     def state_of(self, flow: str, trigger: str) -> Mapping[str, Any]:
         """A trigger's stored state."""
         return self.node.intake.state(TriggerKey(*_key(flow), trigger))
@@ -107,23 +113,25 @@ async def harness(
     with_triggers: bool = True,
     most_executions: int = 500,
     plugins: Mapping[str, Any] | None = None,
+    settings: Mapping[str, Any] | None = None,
     data: Path | None = None,
 ) -> AsyncIterator[Harness]:
     """A hub over a folder until the block ends; what runs then is handed back at once.
 
-    ``plugins`` are the plugins' settings, as ``hub.yaml`` has them; ``data`` is the data folder, ``folder`` itself
-    where none is given.
+    ``plugins`` are the plugins' settings, as ``hub.yaml`` has them, and ``settings`` more of what it may hold;
+    ``data`` is the data folder, ``folder`` itself where none is given.
     """
-    settings = Settings.model_validate(
+    given = Settings.model_validate(
         {
             "storage": storage,
             "limits": {"maxConcurrentExecutions": most_executions},
             "plugins": dict(plugins or {}),
+            **(settings or {}),
         }
     )
-    place = Place(settings, folder, data or folder, dict(environ or {}))
+    place = Place(given, folder, data or folder, dict(environ or {}))
     async with open_node(place, clock=clock, registry=registry) as node:
-        node.drain_grace = 0.0
+        node.drain_grace = node.notices_grace = 0.0
         with _following(node, clock):
             async with node.running(with_triggers=with_triggers):
                 yield Harness(node)
@@ -141,6 +149,7 @@ def _following(node: Node, clock: Clock | None) -> Iterator[None]:
     def moved() -> None:
         timer.look()
         node.dispatcher.poke()
+        node.services.owed.set()
 
     def armed(moment: datetime) -> None:
         if clock.is_hurrying:

@@ -15,6 +15,7 @@ from hub.testing.storage_accepting import AcceptingContract
 from hub.testing.storage_details import DetailsContract
 from hub.testing.storage_keeping import KeepingContract
 from hub.testing.storage_moving import MovingContract
+from hub.testing.storage_notices import NoticesContract
 from hub.testing.storage_samples import (
     AT,
     FLOW,
@@ -48,5 +49,7 @@ __all__ = [
 ]
 
 
-class StorageContract(AcceptingContract, MovingContract, SteeringContract, KeepingContract, DetailsContract):
+class StorageContract(
+    AcceptingContract, MovingContract, SteeringContract, KeepingContract, DetailsContract, NoticesContract
+):
     """The tests; a subclass gives the ``storage`` fixture."""

@@ -5,12 +5,13 @@ from collections.abc import Callable, Mapping
 from pydantic import BaseModel
 
 from asynchub_example.functions import example_short
+from asynchub_example.notifier import Tell
 from asynchub_example.secret_source import JsonFileSource
 from asynchub_example.settings import ExampleSettings
 from asynchub_example.storage.storage import ExampleStorage
 from asynchub_example.tasks import Send
 from asynchub_example.triggers import Messages
-from hub.plugin import SecretSource, Storage, Task, Trigger, hookimpl
+from hub.plugin import Notifier, SecretSource, Storage, Task, Trigger, hookimpl
 
 HUB_API = 1
 
@@ -28,6 +29,11 @@ def register_tasks() -> list[type[Task]]:
 @hookimpl
 def register_triggers() -> list[type[Trigger]]:
     return [Messages]
+
+
+@hookimpl
+def register_notifiers() -> list[type[Notifier]]:
+    return [Tell]
 
 
 @hookimpl

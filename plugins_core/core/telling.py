@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import sys
 from datetime import timedelta
 from typing import Any, ClassVar, Literal
 
 from pydantic import BaseModel, Field, field_validator
 
-from hub.plugin import Duration, Fail, Task, TaskContext, jsontext
+from hub.plugin import Attachment, Duration, Fail, Task, TaskContext, jsontext
 from plugins_core.core import validation
 
 _SHOWN = 5
+_STORED = re.compile(r"^[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}-")
 
 
 class Validate(Task):
@@ -102,16 +104,30 @@ class Validate(Task):
 
 
 class Notify(Task):
-    """Tell somebody; until notifiers are set up, by a line in the execution's log."""
+    """Tell somebody: a notice, owed with the end of this task, sent by a notifier of `hub.yaml`.
+
+    It is a line of the execution's log too. Sending is tried again until it succeeds or is given up, and never
+    fails the flow; `hub notices list` shows where each stands.
+    """
 
     type: ClassVar[str] = "notify"
     examples: ClassVar[tuple[str, ...]] = (
         'id: alert\ntype: notify\nto: oncall\nmessage: "{{ flow.id }} has something to say"\nlevel: WARN',
+        "id: report\ntype: notify\nto: [oncall, sales]\nsubject: Orders of {{ inputs.day ?? 'today' }}\n"
+        'message: "The report is attached."\nattachments: ["hub:///ab/report.csv"]',
     )
 
-    to: str | list[str] = Field(min_length=1, description="Whom, by name; several as a list.")
+    to: str | list[str] = Field(
+        min_length=1, description="Whom: a name under `notifiers:` in hub.yaml; several as a list."
+    )
     message: str = Field(description="What to say.")
     subject: str | None = Field(None, description="A short line above it.")
+    html: str | None = Field(None, description="The same as HTML, for those who show it.")
+    attachments: list[str] = Field(
+        [],
+        max_length=20,
+        description="Files to go with it, by the URIs that other tasks gave them.",
+    )
     level: Literal["DEBUG", "INFO", "WARN", "ERROR"] = Field("INFO", description="How important it is.")
 
     @field_validator("message", mode="before")
@@ -123,3 +139,18 @@ class Notify(Task):
         names = self.to if isinstance(self.to, str) else ", ".join(self.to)
         subject = f"{self.subject}: " if self.subject else ""
         ctx.logger.log(self.level, f"to {names}: {subject}{self.message}")
+        files = [Attachment(_name_of(uri), uri) for uri in self.attachments]
+        for name in dict.fromkeys([self.to] if isinstance(self.to, str) else self.to):
+            ctx.notify(
+                name,
+                self.message,
+                subject=self.subject,
+                html=self.html,
+                level=self.level,
+                attachments=files,
+            )
+
+
+def _name_of(uri: str) -> str:
+    """The name of a file as its receiver should see it: a stored one has an id in front."""
+    return _STORED.sub("", uri.rsplit("/", 1)[-1]) or "file"

@@ -24,6 +24,7 @@ from hub.plugin import (
     jsontext,
     to_micros,
 )
+from plugins_core.sqlite.notices import owe
 from plugins_core.sqlite.rows import flow_name, verdicts_of, verdicts_text, write_many
 from plugins_core.sqlite.task_runs import upsert_task_runs
 from plugins_core.sqlite.writer import Commit, Job
@@ -174,6 +175,8 @@ def _accept_one(commit: Commit, arrival: Arrival, work: AcceptWork, rows: _Rows)
         if arrival.takes:
             _take_up(connection, arrival.takes, event.id)
         commit.changes.append(("event", event.id, None, flow_name(event.namespace, event.flow)))
+    if arrival.notices:
+        owe(connection, arrival.notices, work.at)
     claims: list[Claim] = []
     waiting = 0
     born: dict[str, ExecutionState] = {}

@@ -208,6 +208,7 @@ def purge_rest(connection: sqlite3.Connection, now: datetime, changes_before: da
             (to_micros(changes_before), _ROWS_AT_ONCE),
         ).rowcount,
     ]
+    connection.execute("DELETE FROM notice_topics WHERE open_at <= ?", (to_micros(now),))
     unused = connection.execute("PRAGMA freelist_count").fetchone()[0]
     for _ in range(min(unused, _PAGES_AT_ONCE)):
         # Python steps this statement once, which gives back one page, whatever number stands in it

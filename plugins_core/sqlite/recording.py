@@ -20,6 +20,7 @@ from hub.plugin import (
     jsontext,
     to_micros,
 )
+from plugins_core.sqlite import notices
 from plugins_core.sqlite.accepting import accept_all, queue_counts
 from plugins_core.sqlite.rows import (
     CLAIM_COLUMNS,
@@ -317,6 +318,7 @@ def take_over(connection: sqlite3.Connection, at: datetime) -> int:
         (to_micros(at),),
     )
     row = connection.execute("SELECT changes()").fetchone()
+    notices.take_over(connection)
     return int(row[0])
 
 

@@ -10,7 +10,7 @@ import base64
 import os
 import sqlite3
 import threading
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
 from datetime import datetime
@@ -35,6 +35,10 @@ from hub.plugin import (
     Killed,
     LogLine,
     NotFound,
+    Notice,
+    NoticeClaim,
+    NoticeFilter,
+    NoticeSettlement,
     Page,
     Purged,
     Recorded,
@@ -55,7 +59,7 @@ from hub.plugin import (
     jsontext,
     to_micros,
 )
-from plugins_core.sqlite import accepting, past, recording, steering
+from plugins_core.sqlite import accepting, notices, past, recording, steering
 from plugins_core.sqlite.migrate import migrate
 from plugins_core.sqlite.rows import (
     EVENT_COLUMNS,
@@ -296,6 +300,65 @@ class SqliteStorage(Storage):
             (scope, to_micros(at), jsontext.dumps(list(keys))),
         )
         return dict(rows)
+
+    # notices
+
+    async def claim_notices(self, *, at: datetime, room: Mapping[str, int], others: int) -> list[NoticeClaim]:
+        return await self._write(lambda commit: notices.claim(commit.connection, at, room, others))
+
+    async def settle_notices(self, settlements: Sequence[NoticeSettlement]) -> list[bool]:
+        return await self._write(lambda commit: notices.settle(commit.connection, settlements))
+
+    async def next_notice_at(self, *, but: Collection[str] = ()) -> datetime | None:
+        row = await self._one(
+            "SELECT min(due_at) FROM notices WHERE state = 'owed' AND claimed = 0"
+            " AND notifier NOT IN (SELECT value FROM json_each(?))",
+            (jsontext.dumps(list(but)),),
+        )
+        return None if row is None or row[0] is None else from_micros(row[0])
+
+    async def notice(self, notice_id: str) -> Notice:
+        row = await self._one(f"SELECT {notices.NOTICE_COLUMNS} FROM notices WHERE id = ?", (notice_id,))
+        if row is None:
+            raise NotFound(f'no notice "{notice_id}"')
+        return notices.notice_of(row)
+
+    async def notices(self, filter: NoticeFilter, page: Page) -> Slice[Notice]:
+        where, values = notices.where(filter)
+        if page.cursor is not None:
+            where, values = where + " AND seq < ?", [*values, _cursor_value(page.cursor)]
+        rows = await self._all(
+            f"SELECT {notices.NOTICE_COLUMNS}, seq FROM notices WHERE {where} ORDER BY seq DESC LIMIT ?",
+            [*values, page.limit + 1],
+        )
+        more = len(rows) > page.limit
+        rows = rows[: page.limit]
+        found = tuple(map(notices.notice_of, rows))
+        return Slice(found, _cursor(rows[-1][-1]) if more else None)
+
+    async def retry_notice(self, notice_id: str, *, at: datetime) -> Notice:
+        return await self._write(lambda commit: notices.retry(commit.connection, notice_id, at))
+
+    async def drop_notice(self, notice_id: str, *, at: datetime) -> Notice:
+        return await self._write(lambda commit: notices.drop(commit.connection, notice_id, at))
+
+    async def notice_counts(self) -> Mapping[str, int]:
+        rows = await self._all(
+            "SELECT state, count(*) FROM notices WHERE state IN ('owed', 'dead') GROUP BY state"
+        )
+        return {row[0]: row[1] for row in rows}
+
+    async def purge_notices(self, *, before: datetime, limit: int = 500) -> Purged:
+        return await self._write(lambda commit: notices.purge(commit.connection, before, limit))
+
+    async def disabled_notifiers(self) -> dict[str, str]:
+        return {row[0]: row[1] for row in await self._all("SELECT name, reason FROM disabled_notifiers")}
+
+    async def enable_notifier(self, name: str) -> None:
+        def enable(commit: Commit) -> None:
+            commit.connection.execute("DELETE FROM disabled_notifiers WHERE name = ?", (name,))
+
+        await self._write(enable)
 
     # what live views read
 

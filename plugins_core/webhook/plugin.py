@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from hub.plugin import Task, Trigger, hookimpl
+from hub.plugin import Notifier, Task, Trigger, hookimpl
 from plugins_core.webhook.answers import RespondTask
+from plugins_core.webhook.notifier import WebhookNotifier
 from plugins_core.webhook.trigger import Webhook
 
 
@@ -17,3 +18,8 @@ def register_triggers() -> Iterable[type[Trigger]]:
 @hookimpl
 def register_tasks() -> Iterable[type[Task]]:
     return [RespondTask]
+
+
+@hookimpl
+def register_notifiers() -> Iterable[type[Notifier]]:
+    return [WebhookNotifier]

@@ -225,13 +225,23 @@ def _sign_slack(verify: Verify, body: bytes, timestamp: str, delivery: str) -> d
 
 
 def _sign_standard(verify: Verify, body: bytes, timestamp: str, delivery: str) -> dict[str, str]:
-    [key] = _standard_keys(verify.secrets[0])
-    digest = hmac.new(key, f"{delivery}.{timestamp}.".encode() + body, hashlib.sha256).digest()
-    return {
-        "webhook-id": delivery,
-        "webhook-timestamp": timestamp,
-        "webhook-signature": f"v1,{base64.b64encode(digest).decode()}",
-    }
+    return _standard_headers(verify.secrets[:1], body, timestamp, delivery)
+
+
+def sign_standard(secrets: Sequence[str], body: bytes, now: datetime, delivery: str) -> dict[str, str]:
+    """The headers of a Standard Webhook, signed with each secret, so that a receiver may know either of two."""
+    return _standard_headers([one.encode() for one in secrets], body, str(int(now.timestamp())), delivery)
+
+
+def _standard_headers(secrets: Sequence[bytes], body: bytes, timestamp: str, delivery: str) -> dict[str, str]:
+    signed = f"{delivery}.{timestamp}.".encode() + body
+    digests = [
+        hmac.new(key, signed, hashlib.sha256).digest() for one in secrets for key in _standard_keys(one)
+    ]
+    headers = {"webhook-id": delivery, "webhook-timestamp": timestamp}
+    if digests:
+        headers["webhook-signature"] = " ".join(f"v1,{base64.b64encode(one).decode()}" for one in digests)
+    return headers
 
 
 _SIGNERS: Mapping[str, Callable[[Verify, bytes, str, str], dict[str, str]]] = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import hmac
 import json
@@ -10,6 +11,7 @@ import re
 import socket
 import subprocess
 import sys
+import textwrap
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -23,6 +25,7 @@ import pytest
 from hub.config import yaml
 from tests.support.following import ends_of, until
 from tests.support.hub_process import Answer, HubProcess, hub_command
+from tests.support.mail_server import PASSWORD, MailServer, Received, mail_server
 from tests.support.set_clock import START as WITH_CLOCK
 from tests.support.set_clock import set_clock
 
@@ -307,6 +310,79 @@ def test_a_report_that_cannot_be_made_is_told(project: Project) -> None:
         assert done.returncode == 1
         assert re.search(r"ERROR alert  to oncall: no report: numbers, .*127\.0\.0\.1:9", done.stdout)
         assert hub.all_of("/api/v1/executions")[0]["state"] == "FAILED"
+
+
+# -- mail-report
+
+
+def _with_mail(project: Project, server: MailServer) -> None:
+    """Settings and password as the page has them, with a mail server of this machine."""
+    project.use("mail-report")
+    [settings] = re.findall(r"```yaml\n(.*?)```", page_of("mail-report"), re.S)
+    real = f"host: 127.0.0.1, port: {server.port}, caFile: {server.ca_file}"
+    assert "host: smtp.example.org" in settings
+    text = textwrap.dedent(settings).replace("host: smtp.example.org", real)
+    (project.folder / "hub.yaml").write_text(text)
+    (project.folder / "secrets.env").write_text(f"SMTP_PASSWORD={PASSWORD}\n")
+    (project.folder / "secrets.env").chmod(0o600)
+
+
+async def _next_mail(server: MailServer) -> Received:
+    async with asyncio.timeout(60):
+        await server.arrived.wait()
+    server.arrived.clear()
+    return server.received[-1]
+
+
+async def test_the_report_goes_out_by_mail_at_seven_with_its_file(project: Project, tmp_path: Path) -> None:
+    async with mail_server(tmp_path) as server:
+        await asyncio.to_thread(_with_mail, project, server)
+        hub = project.serve(clock="2026-06-10T12:00:00Z")
+        try:
+            await asyncio.to_thread(hub.start)
+            set_clock(project.clock, "2026-06-11T06:59:59Z")
+            arrived = await _next_mail(server)
+            assert (arrived.recipients, arrived.login) == (["team@example.org"], "hub")
+            assert arrived.mail["Subject"] == "Orders of 2026-06-11"
+            html = arrived.mail.get_body(("html",))
+            assert html is not None
+            assert "<b>2026-06-11</b>" in html.get_content()
+            [file] = arrived.mail.iter_attachments()
+            assert file.get_filename() == "orders.csv"
+            assert file.get_content() == "article,quantity\nbolts,40\nnuts,12\n"
+            [line] = re.findall(r"in another shell `(hub run [^`]+)`", page_of("mail-report"))
+            assert " SUCCESS  in " in await asyncio.to_thread(project.type, line)
+            assert (await _next_mail(server)).mail["Subject"] == "Orders of yesterday"
+            [look] = re.findall(r"^4\. `([^`]+)`", page_of("mail-report"), re.M)
+            assert "Orders of yesterday" in await asyncio.to_thread(project.type, look)
+        finally:
+            await asyncio.to_thread(hub.stop)
+
+
+async def test_who_looks_after_the_report_hears_of_failures_once_an_hour(
+    project: Project, tmp_path: Path
+) -> None:
+    async with mail_server(tmp_path) as server:
+        await asyncio.to_thread(_with_mail, project, server)
+        project.edit("report", "printf ", "exit 3; printf ")
+        hub = project.serve(clock="2026-06-10T12:00:00Z")
+        run = ("run", "demo.mail/report")
+        try:
+            await asyncio.to_thread(hub.start)
+            for _ in range(3):
+                done = await asyncio.to_thread(hub_command, *run, cwd=project.folder)
+                assert done.returncode == 1
+            first = await _next_mail(server)
+            assert (first.recipients, first.mail["Subject"]) == (["ops@example.org"], "report is FAILED")
+            assert "exit" in str(first.mail.get_body())
+            notices = (await asyncio.to_thread(hub.call, "GET", "/api/v1/notices")).json["items"]
+            assert len(notices) == 3
+            set_clock(project.clock, "2026-06-10T13:00:01Z")
+            second = await _next_mail(server)
+            assert second.recipients == ["ops@example.org"]
+            assert len(server.received) == 2
+        finally:
+            await asyncio.to_thread(hub.stop)
 
 
 # -- retry-and-fallback

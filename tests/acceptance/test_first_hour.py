@@ -110,7 +110,11 @@ def test_the_wheel_brings_its_blueprints_and_needs_nothing_undeclared(
     )
     assert where.stdout.startswith(str(installed.parent))
     plugins = json.loads(_run(installed, "plugins", "list", "-o", "json", cwd=tmp_path, env=env).stdout)
-    assert [one["error"] for one in plugins if one["state"] != "loaded"] == []
+    missing = {one["name"]: one["error"] for one in plugins if one["state"] != "loaded"}
+    assert missing.keys() == {"email"}
+    assert missing["email"].endswith(
+        "aiosmtplib is not installed. Install it with: pip install 'asynchub[email]'"
+    )
 
 
 # -- init

@@ -43,7 +43,11 @@ def run(*command: str | Path, cwd: Path) -> str:
 @pytest.mark.timeout(500)
 @pytest.mark.parametrize(
     ("name", "arguments", "brought"),
-    [("my-tool", [], "my-tool.messages"), ("vault2", ["--with", "storage,secret-source"], "vault2:")],
+    [
+        ("my-tool", [], "my-tool.messages"),
+        ("vault2", ["--with", "storage,secret-source"], "vault2:"),
+        ("pager", ["--with", "notifier"], "pager.tell"),
+    ],
 )
 def test_a_new_plugins_tests_pass_at_once(
     commands: Path, tmp_path: Path, name: str, arguments: list[str], brought: str
@@ -67,7 +71,7 @@ def test_a_new_plugins_tests_pass_at_once(
     [
         (["class"], 3, "a word of Python"),
         (["http"], 3, 'a plugin "http" is there already'),
-        (["slack", "--with", "tsk"], 3, 'did you mean "task"?'),
+        (["matrix", "--with", "tsk"], 3, 'did you mean "task"?'),
         (["taken"], 7, "is there already"),
     ],
 )

@@ -68,7 +68,7 @@ def serving(tmp_path: Path) -> Serve:
         settings = load_settings(given, folder=tmp_path).settings
         place = Place(settings, tmp_path, tmp_path, given)
         async with open_node(place) as node, start_api(node, settings) as api:
-            node.drain_grace = 0.0
+            node.drain_grace = node.notices_grace = 0.0
             async with aiohttp.ClientSession(skip_auto_headers=["User-Agent"]) as session:
                 asking = Asking(node, api.local_url, session)
                 if not running:

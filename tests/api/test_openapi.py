@@ -8,7 +8,10 @@ import jsonschema
 
 from tests.api.conftest import Asking, Serve
 
-_FLOW = b"id: w\nnamespace: q\ntriggers: [{id: h, type: webhook, key: k}]\ntasks: [{id: t, type: log, message: x}]\n"
+_FLOW = (
+    b"id: w\nnamespace: q\nnotify: {on: SUCCESS, to: nobody}\ntriggers: [{id: h, type: webhook, key: k}]\n"
+    b"tasks: [{id: t, type: log, message: x}]\n"
+)
 _HOOK = "/api/v1/webhooks/{namespace}/{flow}/{key}"
 
 
@@ -49,6 +52,7 @@ async def test_answers_fit_their_schemas(serving: Serve) -> None:
         delivered = (await ask("POST", "/api/v1/webhooks/q/w/k", {})).json
         id = delivered["executionIds"][0]
         await ask("GET", f"/api/v1/executions/{id}/logs?follow=true")
+        [notice] = (await ask("GET", f"/api/v1/notices?execution={id}")).json["items"]
         filled = {"{id}": id, "{namespace}": "q"}
         asked = 0
         for path, operations in document["paths"].items():
@@ -61,6 +65,8 @@ async def test_answers_fit_their_schemas(serving: Serve) -> None:
                 address = address.replace(name, value)
             if "/events/" in path:
                 address = f"/api/v1/events/{delivered['eventId']}"
+            if "/notices/" in path:
+                address = f"/api/v1/notices/{notice['id']}"
             answer = await ask("GET", address)
             assert answer.status == 200, address
             whole = {**schema, "components": document["components"]}

@@ -20,7 +20,10 @@ from hub.plugin import (
     ExecutionFilter,
     FlowKey,
     FlowRecord,
+    NoticeClaim,
+    NoticeSettlement,
     Page,
+    Purged,
     Recorded,
     Slice,
     Storage,
@@ -144,6 +147,55 @@ class StartsOneTwice(MemoryStorage):
         return answers
 
 
+class LosesTheNoticesOfEnds(MemoryStorage):
+    async def accept(self, arrivals: Sequence[Arrival], **more: Any) -> list[Accepted]:
+        return await super().accept([replace(one, ends={}) for one in arrivals], **more)
+
+
+class OwesBeforeItLooks(MemoryStorage):
+    async def record(self, transition: Transition) -> Recorded:
+        await self.accept([Arrival(notices=one.notices) for one in transition.arrivals], at=transition.at)
+        return await super().record(transition)
+
+
+class IgnoresTheNoticesFence(MemoryStorage):
+    async def settle_notices(self, settlements: Sequence[NoticeSettlement]) -> list[bool]:
+        kept = self._notices._kept
+        return await super().settle_notices(
+            [replace(one, fence=kept[one.delivery_id].fence) for one in settlements]
+        )
+
+
+class ForgetsWhatIsBeingSent(MemoryStorage):
+    async def take_over(self, *, at: datetime) -> int:
+        return self._executions.take_over(at)
+
+
+class SendsWhatIsBeingSent(MemoryStorage):
+    async def claim_notices(self, **more: Any) -> list[NoticeClaim]:
+        self._notices.take_over()
+        return await super().claim_notices(**more)
+
+
+class LetsLatecomersIn(MemoryStorage):
+    async def settle_notices(self, settlements: Sequence[NoticeSettlement]) -> list[bool]:
+        answers = await super().settle_notices(settlements)
+        for kept in self._notices._kept.values():
+            if kept.is_owed:
+                kept.change(delivery_id=None)
+        return answers
+
+
+class PurgesWhatWaits(MemoryStorage):
+    async def purge_notices(self, *, before: datetime, limit: int = 500) -> Purged:
+        return Purged(*self._notices.remove(limit, lambda notice: notice.created_at < before))
+
+
+class CountsBrokenOffAttempts(MemoryStorage):
+    async def settle_notices(self, settlements: Sequence[NoticeSettlement]) -> list[bool]:
+        return await super().settle_notices([replace(one, counts=True) for one in settlements])
+
+
 _IN_PYTHON: list[tuple[type[MemoryStorage], str]] = [
     (LosesOutputs, "test_an_end_keeps_its_outputs_and_its_error"),
     (OverwritesTheStart, "test_an_execution_started_when_it_first_ran"),
@@ -158,6 +210,15 @@ _IN_PYTHON: list[tuple[type[MemoryStorage], str]] = [
     (MixesExecutions, "test_task_runs_and_logs_of_others_are_not_shown"),
     (StartsOneTwice, "test_a_trigger_starts_its_flow_once_for_an_event"),
     (TakesUpTwice, "test_of_two_batches_that_take_up_the_same_event_one_is_refused_whole"),
+    (LosesTheNoticesOfEnds, "test_an_execution_that_is_born_ended_owes_its_notices"),
+    (OwesBeforeItLooks, "test_a_refused_step_owes_nothing"),
+    (IgnoresTheNoticesFence, "test_settlements_stand_alone"),
+    (IgnoresTheNoticesFence, "test_a_take_over_gives_claims_back_and_counts_no_attempt"),
+    (ForgetsWhatIsBeingSent, "test_a_take_over_gives_claims_back_and_counts_no_attempt"),
+    (SendsWhatIsBeingSent, "test_what_is_due_is_claimed_once_oldest_first"),
+    (LetsLatecomersIn, "test_notices_of_a_topic_go_together_and_stay_together"),
+    (PurgesWhatWaits, "test_only_what_was_delivered_or_dropped_is_purged"),
+    (CountsBrokenOffAttempts, "test_an_attempt_that_was_broken_off_counts_for_nothing"),
 ]
 
 
@@ -256,6 +317,29 @@ _IN_SQL = [
             "OLD.state = 'QUEUED'",
         ),
         "test_a_raised_limit_lets_in_as_many_as_it_has_room_for",
+    ),
+    Planted(
+        "a take-over counts an attempt",
+        after(
+            "UPDATE OF claimed ON notices",
+            "UPDATE notices SET attempts = OLD.attempts + 1 WHERE id = NEW.id",
+            "OLD.claimed AND NOT NEW.claimed",
+        ),
+        "test_a_take_over_gives_claims_back_and_counts_no_attempt",
+    ),
+    Planted(
+        "a topic's gap is forgotten",
+        after("INSERT ON notice_topics", "DELETE FROM notice_topics"),
+        "test_a_topic_with_a_gap_rests_after_each",
+    ),
+    Planted(
+        "a notice is sent under an id of its own each time",
+        after(
+            "UPDATE OF fence ON notices",
+            "UPDATE notices SET delivery_id = hex(randomblob(8)) WHERE id = NEW.id",
+            "NEW.fence > 1",
+        ),
+        "test_a_failed_attempt_is_tried_again_when_it_is_due",
     ),
 ]
 

@@ -126,6 +126,60 @@ def batch_takes_nothing() -> None:
     accepting._take_up = forgetful  # type: ignore[assignment]
 
 
+def notices_after_commit() -> None:
+    """What a step owes is stored a little after the step itself."""
+    from dataclasses import replace
+
+    from hub.plugin import Arrival
+    from plugins_core.sqlite.storage import SqliteStorage
+
+    record = SqliteStorage.record
+    later: set[Any] = set()
+
+    async def parted(self: Any, transition: Any) -> Any:
+        owed = [notice for arrival in transition.arrivals for notice in arrival.notices]
+        bare = tuple(replace(arrival, notices=()) for arrival in transition.arrivals)
+        recorded = await record(self, replace(transition, arrivals=bare))
+
+        async def soon() -> None:
+            await asyncio.sleep(0.15)
+            await self.accept([Arrival(notices=tuple(owed))], at=transition.at)
+
+        if owed:
+            job = asyncio.ensure_future(soon())
+            later.add(job)
+            job.add_done_callback(later.discard)
+        return recorded
+
+    SqliteStorage.record = parted  # type: ignore[method-assign]
+
+
+def settled_before_sent() -> None:
+    """A notice counts as delivered before its mail has been handed over."""
+    from hub.engine.notifications import Notifications
+    from hub.plugin import NoticeState
+
+    attempt = Notifications._attempt
+
+    async def hasty(self: Any, claim: Any) -> Any:
+        await self._services.storage.settle_notices([self._settlement(claim, NoticeState.DELIVERED)])
+        await asyncio.sleep(0.1)
+        return await attempt(self, claim)
+
+    Notifications._attempt = hasty  # type: ignore[method-assign]
+
+
+def notice_id_made_anew() -> None:
+    """Each attempt has an id of its own."""
+    import uuid
+    from dataclasses import replace
+
+    from hub.engine import notifications
+
+    make = notifications.notification_of
+    notifications.notification_of = lambda claim: replace(make(claim), id=str(uuid.uuid4()))
+
+
 BUGS = {
     "none": lambda: None,
     "answer-before-commit": answer_before_commit,
@@ -135,6 +189,9 @@ BUGS = {
     "subflow-of-another-id": subflow_of_another_id,
     "no-flush": no_flush,
     "batch-takes-nothing": batch_takes_nothing,
+    "notices-after-commit": notices_after_commit,
+    "settled-before-sent": settled_before_sent,
+    "notice-id-made-anew": notice_id_made_anew,
 }
 
 if __name__ == "__main__":

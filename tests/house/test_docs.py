@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import re
+import textwrap
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from hub.config.flows import load_flow
+from hub.config.notifiers import read_notifiers, read_notify
+from hub.config.plugins import with_plugin_settings
+from hub.config.settings import load_settings
 from hub.expressions import builtin_functions
 from hub.model.execution import ExecutionState
 from hub.model.task_run import TaskRunState
+from hub.plugin import Notifier
 from hub.registry import load_plugins
 from tests.support.hub_process import hub_command
 
@@ -141,3 +146,40 @@ def test_the_glossary_names_every_state_and_which_are_ends(
     part = page.partition(f"## States of {heading}\n")[2].partition("\n## ")[0]
     told = re.findall(r"^\| `([A-Z]+)` \| (yes|no) \|", part, re.M)
     assert told == [(state.value, "yes" if state.is_terminal else "no") for state in states]
+
+
+@pytest.mark.parametrize(
+    "notifier",
+    [one for one in REGISTRY.notifiers.values() if one.__module__.startswith("plugins_core")],
+    ids=lambda one: one.type,
+)
+def test_a_notifier_is_described_and_its_examples_load(notifier: type[Notifier], tmp_path: Path) -> None:
+    assert notifier.__doc__
+    assert notifier.examples
+    for name, field in notifier.model_fields.items():
+        assert field.description, name
+    for example in notifier.examples:
+        assert _notifiers_of(tmp_path, "notifiers:\n  oncall:\n" + textwrap.indent(example, "    ")) == [
+            "oncall"
+        ]
+
+
+def test_the_settings_of_the_notifications_page_can_be_used(tmp_path: Path) -> None:
+    page = (ROOT / "docs" / "how-to" / "notifications.md").read_text()
+    blocks = re.findall(r"```yaml\n(.*?)```", page, re.S)
+    names = _notifiers_of(tmp_path, blocks[0])
+    assert names == ["oncall", "team", "pager"]
+    [rules] = [block for block in blocks if block.startswith("notify:\n  - ")]
+    assert _notifiers_of(tmp_path, blocks[0] + rules) == names
+    [shared] = [block for block in blocks if block.startswith("plugins:")]
+    assert _notifiers_of(tmp_path, shared) == ["oncall"]
+
+
+def _notifiers_of(folder: Path, text: str) -> list[str]:
+    """The names under ``notifiers:`` in settings that can be used."""
+    (folder / "hub.yaml").write_text(text)
+    settings = load_settings({}, folder=folder).settings
+    registry = with_plugin_settings(REGISTRY, settings)
+    notifiers = read_notifiers(settings, registry, FUNCTIONS)
+    read_notify(settings, notifiers, FUNCTIONS)
+    return list(notifiers)

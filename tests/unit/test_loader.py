@@ -18,6 +18,9 @@ from hub.plugin import (
     Listener,
     ListenerContext,
     NewsStream,
+    Notification,
+    Notifier,
+    NotifierContext,
     SecretSource,
     Storage,
     Task,
@@ -53,6 +56,20 @@ def test_a_plugin_brings_its_types() -> None:
     assert "acme.do" in registry.tasks
     assert reports["acme/asynchub-acme"].state == "loaded"
     assert "log" in registry.tasks
+
+
+def test_hook_register_notifiers() -> None:
+    class Tell(Notifier):
+        """Tells."""
+
+        type: ClassVar[str] = "acme.tell"
+
+        async def send(self, notification: Notification, ctx: NotifierContext) -> None: ...
+
+    registry, reports = load(point("acme", "asynchub-acme", {"register_notifiers": [Tell]}))
+    assert registry.notifiers["acme.tell"] is Tell
+    assert registry.owner_of(Tell) == "acme"
+    assert reports["acme/asynchub-acme"].types == ("acme.tell",)
 
 
 def test_a_broken_plugin_is_named_and_the_rest_loads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -263,6 +280,16 @@ class Choosy(Ear):
     wants: ClassVar[Any] = (str,)
 
 
+class Dumb(Notifier):
+    type: ClassVar[str] = "acme.tell"
+
+
+class Waiting(Notifier):
+    type: ClassVar[str] = "acme.tell"
+
+    def send(self, notification: Notification, ctx: NotifierContext) -> None: ...  # type: ignore[override]
+
+
 class NoStore(FileStore):
     type = "acme"
 
@@ -299,6 +326,8 @@ class HalfStorage(Storage):
             Choosy,
             "Choosy.wants is a tuple of EventAccepted, ExecutionChanged, TaskRunEnded, got (<class 'str'>,)",
         ),
+        ("register_notifiers", Dumb, "Dumb does not define send"),
+        ("register_notifiers", Waiting, "Waiting.send must be async def"),
         ("register_file_stores", NoStore, "NoStore does not define delete, get"),
         ("register_secret_sources", NamelessSource, "NamelessSource.type is not a type name: nothing"),
         ("register_storages", HalfStorage, "HalfStorage does not define accept"),
@@ -410,4 +439,5 @@ def test_the_plugin_of_the_how_to_loads(tmp_path: Path, monkeypatch: pytest.Monk
     assert reports["weather/asynchub-weather"].error is None
     assert "weather.report" in registry.tasks
     assert [one.type for one in registry.listeners] == ["weather.alarm"]
+    assert "weather.room" in registry.notifiers
     assert "apiUrl" in registry.settings["weather"].model_json_schema()["properties"]

@@ -134,31 +134,31 @@ def test_what_is_there_is_left_alone(tmp_path: Path) -> None:
 def test_a_part_that_is_added_to_the_template_needs_nothing_else(tmp_path: Path) -> None:
     template = tmp_path / "template"
     shutil.copytree(template_folder(), template, ignore=shutil.ignore_patterns("__pycache__"))
-    (template / PACKAGE / "notifier").mkdir()
-    (template / PACKAGE / "notifier" / "__init__.py").write_text(
-        f'from {PACKAGE}.settings import ExampleSettings\n\n\nclass ExampleNotifier:\n    type = "example"\n'
+    (template / PACKAGE / "listener").mkdir()
+    (template / PACKAGE / "listener" / "__init__.py").write_text(
+        f'from {PACKAGE}.settings import ExampleSettings\n\n\nclass ExampleListener:\n    type = "example"\n'
     )
-    (template / "tests" / "test_notifier.py").write_text(
-        f"from {PACKAGE}.notifier import ExampleNotifier\n\n\ndef test_it(): ...\n"
+    (template / "tests" / "test_listener.py").write_text(
+        f"from {PACKAGE}.listener import ExampleListener\n\n\ndef test_it(): ...\n"
     )
     plugin = template / PACKAGE / "plugin.py"
     plugin.write_text(
-        plugin.read_text().replace("HUB_API", f"from {PACKAGE}.notifier import ExampleNotifier\n\nHUB_API")
-        + "\n\n@hookimpl\ndef register_notifiers():\n    return [ExampleNotifier]\n"
+        plugin.read_text().replace("HUB_API", f"from {PACKAGE}.listener import ExampleListener\n\nHUB_API")
+        + "\n\n@hookimpl\ndef register_listeners():\n    return [ExampleListener]\n"
     )
-    assert "notifier" in parts_of(template)
+    assert "listener" in parts_of(template)
     (tmp_path / "with").mkdir()
     (tmp_path / "without").mkdir()
     name = plugin_name("my-tool")
-    with_it = files(write_plugin(tmp_path / "with", name, parts=["notifier"], template=template))
+    with_it = files(write_plugin(tmp_path / "with", name, parts=["listener"], template=template))
     without = files(write_plugin(tmp_path / "without", name, parts=["task"], template=template))
     assert {path for path in with_it if path.startswith(("asynchub", "tests"))} == {
         "asynchub_my_tool/__init__.py",
         "asynchub_my_tool/plugin.py",
         "asynchub_my_tool/settings.py",
-        "asynchub_my_tool/notifier/__init__.py",
+        "asynchub_my_tool/listener/__init__.py",
         "tests/test_plugin.py",
-        "tests/test_notifier.py",
+        "tests/test_listener.py",
     }
-    assert "return [MyToolNotifier]" in with_it["asynchub_my_tool/plugin.py"]
-    assert "otifier" not in "\n".join([*without, *without.values()])
+    assert "return [MyToolListener]" in with_it["asynchub_my_tool/plugin.py"]
+    assert "istener" not in "\n".join([*without, *without.values()])

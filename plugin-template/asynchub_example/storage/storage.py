@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import datetime
@@ -14,6 +14,8 @@ from asynchub_example.storage.events import Events
 from asynchub_example.storage.executions import Executions
 from asynchub_example.storage.journal import Journal
 from asynchub_example.storage.lists import matches, page_of, shows
+from asynchub_example.storage.notices import Notices, is_past
+from asynchub_example.storage.notices import shows as shows_notice
 from hub.plugin import (
     Accepted,
     Arrival,
@@ -33,6 +35,11 @@ from hub.plugin import (
     Killed,
     LogLine,
     NotFound,
+    Notice,
+    NoticeClaim,
+    NoticeFilter,
+    NoticeSettlement,
+    NoticeState,
     Page,
     Purged,
     Receipt,
@@ -63,6 +70,7 @@ class ExampleStorage(Storage):
         self._journal = Journal(clock)
         self._executions = Executions(self._journal)
         self._events = Events(self._journal)
+        self._notices = Notices()
         self._triggers: dict[TriggerKey, TriggerState] = {}
         self._flows: dict[FlowKey, FlowRecord] = {}
         self._sources: dict[FlowKey, list[tuple[int, str, datetime]]] = {}
@@ -122,6 +130,8 @@ class ExampleStorage(Storage):
             if known is not None:
                 return Accepted(known)
             self._events.add(event, arrival, at)
+        for notice in arrival.notices:
+            self._notices.owe(notice, at)
         claims: list[Claim] = []
         waiting = 0
         born: dict[str, ExecutionState] = {}
@@ -189,6 +199,7 @@ class ExampleStorage(Storage):
         return self._executions.next_wake_at()
 
     async def take_over(self, *, at: datetime) -> int:
+        self._notices.take_over()
         return self._executions.take_over(at)
 
     async def request_kill(
@@ -300,6 +311,47 @@ class ExampleStorage(Storage):
             counts[state] = counts.get(state, 0) + 1
         return counts
 
+    # notices
+
+    async def claim_notices(self, *, at: datetime, room: Mapping[str, int], others: int) -> list[NoticeClaim]:
+        return self._notices.claim(at, room, others)
+
+    async def settle_notices(self, settlements: Sequence[NoticeSettlement]) -> list[bool]:
+        return [self._notices.settle(one) for one in settlements]
+
+    async def next_notice_at(self, *, but: Collection[str] = ()) -> datetime | None:
+        return self._notices.next_at(but)
+
+    async def notice(self, notice_id: str) -> Notice:
+        return self._notices.get(notice_id)
+
+    async def notices(self, filter: NoticeFilter, page: Page) -> Slice[Notice]:
+        found = [one for one in self._notices if shows_notice(filter, one[1])]
+        found.reverse()
+        return page_of(found, page, newest_first=True)
+
+    async def retry_notice(self, notice_id: str, *, at: datetime) -> Notice:
+        return self._notices.retry(notice_id, at)
+
+    async def drop_notice(self, notice_id: str, *, at: datetime) -> Notice:
+        return self._notices.drop(notice_id, at)
+
+    async def notice_counts(self) -> Mapping[str, int]:
+        counts: dict[str, int] = {}
+        for _, notice in self._notices:
+            if notice.state in (NoticeState.OWED, NoticeState.DEAD):
+                counts[notice.state.value] = counts.get(notice.state.value, 0) + 1
+        return counts
+
+    async def purge_notices(self, *, before: datetime, limit: int = 500) -> Purged:
+        return Purged(*self._notices.remove(limit, lambda notice: is_past(notice, before)))
+
+    async def disabled_notifiers(self) -> dict[str, str]:
+        return dict(self._notices.disabled)
+
+    async def enable_notifier(self, name: str) -> None:
+        self._notices.disabled.pop(name, None)
+
     # what live views read
 
     async def last_change(self) -> int:
@@ -340,6 +392,7 @@ class ExampleStorage(Storage):
 
     async def purge_rest(self, *, now: datetime, changes_before: datetime) -> bool:
         self._events.forget_deliveries(now)
+        self._notices.forget_topics(now)
         self._journal.forget(changes_before)
         return False
 

@@ -566,6 +566,8 @@ def test_a_condition_that_does_not_hold_and_has_no_else_puts_nothing_out(source:
         ("{{ ' a  b ' | split }}", ["a", "b"]),
         ("{{ name | lower }}", "ada"),
         ("{{ name | upper }}", "ADA"),
+        ("{{ '<a href=\"x\">&</a>' | escape }}", "&lt;a href=&quot;x&quot;&gt;&amp;&lt;/a&gt;"),
+        ("{{ 12 | escape }}", "12"),
         ("{{ 12 | upper }}", "12"),
         ("{{ '  a ' | trim }}", "a"),
         ("{{ 'xxaxx' | trim('x') }}", "a"),

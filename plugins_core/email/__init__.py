@@ -1,0 +1,1 @@
+"""The built-in plugin ``email``: the notifier ``email`` over SMTP."""

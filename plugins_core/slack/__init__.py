@@ -1,0 +1,1 @@
+"""The built-in plugin ``slack``: the notifier ``slack``, by incoming webhook or as a bot."""
