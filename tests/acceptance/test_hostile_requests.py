@@ -8,6 +8,7 @@ import hmac
 import json
 import socket
 import zlib
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -115,14 +116,16 @@ def compressed(hub: HubProcess, coding: bytes, body: bytes) -> Answer:
 
 
 _BODY = b'{"a": "' + b"x" * 1000 + b'"}'
+# without the moment, so that the cases have the same names each time
+_gzip = partial(gzip.compress, mtime=0)
 _BARE = zlib.compressobj(wbits=-15)
 
 
 @pytest.mark.parametrize(
     ("coding", "body"),
     [
-        (b"gzip", gzip.compress(_BODY)),
-        (b"X-GZip", gzip.compress(_BODY)),
+        (b"gzip", _gzip(_BODY)),
+        (b"X-GZip", _gzip(_BODY)),
         (b"deflate", zlib.compress(_BODY)),
         (b"deflate", _BARE.compress(_BODY) + _BARE.flush()),
         (b"identity", _BODY),
@@ -136,15 +139,15 @@ def test_a_compressed_body_is_read(hub: HubProcess, coding: bytes, body: bytes) 
     ("coding", "body", "status"),
     [
         (b"gzip", _BODY, 400),
-        (b"gzip", gzip.compress(_BODY)[:-12], 400),
-        (b"gzip", gzip.compress(_BODY)[:-1], 400),
-        (b"gzip", gzip.compress(_BODY) + b"more", 400),
+        (b"gzip", _gzip(_BODY)[:-12], 400),
+        (b"gzip", _gzip(_BODY)[:-1], 400),
+        (b"gzip", _gzip(_BODY) + b"more", 400),
         (b"deflate", b"\x78\x9cno", 400),
         (b"br", _BODY, 415),
         (b"zstd", _BODY, 415),
-        (b"gzip, gzip", gzip.compress(gzip.compress(_BODY)), 415),
-        (b"gzip", gzip.compress(b'"' + b"x" * 1024 * 1024 + b'"'), 413),
-        (b"gzip", gzip.compress(b"\0" * 300 * 1024 * 1024, 1), 413),
+        (b"gzip, gzip", _gzip(_gzip(_BODY)), 415),
+        (b"gzip", _gzip(b'"' + b"x" * 1024 * 1024 + b'"'), 413),
+        (b"gzip", _gzip(b"\0" * 300 * 1024 * 1024, compresslevel=1), 413),
     ],
     ids=range(10),
 )
@@ -163,7 +166,7 @@ def test_a_signature_is_over_the_bytes_of_the_wire(hub: HubProcess) -> None:
         headers = [_JSON, ("Content-Encoding", b"gzip"), ("X-Hub-Signature-256", b"sha256=" + digest)]
         return hub.request("POST", b"/api/v1/webhooks/acc/push/gh", headers, wire).status
 
-    wire = gzip.compress(body)
+    wire = _gzip(body)
     assert answer(wire) == 202
     assert answer(body) == 401
 
