@@ -116,6 +116,7 @@ def load_source(path: Path, source: str) -> Mapping[str, type[Task]]:
     sys.modules[name] = module
     linecache.checkcache(str(path))
     try:
+        # the very text that was tried, not the file, which may be another one by now
         exec(compile(source, str(path), "exec"), module.__dict__)  # noqa: S102 - it is the user's own program
         return _tasks_of(module, path)
     except KeyboardInterrupt:
