@@ -35,13 +35,14 @@ def test_random_trees_and_a_hundred_kills(tmp_path: Path) -> None:
 
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize(
-    ("bug", "word"),
+    ("bug", "words"),
     [
-        ("completed-not-skipped", "ran again after"),
-        ("values-rendered-again", "rendered more than once"),
-        ("subflow-of-another-id", "started twice"),
+        ("completed-not-skipped", ("ran again after",)),
+        # which of what decides a path is hit first is chance: a loop's values, or the branch of an if or a switch
+        ("values-rendered-again", ("rendered more than once", "is in two branches")),
+        ("subflow-of-another-id", ("started twice",)),
     ],
 )
-def test_the_same_rounds_find_a_planted_bug(tmp_path: Path, bug: str, word: str) -> None:
+def test_the_same_rounds_find_a_planted_bug(tmp_path: Path, bug: str, words: tuple[str, ...]) -> None:
     wrong = _rounds(tmp_path, trees=8, kills=6, bug=bug, patience=8)
-    assert any(word in line for line in wrong), wrong[:20]
+    assert any(word in line for line in wrong for word in words), wrong[:20]
