@@ -40,6 +40,7 @@ _COMMANDS = {
     ),
     "reference": ("hub.cli.reference:reference", "Write the reference pages."),
     "plugins": ("hub.cli.plugins:plugins", "List the installed plugins, and begin a new one."),
+    "reload": ("hub.cli.reload:reload", "Have a new process take over, without a refused request."),
     "config": ("hub.cli.config:config", "Show the settings in force, and where each comes from."),
     "doctor": ("hub.cli.doctor:doctor", "Examine this machine and this folder."),
     "completion": ("hub.cli.completion:completion", "Print a shell's completion script."),
