@@ -216,6 +216,16 @@ class Dispatcher:
         await self._until_idle(patience)
         return not self._tasks
 
+    def resume(self) -> None:
+        """Go on after a pause."""
+        self._draining = False
+        self.poke()
+
+    async def outlast(self, patience: float) -> None:
+        """Wait for what runs now, at most ``patience`` seconds, while more may begin."""
+        if self._tasks:
+            await asyncio.wait(set(self._tasks), timeout=patience)
+
     async def drain(self, grace: float) -> None:
         """Take nothing new; let what runs end within ``grace`` seconds and hand the rest back."""
         self._draining = True

@@ -6,6 +6,7 @@ data folder, the listening socket and the connections, opens the storage and say
 
 from __future__ import annotations
 
+import asyncio
 import ctypes
 import os
 import signal
@@ -22,6 +23,7 @@ from hub.serving.channel import Channel
 VARIABLE = "_HUB_PREDECESSOR"
 """Names the channel to the process that started this one."""
 _PR_SET_PDEATHSIG = 1
+_LOOK_EVERY = 0.01
 
 
 @dataclass
@@ -44,6 +46,9 @@ class Predecessor:
 
     def __init__(self, channel: Channel) -> None:
         self._channel = channel
+        self._pid = os.getppid()
+        self._ends = False
+        """Whether it ends, and another process stands in for the hub."""
 
     @classmethod
     def of(cls, environ: MutableMapping[str, str]) -> Predecessor | None:
@@ -73,6 +78,7 @@ class Predecessor:
         word = await self._channel.hear()
         if word is None or word.name != "take over":
             raise Unreachable("the hub that was to be taken over has ended", hint="start one with: hub serve")
+        self._ends = bool(word.about["ends"])
         lock, listening, news, *connections = word.files
         return Estate(
             number=int(word.about["number"]),
@@ -89,6 +95,8 @@ class Predecessor:
             await self._channel.say("serving")
         # it closes its end by ending, or by becoming the small program that is this one's parent from then on
         await self._channel.hear()
+        while self._ends and os.getppid() == self._pid:
+            await asyncio.sleep(_LOOK_EVERY)  # its files are closed a moment before it is gone
         if sys.platform == "linux":
             ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
 

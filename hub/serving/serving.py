@@ -2,8 +2,8 @@
 
 What outlives a node is held here: the lock of the data folder, the listening socket, the connections that wait.
 A handover first brings the hub to rest: nobody is let in, who is being answered is answered, what runs ends. Where
-that takes longer than callers should wait, they are let in again and their events are stored, while nothing new
-is begun and what runs has as long as it has when the hub stops.
+that takes longer than callers should wait, everything goes on until what runs by then has ended, and it is tried
+again; what has not ended after as long as it has when a hub stops is handed over, to be begun again.
 """
 
 from __future__ import annotations
@@ -150,7 +150,6 @@ async def _take(
     """What a node is to be served with, new or left by a predecessor; nothing where it was told to stop meanwhile."""
     if predecessor is None:
         return _Held(stack.enter_context(locked(place.data_dir))), 0
-    stack.callback(predecessor.leave)
     leaving = asyncio.ensure_future(predecessor.leaves(__version__))
     stopping = asyncio.ensure_future(stop.asked.wait())
     try:
@@ -262,13 +261,13 @@ class _Serving:
     async def _go_public(self, stack: AsyncExitStack, node: Node, api: Api) -> None:
         """Let everybody in and say so."""
         _write_address(self._place, api.local_url)
-        connections, self._held.connections = self._held.connections, ()
-        await api.door.open()
-        await api.door.admit(connections)
         waited = time.monotonic() - self._held.closed_at if self._held.closed_at is not None else None
         self._held.closed_at = None
         if self._reloading is not None and waited is not None:
             self._reloading.took(waited)
+        connections, self._held.connections = self._held.connections, ()
+        await api.door.open()
+        await api.door.admit(connections)
         _settle_memory()
         watching = self._watching
         watching.say(_ready_line(node, api, waited))
@@ -296,20 +295,33 @@ class _Serving:
 
     async def _come_to_rest(self, node: Node, door: Door) -> None:
         """Have every caller answered or waiting, and nothing under way."""
-        self._held.closed_at = time.monotonic()
-        is_quick = await door.close(_QUICK) and await node.dispatcher.pause(_QUICK)
-        if not is_quick and not self._stop.asked.is_set():
-            log.info("the handover waits for what runs", executions=node.dispatcher.running)
-            await door.open()
-            await node.dispatcher.pause(node.drain_grace)
-            # who waits for the end of what is not begun any more is told where to look for it
-            node.services.watches.give_up()
-            self._held.closed_at = time.monotonic()
-            await door.close(_QUICK)
-            if cut := await door.cut():
-                log.warning("requests were broken off for the handover", count=cut)
+        grace, dispatcher = node.drain_grace, node.dispatcher
+        if not await self._rests(node, door):
+            log.info("the handover waits for what runs", executions=dispatcher.running)
+            await self._go_on(node, door)
+            await dispatcher.outlast(grace)
+            if not await self._rests(node, door):
+                # something that lasts is always under way here: begin nothing more
+                await door.open()
+                await dispatcher.pause(grace)
+                # who waits for the end of what is not begun is told where to look for it
+                node.services.watches.give_up()
+                self._held.closed_at = time.monotonic()
+                await door.close(_QUICK)
+                if cut := await door.cut():
+                    log.warning("requests were broken off for the handover", count=cut)
         node.drain_grace, node.notices_grace = _QUICK, _LAST_NOTICES
         self._held.connections = door.leave()
+
+    async def _rests(self, node: Node, door: Door) -> bool:
+        """Try to come to rest in less time than a caller minds; answers whether that was enough."""
+        self._held.closed_at = time.monotonic()
+        # who waits for an execution's end needs it to be begun: claims end after the last answer
+        return await door.close(_QUICK) and await node.dispatcher.pause(_QUICK)
+
+    async def _go_on(self, node: Node, door: Door) -> None:
+        node.dispatcher.resume()
+        await door.open()
 
     async def _hand_over(self) -> Heir | None:
         """Leave everything to the new process; None where this one is to go on, or to stop."""

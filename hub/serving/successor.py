@@ -74,10 +74,10 @@ class Successor:
             raise await self._failure(word)
         self.version = str(word.about["version"])
 
-    async def take_over(self, files: Sequence[int], *, number: int, closed_at: float) -> None:
+    async def take_over(self, files: Sequence[int], *, number: int, closed_at: float, ends: bool) -> None:
         """Leave it everything and wait until it serves. Raises ``Conflict`` when it does not come to that."""
         with suppress(OSError):
-            await self._channel.say("take over", files, number=number, closedAt=closed_at)
+            await self._channel.say("take over", files, number=number, closedAt=closed_at, ends=ends)
         word = await self._word(_LONGEST_OPENING)
         if word is None or word.name != "serving":
             raise await self._failure(word)
@@ -176,7 +176,9 @@ class Reloading:
             reading, told = os.pipe()
         files = [lock, listening.fileno(), told, *(one.fileno() for one in connections)]
         try:
-            await successor.take_over(files, number=self._status.number, closed_at=closed_at)
+            await successor.take_over(
+                files, number=self._status.number, closed_at=closed_at, ends=reading is None
+            )
         except BaseException:
             if reading is not None:
                 os.close(reading)
