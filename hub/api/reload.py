@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from aiohttp import web
 from pydantic import Field
 
+from hub import __version__
 from hub.api.answers import masked_answer
 from hub.api.routing import Call, Route
 from hub.api.views import View
@@ -62,19 +64,16 @@ class ReloadView(View):
 
 
 async def get_reload(call: Call) -> web.Response:
-    return await masked_answer(_view(_reloads(call).status()), call.node.services.vault)
+    reloads = call.request.app[RELOADS]
+    status = ReloadStatus(pid=os.getpid(), version=__version__) if reloads is None else reloads.status()
+    return await masked_answer(_view(status), call.node.services.vault)
 
 
 async def begin_reload(call: Call) -> web.Response:
-    status = await _reloads(call).begin()
-    return await masked_answer(_view(status), call.node.services.vault, status=202)
-
-
-def _reloads(call: Call) -> Reloads:
     reloads = call.request.app[RELOADS]
     if reloads is None:
         raise Conflict("this hub cannot be reloaded", hint="only one that `hub serve` started can")
-    return reloads
+    return await masked_answer(_view(await reloads.begin()), call.node.services.vault, status=202)
 
 
 def _view(status: ReloadStatus) -> ReloadView:

@@ -39,7 +39,7 @@ _COMMANDS = {
         "List triggers (webhook URLs, next planned times) and test them.",
     ),
     "reference": ("hub.cli.reference:reference", "Write the reference pages."),
-    "plugins": ("hub.cli.plugins:plugins", "List the installed plugins, and begin a new one."),
+    "plugins": ("hub.cli.plugins:plugins", "List, install and check plugins, and begin a new one."),
     "reload": ("hub.cli.reload:reload", "Have a new process take over, without a refused request."),
     "config": ("hub.cli.config:config", "Show the settings in force, and where each comes from."),
     "doctor": ("hub.cli.doctor:doctor", "Examine this machine and this folder."),
