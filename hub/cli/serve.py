@@ -36,6 +36,16 @@ _PATIENCE = 2.0
     "  [default: flows]",
 )
 @click.option("--storage", help="The storage's URL.  [default: sqlite, hub.db in the data folder]")
+@click.option(
+    "--dev", is_flag=True, help="Load the plugins of --plugin again whenever one of their files is saved."
+)
+@click.option(
+    "--plugin",
+    "plugins",
+    multiple=True,
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="With --dev: the folder of a plugin's project, which need not be installed; repeatable.",
+)
 @click.option("--public-url", help="How the world reaches this hub; begins every printed webhook URL.")
 @click.option(
     "--log-level",
@@ -52,6 +62,8 @@ def serve(
     flows: tuple[Path, ...],
     storage: str | None,
     public_url: str | None,
+    dev: bool,
+    plugins: tuple[Path, ...],
     log_level: str,
 ) -> None:
     """Serve: API, triggers and engine in one process.
@@ -59,6 +71,8 @@ def serve(
     Settings come from hub.yaml in the current folder, where there is one; it need not exist. The data folder
     (by default the current one) holds hub.db, the file store, the lock and the address of the running hub.
     """
+    if dev != bool(plugins):
+        raise click.UsageError("--dev and --plugin PATH go together")
     end_at_sigterm()
     from hub.cli.logs import configure_logs
     from hub.serving.predecessor import Predecessor
@@ -68,6 +82,7 @@ def serve(
     with predecessor.told_of_failure() if predecessor is not None else nullcontext():
         from hub.app import Place
         from hub.config.settings import load_settings
+        from hub.registry import read_project
         from hub.serving import Watching, become
         from hub.serving import serve as serve_place
 
@@ -90,6 +105,7 @@ def serve(
                 task_folders=[resolved(given) for given in flows],
                 predecessor=predecessor,
                 can_reload=True,
+                projects=[read_project(resolved(one)) for one in plugins],
             )
         )
     if heir is not None and heir.reading is not None:

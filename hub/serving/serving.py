@@ -16,7 +16,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack, ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,7 +30,9 @@ from hub.app import ADDRESS_FILE, Place, Prepared, locked, open_node, prepare, s
 from hub.clock import process_age
 from hub.engine.node import Node
 from hub.errors import Conflict
+from hub.registry import Project, load_projects
 from hub.serving.predecessor import Predecessor
+from hub.serving.saving import reload_on_save
 from hub.serving.successor import Heir, Reloading
 
 log = structlog.get_logger("hub")
@@ -100,14 +102,17 @@ async def serve(
     task_folders: Sequence[Path] = (),
     predecessor: Predecessor | None = None,
     can_reload: bool = False,
+    projects: Sequence[Project] = (),
 ) -> Heir | None:
     """Serve until SIGTERM or Ctrl-C, also one that comes while it starts; answers who has taken over, where one has.
 
     A ``tasks.py`` in ``task_folders`` is loaded. With ``can_reload`` a reload is begun by the API and by SIGHUP.
+    Plugins of ``projects`` are loaded out of their folders, and again whenever something in them is saved.
     """
     stop = _Stop()
     _catch_signals(stop)
-    prepared = prepare(place)
+    loaded_at = time.time()
+    prepared = prepare(place, registry=load_projects(projects, place.settings.plugins) if projects else None)
     with ExitStack() as stack:
         held, number = await _take(place, predecessor, stop, stack)
         if held is None:
@@ -117,6 +122,9 @@ async def serve(
         if reloading is not None:
             _reload_at_hang_up(reloading)
         serving = _Serving(place, prepared, watching, task_folders, held, stop, reloading)
+        if projects and reloading is not None:
+            folders = [project.folder for project in projects]
+            serving.beside = lambda: reload_on_save(folders, reloading, loaded_at=loaded_at)
         return await serving.run(predecessor)
 
 
@@ -188,6 +196,8 @@ class _Serving:
         self._held = held
         self._stop = stop
         self._reloading = reloading
+        self.beside: Callable[[], Coroutine[Any, Any, None]] | None = None
+        """Runs while requests are answered."""
 
     async def run(self, predecessor: Predecessor | None) -> Heir | None:
         """Serve, and hand over when asked to."""
@@ -274,10 +284,11 @@ class _Serving:
         if watching.on_ended is not None:
             watcher = asyncio.create_task(_report_ends(node, watching.on_ended))
             stack.callback(watcher.cancel)
-        if watching.on_ready is not None:
-            shower = asyncio.ensure_future(watching.on_ready(api.local_url))
-            shower.add_done_callback(self._pass_on)
-            stack.callback(shower.cancel)
+        jobs = [watching.on_ready(api.local_url)] if watching.on_ready is not None else []
+        for job in (*jobs, *([self.beside()] if self.beside is not None else [])):
+            running = asyncio.ensure_future(job)
+            running.add_done_callback(self._pass_on)
+            stack.callback(running.cancel)
 
     def _pass_on(self, job: asyncio.Future[None]) -> None:
         if not job.cancelled() and (error := job.exception()) is not None:
