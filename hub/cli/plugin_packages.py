@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from importlib import metadata
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 if TYPE_CHECKING:
-    from hub.environment import Changes
+    from hub.environment import Changes, Tool
 
 _GROUP = "hub.plugins"
 
@@ -27,21 +30,55 @@ _GROUP = "hub.plugins"
 def install(packages: tuple[str, ...], upgrade: bool, dry_run: bool, change_dependencies: bool) -> None:
     """Install plugins with the tool that this environment was made with: pip, uv or pipx.
 
-    PACKAGE is what that tool takes: a name, name==version, a wheel, a folder. It is asked first what it would do;
-    where that changes something which the hub itself depends on, nothing is done and the exit code is 7.
+    PACKAGE is what that tool takes: a name, name==version, a wheel, a folder. It is asked first what it would do,
+    with the hub's own dependencies kept as they are; where that cannot be, nothing is done and the exit code is 7.
     """
     from hub.environment import find_tool
 
     tool = find_tool()
-    changes = tool.plan(packages, upgrade=upgrade)
-    _say(changes, tool.name)
-    _protect(changes, change_dependencies)
-    if dry_run:
-        return
-    if changes.items:
+    with _kept(not change_dependencies) as keeping:
+        changes = _plan(tool, packages, upgrade, keeping)
+        _say(changes, tool.name)
+        if dry_run or not changes.items:
+            return
         before = _plugins()
-        tool.install(packages, upgrade=upgrade)
-        _report(before)
+        tool.install(packages, upgrade=upgrade, keeping=keeping)
+    _report(before)
+
+
+@contextmanager
+def _kept(is_wanted: bool) -> Iterator[Path | None]:
+    """A file that keeps a tool from changing what the hub depends on."""
+    from hub.environment.changes import constraints
+
+    if not is_wanted:
+        yield None
+        return
+    with tempfile.NamedTemporaryFile("w", prefix="asynchub-", suffix=".txt") as file:
+        file.write(constraints())
+        file.flush()
+        yield Path(file.name)
+
+
+def _plan(tool: Tool, packages: Sequence[str], upgrade: bool, keeping: Path | None) -> Changes:
+    """What the tool would do. Raises ``Conflict`` naming what of the hub's own it would change."""
+    from hub.errors import Conflict
+
+    try:
+        return tool.plan(packages, upgrade=upgrade, keeping=keeping)
+    except Conflict:
+        if keeping is None:
+            raise
+        try:
+            changes = tool.plan(packages, upgrade=upgrade)
+        except Conflict:
+            changes = None
+        if changes is not None and (own := changes.of_the_hubs_own()):
+            raise Conflict(
+                f"this would change what the hub itself depends on: {', '.join(map(str, own))}",
+                hint="choose another version of the plugin, or allow it with --change-dependencies",
+            ) from None
+        raise
 
 
 @click.command()
@@ -60,7 +97,6 @@ def uninstall(names: tuple[str, ...], dry_run: bool) -> None:
     distributions = [_distribution_of(name) for name in names]
     changes = Changes.of(dict.fromkeys(distributions))
     _say(changes, tool.name)
-    _protect(changes, False)
     for needed, others in dependents_of(distributions).items():
         raise Conflict(
             f"{needed} is needed by {', '.join(sorted(others))}", hint="take those out too, or first"
@@ -96,18 +132,6 @@ def _say(changes: Changes, tool: str) -> None:
         click.echo("nothing would change: all of it is installed", err=True)
     for change in changes.items:
         click.echo(f"{tool}: {change}", err=True)
-
-
-def _protect(changes: Changes, is_asked_for: bool) -> None:
-    """Refuse what would change the hub's own dependencies unasked. Raises ``Conflict``."""
-    from hub.errors import Conflict
-
-    own = changes.of_the_hubs_own()
-    if own and not is_asked_for:
-        raise Conflict(
-            f"this would change what the hub itself depends on: {', '.join(map(str, own))}",
-            hint="choose another version of the plugin, or allow it with --change-dependencies",
-        )
 
 
 def _report(before: Sequence[Any]) -> None:

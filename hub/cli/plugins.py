@@ -13,6 +13,7 @@ from pathlib import Path
 import click
 
 from hub.cli.output import output_option, show
+from hub.cli.plugin_check import check
 from hub.cli.plugin_packages import install, uninstall
 
 
@@ -21,6 +22,7 @@ def plugins() -> None:
     """List plugins, begin a new one, check, install and uninstall them."""
 
 
+plugins.add_command(check)
 plugins.add_command(install)
 plugins.add_command(uninstall)
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from importlib import metadata
 
 HUB = "asynchub"
+_EXTRA = re.compile(r"\bextra\s*==")
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,19 +64,27 @@ def installed() -> dict[str, str]:
 
 
 def own_distributions() -> frozenset[str]:
-    """The hub and all that it needs, its extras' too where they are installed; by normal name."""
+    """The hub and all that it needs, for its extras too where they are installed; by normal name."""
     there = installed()
     found, waiting = {HUB}, [HUB]
     while waiting:
+        one = waiting.pop()
         try:
-            requires = metadata.distribution(waiting.pop()).requires or ()
+            requires = metadata.distribution(one).requires or ()
         except metadata.PackageNotFoundError:
             continue  # run from a checkout that is not installed
-        for name in map(name_of, requires):
-            if name in there and name not in found:
+        for text in requires:
+            name, is_asked_for = name_of(text), one == HUB or not _EXTRA.search(text)
+            if is_asked_for and name in there and name not in found:
                 found.add(name)
                 waiting.append(name)
     return frozenset(found)
+
+
+def constraints() -> str:
+    """What keeps the hub and all that it needs as it is, in the form that tools read."""
+    there = installed()
+    return "".join(f"{name}=={there[name]}\n" for name in sorted(own_distributions() & there.keys()))
 
 
 def dependents_of(names: Iterable[str]) -> dict[str, list[str]]:
@@ -84,7 +93,7 @@ def dependents_of(names: Iterable[str]) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     for one in metadata.distributions():
         name = one.metadata["Name"] or ""
-        for needed in {name_of(text) for text in one.requires or () if "extra ==" not in text} & wanted:
+        for needed in {name_of(text) for text in one.requires or () if not _EXTRA.search(text)} & wanted:
             if normal(name) not in wanted:
                 found.setdefault(needed, []).append(name)
     return found

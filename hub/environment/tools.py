@@ -13,7 +13,7 @@ import shutil
 import subprocess
 import sys
 import tomllib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,31 +37,40 @@ class Tool:
     program: tuple[str, ...]
     """How it is called."""
 
-    def plan(self, requirements: Sequence[str], *, upgrade: bool = False) -> Changes:
-        """What installing these would change. Raises ``Conflict`` with the tool's own words."""
-        if self.program[0] == sys.executable or self.name == "pipx":
+    def plan(
+        self, requirements: Sequence[str], *, upgrade: bool = False, keeping: Path | None = None
+    ) -> Changes:
+        """What installing these would change, with the constraints of a file. Raises ``Conflict`` with the tool's words."""
+        kept = ["--constraint", str(keeping)] if keeping is not None else []
+        if self.name in ("pip", "pipx"):
             more = ["--upgrade"] if upgrade else []
             # pipx cannot say what it would do; the pip that it lends to its environments can
-            command = [sys.executable, "-m", "pip", "install", "--dry-run", "--quiet", "--report", "-", *more]
-            report = json.loads(_run([*command, *requirements]).stdout)
+            command = [sys.executable, "-m", "pip", "install", "--dry-run", "--quiet", "--report", "-"]
+            report = json.loads(_run([*command, *kept, *more, *requirements]).stdout)
             return Changes.of(
                 {one["metadata"]["name"]: one["metadata"]["version"] for one in report["install"]}
             )
-        command = [*self._uv_pip("install"), "--dry-run", *self._upgraded(requirements, upgrade)]
+        command = [*self._uv_pip("install"), "--dry-run", *kept, *self._upgraded(requirements, upgrade)]
         return Changes.of(_lines(_run([*command, *requirements]).stderr))
 
-    def install(self, requirements: Sequence[str], *, upgrade: bool = False) -> None:
-        """Install these. Raises ``Conflict`` where the tool fails."""
+    def install(
+        self, requirements: Sequence[str], *, upgrade: bool = False, keeping: Path | None = None
+    ) -> None:
+        """Install these, as planned. Raises ``Conflict`` where the tool fails."""
+        kept = ["--constraint", str(keeping)] if keeping is not None else []
         if self.name == "pipx":
             more = ["--force"] if upgrade else []
+            more += [f"--pip-args={' '.join(kept)}"] if kept else []
             _run([*self.program, "inject", *more, Path(sys.prefix).name, *requirements], shows=True)
         elif self.name == "uv tool":
-            self._uv_tool(lambda known: [*known, *requirements])
+            more = ["--constraints", str(keeping)] if keeping is not None else []
+            self._uv_tool(lambda known: _added(known, requirements), more)
         elif self.name == "uv":
-            command = [*self._uv_pip("install"), *self._upgraded(requirements, upgrade)]
+            command = [*self._uv_pip("install"), *kept, *self._upgraded(requirements, upgrade)]
             _run([*command, *requirements], shows=True)
         else:
-            _run([*self.program, "install", *(["--upgrade"] if upgrade else []), *requirements], shows=True)
+            more = ["--upgrade"] if upgrade else []
+            _run([*self.program, "install", *kept, *more, *requirements], shows=True)
 
     def uninstall(self, names: Sequence[str]) -> None:
         """Take these out again. Raises ``Conflict`` where the tool fails."""
@@ -69,7 +78,7 @@ class Tool:
             _run([*self.program, "uninject", Path(sys.prefix).name, *names], shows=True)
         elif self.name == "uv tool":
             gone = {normal(name) for name in names}
-            self._uv_tool(lambda known: [one for one in known if name_of(one) not in gone])
+            self._uv_tool(lambda known: [one for one in known if name_of(one) not in gone], [])
         elif self.name == "uv":
             _run([*self._uv_pip("uninstall"), *names], shows=True)
         else:
@@ -84,10 +93,12 @@ class Tool:
         names = [name for name in map(name_of, requirements) if upgrade and name]
         return [word for name in names for word in ("--upgrade-package", name)]
 
-    def _uv_tool(self, changed: Any) -> None:
+    def _uv_tool(self, changed: Callable[[list[str]], list[str]], more: Sequence[str]) -> None:
         """Install the tool anew with other packages beside it: those of its receipt, changed."""
         hub, beside = read_receipt(Path(sys.prefix) / "uv-receipt.toml")
-        _run([*self.program, "install", hub, *(f"--with={one}" for one in changed(beside))], shows=True)
+        _run(
+            [*self.program, "install", *more, hub, *(f"--with={one}" for one in changed(beside))], shows=True
+        )
 
 
 def find_tool() -> Tool:
@@ -115,6 +126,12 @@ def read_receipt(path: Path) -> tuple[str, list[str]]:
     found = [_spelled(one) for one in receipt["tool"]["requirements"]]
     [hub] = [one for one in found if name_of(one) == HUB] or [HUB]
     return hub, [one for one in found if name_of(one) != HUB]
+
+
+def _added(known: Sequence[str], requirements: Sequence[str]) -> list[str]:
+    """Requirements with others, which replace those of the same names."""
+    names = {name_of(one) for one in requirements}
+    return [*(one for one in known if name_of(one) not in names), *requirements]
 
 
 def _spelled(requirement: Mapping[str, Any]) -> str:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -19,7 +18,7 @@ import pytest
 
 from hub.testing import HttpReceiver
 from tests.support.hub_process import HubProcess
-from tests.support.installed import ROOT, also, build_wheel, environment_to_install_into, install
+from tests.support.installed import also, environment_of
 from tests.support.webhook_load import failed, webhook_load
 
 _OTHERS = """id: others
@@ -76,28 +75,13 @@ class Terminal:
         return wheel
 
 
-def _environment(folder: Path, tool: str) -> tuple[Path, dict[str, str]]:
-    """An environment with the hub in it whose tool is this one, and what tells the tool to ask no index."""
-    wheel = build_wheel(folder / "hub-dist")
-    if tool == "uv":
-        commands = install(wheel, folder / "venv")
-        uv = shutil.which("uv") or str(ROOT / ".cache" / "uv" / "bin" / "uv")
-        env = {"UV": uv, "UV_NO_INDEX": "1", "UV_OFFLINE": "1"}
-    else:
-        commands = environment_to_install_into(folder / "venv")
-        env = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(wheel.parent)}
-        pip = [str(commands / "python"), "-m", "pip", "install", "--quiet", "--no-deps", str(wheel)]
-        subprocess.run(pip, check=True, env={**os.environ, **env})
-    also(commands, "pytest", "pytest-asyncio")
-    return commands, env
-
-
 @pytest.mark.timeout(400)
 @pytest.mark.parametrize("tool", ["uv", pytest.param("pip", marks=pytest.mark.faults)])
 async def test_a_plugins_life_beside_a_busy_hub(
     tmp_path: Path, http_receiver: HttpReceiver, tool: str
 ) -> None:
-    commands, env = _environment(tmp_path, tool)
+    commands, env = environment_of(tmp_path, tool)
+    also(commands, "pytest", "pytest-asyncio")
     author = Terminal(commands, tmp_path, env)
     http_receiver.answer(201, {"id": "m1"})
     data = tmp_path / "data"
