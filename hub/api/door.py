@@ -20,6 +20,7 @@ from hub.api.server import Connection, Runner
 _BACKLOG = 1024
 _LOOK_EVERY = 0.005
 """Seconds between looks at the requests that are being answered while the door closes."""
+_LOOK_SELDOM = 0.02
 _AT_ONCE = 0.01
 """Seconds that a stream has once it is to be ended; none at all would mean for ever."""
 _LAST_WORDS = 2.0
@@ -64,6 +65,20 @@ class Door:
                 return True
             if loop.time() >= until:
                 return False
+
+    async def outlast(self, patience: float) -> None:
+        """Wait for the requests that are under way now, at most ``patience`` seconds, while others come."""
+        loop = asyncio.get_running_loop()
+        until = loop.time() + patience
+        waited_for = {one: one.handled for one in self._connections() if not one.is_at_rest}
+        while waited_for and loop.time() < until:
+            await asyncio.sleep(_LOOK_SELDOM)
+            there = self._connections()
+            waited_for = {
+                one: handled
+                for one, handled in waited_for.items()
+                if one in there and one.handled == handled and not (one.is_at_rest or one.is_endless)
+            }
 
     async def cut(self) -> int:
         """End the connections that are still there after ``close``; answers how many."""

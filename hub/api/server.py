@@ -33,7 +33,7 @@ _BYTES = re.compile(r"\s*(?:\bbytearray\()?\bb['\"].*")
 class Connection(RequestHandler):
     """One connection, which knows since when it waits for the rest of a request's head."""
 
-    __slots__ = ("has_begun", "is_endless", "is_handling", "waiting_since")
+    __slots__ = ("handled", "has_begun", "is_endless", "is_handling", "waiting_since")
 
     def __init__(self, *arguments: Any, **settings: Any) -> None:
         super().__init__(*arguments, **settings)
@@ -42,6 +42,8 @@ class Connection(RequestHandler):
         """Whether something came after the last request that was answered."""
         self.is_endless = False
         """Whether its answer is a stream, which nobody waits for the end of."""
+        self.handled = 0
+        """How many requests were handled."""
         self.waiting_since: float | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -121,6 +123,7 @@ class Runner(web.AppRunner):
                 return answer
             finally:
                 connection.is_handling = connection.is_endless = False
+                connection.handled += 1
                 if request.content.is_eof():
                     connection.has_begun = False  # what came meanwhile was this request's body
 

@@ -310,7 +310,7 @@ class _Serving:
         if not await self._rests(node, door):
             log.info("the handover waits for what runs", executions=dispatcher.running)
             await self._go_on(node, door)
-            await dispatcher.outlast(grace)
+            await asyncio.gather(dispatcher.outlast(grace), door.outlast(grace))
             if not await self._rests(node, door):
                 # something that lasts is always under way here: begin nothing more
                 await door.open()

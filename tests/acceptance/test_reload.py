@@ -102,8 +102,8 @@ def hub_pid(hub: HubProcess) -> int:
     return int(json.loads((hub.data / "hub.address").read_text())["pid"])
 
 
-def check(hub: HubProcess, load: Load) -> list[dict[str, Any]]:
-    """No request went wrong, and each is one execution that succeeded."""
+def check(hub: HubProcess, load: Load, *, more: int = 0) -> list[dict[str, Any]]:
+    """No request went wrong, and each is one execution that succeeded, with so many ``more``."""
     assert load.failures == []
     assert set(load.statuses) == _ANSWERED
     for one in hub.all_of("/api/v1/executions"):
@@ -111,14 +111,27 @@ def check(hub: HubProcess, load: Load) -> list[dict[str, Any]]:
             hub.ended(one["id"])
     executions = [one for one in hub.all_of("/api/v1/executions") if one["flow"] != "slow"]
     assert failed(executions) == []
-    assert len(executions) == load.count
+    assert len(executions) == load.count + more
     return executions
 
 
-def check_all(hub: HubProcess, load: Load) -> None:
+def check_all(hub: HubProcess, load: Load, *, more: int = 0) -> None:
     """The same, and what ran when it was reloaded ran once."""
-    check(hub, load)
+    check(hub, load, more=more)
     assert (hub.data / "slept").read_text() == "begun\n", "what ran was begun again"
+
+
+async def slow_upload(hub: HubProcess, *, seconds: float) -> int:
+    """Send a request whose body takes its time; answers the status."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", hub.port)
+    body = json.dumps({"n": "x" * 2_000}).encode()
+    head = f"POST {_PATHS[0]} HTTP/1.1\r\nHost: 127.0.0.1:{hub.port}\r\nContent-Type: application/json\r\n"
+    writer.write(head.encode() + b"Content-Length: %d\r\n\r\n" % len(body) + body[:1_000])
+    await asyncio.sleep(seconds)
+    writer.write(body[1_000:])
+    status = int((await reader.readline()).split()[1])
+    writer.close()
+    return status
 
 
 async def test_a_load_notices_nothing_of_reloads(hub: HubProcess) -> None:
@@ -128,21 +141,24 @@ async def test_a_load_notices_nothing_of_reloads(hub: HubProcess) -> None:
     following = await command(hub, "executions", "logs", slow["id"], "-f")
     async with webhook_load(hub.port, _PATHS) as load:
         await load.more(50)
-        # the first one waits for the script, the second for nothing
+        # the first one waits for the script, the second for a body that is on its way
         for number in (1, 2):
+            uploading = asyncio.create_task(slow_upload(hub, seconds=4)) if number == 2 else None
             code, said = await reload(hub)
             assert code == 0, said
             assert "has taken over after" in said
             pids.add(hub_pid(hub))
             assert hub.call("GET", "/api/v1/reload").json["number"] == number
             await load.more(50)
+    assert uploading is not None
+    assert await uploading == 202
     assert len(pids) == 3
     assert "the handover waits for what runs" in hub.log.read_text()
     assert hub.ended(slow["id"])["state"] == "SUCCESS"
     lines, errors = await following.communicate()
     assert (following.returncode, errors) == (0, b"")
     assert [line.rsplit(maxsplit=1)[-1] for line in lines.decode().splitlines()] == ["first", "last"]
-    check_all(hub, load)
+    check_all(hub, load, more=1)
     assert hub.stop() == 0
     assert not (hub.data / "hub.address").exists()
 
