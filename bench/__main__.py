@@ -11,8 +11,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from bench.cases import CASES, Options, Row
+from bench.cases import CASES as HUB_CASES
+from bench.cases import Options, Row
+from bench.plugins import CASES as PLUGIN_CASES
 from bench.subjects import ROOT
+
+CASES = {**HUB_CASES, **PLUGIN_CASES}
 
 
 def main() -> None:

@@ -1,28 +1,27 @@
-"""The composition root: settings, plugins, storage, engine and HTTP, put together and taken apart in order."""
+"""The composition root: settings, plugins, storage and engine, put together and taken apart in order.
+
+``prepare`` is what needs no data folder: a process that is to take over a running hub does it first. ``open_node``
+needs the folder for itself. Serving them is ``hub.serving``'s business.
+"""
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import fcntl
-import gc
-import json
 import os
 import re
-import signal
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO
 from urllib.parse import quote
 
 import structlog
 
-from hub import __version__
 from hub.bus import Bus
-from hub.clock import Clock, SystemClock, process_age
-from hub.config.notifiers import read_notifiers, read_notify
+from hub.clock import Clock, SystemClock
+from hub.config.notifiers import NotifierDeclaration, read_notifiers, read_notify
 from hub.config.plugins import with_plugin_settings
 from hub.config.settings import Settings
 from hub.engine.node import Node
@@ -33,7 +32,8 @@ from hub.engine.secrets import SecretVault
 from hub.engine.services import Services
 from hub.engine.timer import WallTimer
 from hub.errors import HubError, InvalidSettings, PluginError, StorageError, StorageLocked
-from hub.expressions import builtin_functions
+from hub.expressions import FunctionTable, builtin_functions
+from hub.model.flow import NotifyRule
 from hub.model.ids import new_id
 from hub.plugin.storage import Storage, StorageSettings
 from hub.plugin.trees import remove_tree
@@ -46,12 +46,10 @@ from hub.registry import (
     run_cleaners,
 )
 
-if TYPE_CHECKING:
-    from hub.api import Api
-
 log = structlog.get_logger("hub")
 
 ADDRESS_FILE = "hub.address"
+"""Where commands on this machine find the hub that serves a data folder; ``hub.serving`` writes it."""
 LOCK_FILE = "hub.lock"
 _INSTANCE_FILE = "hub.instance"
 
@@ -82,8 +80,11 @@ class Place:
 
 
 @contextlib.contextmanager
-def locked(data_dir: Path) -> Any:
-    """Hold the data folder for this process. Raises ``StorageLocked`` naming who holds it."""
+def locked(data_dir: Path) -> Iterator[IO[str]]:
+    """Hold the data folder for this process, and for whom the open file is handed to.
+
+    Raises ``StorageLocked`` naming who holds it.
+    """
     with usable(data_dir):
         data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
         handle: IO[str] = open(data_dir / LOCK_FILE, "a+", encoding="utf-8", opener=_private)
@@ -96,13 +97,18 @@ def locked(data_dir: Path) -> Any:
             raise StorageLocked(
                 f"{data_dir} is held by {holder}", hint="stop it, or start with another --data folder"
             ) from None
-        handle.seek(0)
-        handle.truncate()
-        handle.write(f"process {os.getpid()}")
-        handle.flush()
-        yield
+        sign(handle)
+        yield handle
     finally:
         handle.close()
+
+
+def sign(lock: IO[str]) -> None:
+    """Write into a lock that this process holds who that is."""
+    lock.seek(0)
+    lock.truncate()
+    lock.write(f"process {os.getpid()}")
+    lock.flush()
 
 
 @contextlib.contextmanager
@@ -117,6 +123,36 @@ def usable(data_dir: Path) -> Iterator[None]:
         ) from error
 
 
+@dataclass(frozen=True)
+class Prepared:
+    """All of a node that needs no data folder: its plugins, checked against the settings."""
+
+    registry: Registry
+    functions: FunctionTable
+    notifiers: Mapping[str, NotifierDeclaration]
+    notify: Sequence[NotifyRule]
+    storage: type[Storage]
+    file_store: str
+    clock: Clock
+
+
+def prepare(place: Place, *, registry: Registry | None = None, clock: Clock | None = None) -> Prepared:
+    """Load the plugins and check the settings. Raises ``InvalidSettings``, ``PluginError``."""
+    clock = clock or SystemClock()
+    registry = with_plugin_settings(registry or load_plugins(place.settings.plugins), place.settings)
+    functions = builtin_functions(clock.now).with_functions(registry.functions)
+    notifiers = read_notifiers(place.settings, registry, functions)
+    return Prepared(
+        registry=registry,
+        functions=functions,
+        notifiers=notifiers,
+        notify=read_notify(place.settings, notifiers, functions),
+        storage=_storage_class(registry, place.settings, place.storage_url),
+        file_store=_file_store_type(registry, place.settings),
+        clock=clock,
+    )
+
+
 @asynccontextmanager
 async def open_node(
     place: Place,
@@ -125,24 +161,24 @@ async def open_node(
     clock: Clock | None = None,
     folders: Sequence[Path] = (),
     task_folders: Sequence[Path] = (),
+    prepared: Prepared | None = None,
+    is_locked: bool = False,
 ) -> AsyncIterator[Node]:
     """A node over its storage, not yet running; a ``tasks.py`` in ``task_folders`` brings tasks of its own.
 
-    Raises ``StorageLocked``, ``InvalidSettings``, ``PluginError``.
+    What is ``prepared`` is taken as it is, and a data folder that the caller has locked is not locked again. Raises
+    ``StorageLocked``, ``InvalidSettings``, ``PluginError``.
     """
-    clock = clock or SystemClock()
-    registry = with_plugin_settings(registry or load_plugins(place.settings.plugins), place.settings)
-    functions = builtin_functions(clock.now).with_functions(registry.functions)
-    notifiers = read_notifiers(place.settings, registry, functions)
-    notify = read_notify(place.settings, notifiers, functions)
+    if prepared is None:
+        prepared = prepare(place, registry=registry, clock=clock)
+    registry, clock = prepared.registry, prepared.clock
     async with AsyncExitStack() as stack:
         url = place.storage_url
-        storage_class = _storage_class(registry, place.settings, url)
-        file_store_type = _file_store_type(registry, place.settings)
-        own = registry.settings_of(storage_class)
-        stack.enter_context(locked(place.data_dir))
+        own = registry.settings_of(prepared.storage)
+        if not is_locked:
+            stack.enter_context(locked(place.data_dir))
         where = StorageSettings(url, place.data_dir, clock, settings=own)
-        storage = await _opened(stack, storage_class, where)
+        storage = await _opened(stack, prepared.storage, where)
         with usable(place.data_dir):
             instance = _instance(place.data_dir)
         ended = await run_cleaners(registry, instance)
@@ -154,7 +190,7 @@ async def open_node(
         sources, registry = make_secret_sources(registry, place.environ, place.folder)
         listeners, registry = make_listeners(registry)
         vault = SecretVault(sources)
-        file_store = make_file_store(registry, file_store_type, place.data_dir)
+        file_store = make_file_store(registry, prepared.file_store, place.data_dir)
         services = Services(
             storage=storage,
             bus=Bus(),
@@ -162,7 +198,7 @@ async def open_node(
             vault=vault,
             payloads=Payloads(file_store),
             registry=registry,
-            functions=functions,
+            functions=prepared.functions,
             work_dir=work_dir,
             instance=instance,
             timer=WallTimer(clock),
@@ -181,8 +217,8 @@ async def open_node(
             most_executions=place.settings.limits.max_concurrent_executions,
             retention=_retention(place.settings),
             listeners=listeners,
-            notifiers=notifiers,
-            notify=notify,
+            notifiers=prepared.notifiers,
+            notify=prepared.notify,
             hub_url=_hub_url(place.settings),
         )
 
@@ -202,119 +238,6 @@ async def _opened(stack: AsyncExitStack, storage_class: type[Storage], settings:
 
 def _without_password(url: str) -> str:
     return re.sub(r"(://[^/@:]*):[^/@]*@", r"\1:***@", url)
-
-
-async def serve(
-    place: Place,
-    *,
-    say: Callable[[str], None],
-    on_ended: Callable[[Mapping[str, Any]], None] | None = None,
-    on_ready: Callable[[str], Awaitable[None]] | None = None,
-    task_folders: Sequence[Path] = (),
-) -> None:
-    """Serve until SIGTERM or Ctrl-C, also one that comes while it starts.
-
-    ``say`` gets the ready line, ``on_ended`` each execution's end, ``on_ready`` the address once it is up. A
-    ``tasks.py`` in ``task_folders`` is loaded.
-    """
-    from hub.api import start_api
-
-    stop = asyncio.Event()
-    failure: list[BaseException] = []
-
-    def fail(error: BaseException) -> None:
-        failure.append(error)
-        stop.set()
-
-    async with AsyncExitStack() as stack:
-        hurry = _catch_signals(stop)
-        node = await stack.enter_async_context(
-            open_node(place, folders=place.flow_folders, task_folders=task_folders)
-        )
-        hurry.append(node)
-        # the API is up, and not ready, while flows load and executions are taken over
-        api = await stack.enter_async_context(start_api(node, place.settings))
-        if stop.is_set():
-            return
-        async with node.running(on_failure=fail):
-            if stop.is_set():
-                return
-            address = _write_address(place, api.local_url)
-            stack.callback(address.unlink, missing_ok=True)
-            _settle_memory()
-            say(_ready_line(node, api))
-            if on_ended is not None:
-                watcher = asyncio.create_task(_report_ends(node, on_ended))
-                stack.callback(watcher.cancel)
-            if on_ready is not None:
-                shower = asyncio.ensure_future(on_ready(api.local_url))
-                shower.add_done_callback(lambda job: _pass_on(job, fail))
-                stack.callback(shower.cancel)
-            await stop.wait()
-            node.is_ready = False
-    if failure:
-        raise failure[0]
-
-
-def _settle_memory() -> None:
-    """What is there at the start stays: leave it out of every later collection.
-
-    Collections of the young are made rarer too; together they cut the longest answers to a quarter.
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(20_000, 20, 50)
-
-
-def _pass_on(job: asyncio.Future[None], fail: Callable[[BaseException], None]) -> None:
-    if not job.cancelled() and (error := job.exception()) is not None:
-        fail(error)
-
-
-def _catch_signals(stop: asyncio.Event) -> list[Node]:
-    """Set ``stop`` at SIGTERM and Ctrl-C; the answer is where to put the node once there is one."""
-    loop = asyncio.get_running_loop()
-    nodes: list[Node] = []
-
-    def stopping() -> None:
-        for node in nodes if stop.is_set() else ():
-            # the second signal: hand back at once
-            node.drain_grace = node.notices_grace = 0.0
-            node.dispatcher.hand_back()
-            node.notifications.hurry()
-        stop.set()
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stopping)
-    return nodes
-
-
-async def _report_ends(node: Node, on_ended: Callable[[Mapping[str, Any]], None]) -> None:
-    with node.services.bus.subscribe("execution", size=10_000) as news:
-        async for one in news:
-            if "seconds" in one.details:
-                on_ended({"id": one.id, **one.details})
-
-
-def _ready_line(node: Node, api: Api) -> str:
-    plugins = sum(plugin.state == "loaded" for plugin in node.services.registry.plugins)
-    flows = len(node.catalog.records())
-    broken = len(node.catalog.broken)
-    listening = f" · listening at {api.local_url}" if api.local_url != api.url else ""
-    return (
-        f"asynchub {__version__} ready at {api.url} in {process_age():.2f} s{listening}"
-        f" · {flows} flow{'s' if flows != 1 else ''}"
-        + (f" ({broken} file{'s' if broken != 1 else ''} with errors)" if broken else "")
-        + f" · {plugins} plugins"
-    )
-
-
-def _write_address(place: Place, url: str) -> Path:
-    path = place.data_dir / ADDRESS_FILE
-    temporary = path.with_suffix(".new")
-    _write_private(temporary, json.dumps({"url": url, "pid": os.getpid()}) + "\n")
-    temporary.replace(path)
-    return path
 
 
 def _hub_url(settings: Settings) -> str:
@@ -339,7 +262,8 @@ def _private(path: str, flags: int) -> int:
     return handle
 
 
-def _write_private(path: Path, text: str) -> None:
+def write_private(path: Path, text: str) -> None:
+    """Write a file of the data folder that nobody else may read."""
     with open(path, "w", encoding="utf-8", opener=_private) as file:
         file.write(text)
 
@@ -392,9 +316,20 @@ def _instance(data_dir: Path) -> str:
     """This installation's own name, the same over restarts."""
     path = data_dir / _INSTANCE_FILE
     if not path.exists():
-        _write_private(path, new_id())
+        write_private(path, new_id())
     with open(path, encoding="utf-8", opener=_private) as file:
         return file.read().strip()
 
 
-__all__ = ["ADDRESS_FILE", "LOCK_FILE", "Place", "PluginError", "locked", "open_node", "serve"]
+__all__ = [
+    "ADDRESS_FILE",
+    "LOCK_FILE",
+    "Place",
+    "PluginError",
+    "Prepared",
+    "locked",
+    "open_node",
+    "prepare",
+    "sign",
+    "write_private",
+]

@@ -10,9 +10,22 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
-from hub.api import events, executions, flows, notices, sign_in, stream, system, triggers, webhooks
+from hub.api import (
+    events,
+    executions,
+    flows,
+    notices,
+    reload,
+    sign_in,
+    stream,
+    system,
+    triggers,
+    webhooks,
+)
 from hub.api.bodies import REQUEST_TIMEOUT
+from hub.api.door import Door
 from hub.api.guard import Guard
+from hub.api.reload import RELOADS, Reloads
 from hub.api.routing import Call, Route
 from hub.api.server import ending_slow_heads, runner
 from hub.api.sessions import SESSIONS, Sessions
@@ -29,6 +42,7 @@ _ROUTES: tuple[Route, ...] = (
     *triggers.ROUTES,
     *webhooks.ROUTES,
     *stream.ROUTES,
+    *reload.ROUTES,
     *system.ROUTES,
     *sign_in.ROUTES,
 )
@@ -43,6 +57,8 @@ class Api:
     """What users call: the public URL, else the bound address."""
     local_url: str
     """The bound address, for commands on this machine."""
+    door: Door
+    """Where requests come in."""
 
 
 def build_application(
@@ -53,6 +69,7 @@ def build_application(
     port: int,
     public_url: str | None,
     limits: Limits,
+    reloads: Reloads | None = None,
 ) -> web.Application:
     """The application over a node."""
     sessions = Sessions(token, port=port)
@@ -62,6 +79,7 @@ def build_application(
     application[REQUEST_TIMEOUT] = limits.request_timeout
     application[SESSIONS] = sessions
     application[TEXTS] = Texts()
+    application[RELOADS] = reloads
     for route in ROUTES:
         handler = _bound(route, node, url)
         application.router.add_route(route.method, route.path, handler)
@@ -85,8 +103,13 @@ def _bound(route: Route, node: Node, url: str) -> Callable[[web.Request], Awaita
 
 
 @asynccontextmanager
-async def start_api(node: Node, settings: Settings) -> AsyncIterator[Api]:
-    """Listen until the block ends. Raises ``InvalidSettings``, ``Conflict`` when the port is taken."""
+async def start_api(
+    node: Node, settings: Settings, listening: socket.socket, *, reloads: Reloads | None = None
+) -> AsyncIterator[Api]:
+    """The API over a listening socket, its door closed as yet; everything of it has ended when the block ends.
+
+    The socket stays open. Raises ``InvalidSettings``.
+    """
     server = settings.server
     token = server.token.get_secret_value() if server.token else None
     if token is None and not is_loopback(server.host):
@@ -95,7 +118,6 @@ async def start_api(node: Node, settings: Settings) -> AsyncIterator[Api]:
             " and no token is set",
             hint="set HUB_TOKEN (or HUB_TOKEN_FILE), or leave the host at 127.0.0.1",
         )
-    listening = _listen(server.host, server.port)
     port = listening.getsockname()[1]
     application = build_application(
         node,
@@ -104,19 +126,29 @@ async def start_api(node: Node, settings: Settings) -> AsyncIterator[Api]:
         port=port,
         public_url=server.public_url,
         limits=settings.limits,
+        reloads=reloads,
     )
     running = runner(application)
     await running.setup()
     try:
-        await web.SockSite(running, listening, backlog=1024).start()
         local = f"http://{_spelled(server.host)}:{port}"
         async with ending_slow_heads(running, settings.limits.request_timeout):
-            yield Api((server.public_url or local).rstrip("/"), local)
+            yield Api((server.public_url or local).rstrip("/"), local, Door(running, listening))
     finally:
         await running.cleanup()
 
 
-def _listen(host: str, port: int) -> socket.socket:
+@asynccontextmanager
+async def open_api(node: Node, settings: Settings) -> AsyncIterator[Api]:
+    """The API at the address of the settings, open at once. Raises ``InvalidSettings``, ``Conflict``."""
+    with listen(settings.server.host, settings.server.port) as listening:
+        async with start_api(node, settings, listening) as api:
+            await api.door.open()
+            yield api
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A socket at an address, at which nobody is answered yet. Raises ``Conflict`` when it is taken."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listening = socket.socket(family, socket.SOCK_STREAM)
     try:

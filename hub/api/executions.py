@@ -11,6 +11,7 @@ from aiohttp import web
 from hub.api.answers import SECURITY_HEADERS, masked_answer, masked_text, model_answer
 from hub.api.lists import LIST_BYTES, TASK_RUN_BYTES, Fitting, listed
 from hub.api.routing import Call, Query, Route
+from hub.api.server import mark_endless
 from hub.api.sessions import may_go_on
 from hub.api.views import (
     ExecutionList,
@@ -192,6 +193,7 @@ async def _stream(call: Call, *, logs_after: int, only_logs: bool) -> web.Stream
     await answer.prepare(call.request)
     if call.request.method == "HEAD":
         return answer
+    mark_endless(call.request)
     steps = follow(services, call.path["id"], logs_after=logs_after, with_task_runs=not only_logs)
     try:
         async for step in steps:

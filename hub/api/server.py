@@ -33,11 +33,17 @@ _BYTES = re.compile(r"\s*(?:\bbytearray\()?\bb['\"].*")
 class Connection(RequestHandler):
     """One connection, which knows since when it waits for the rest of a request's head."""
 
-    __slots__ = ("is_handling", "waiting_since")
+    __slots__ = ("handled", "has_begun", "is_endless", "is_handling", "waiting_since")
 
     def __init__(self, *arguments: Any, **settings: Any) -> None:
         super().__init__(*arguments, **settings)
         self.is_handling = False
+        self.has_begun = False
+        """Whether something came after the last request that was answered."""
+        self.is_endless = False
+        """Whether its answer is a stream, which nobody waits for the end of."""
+        self.handled = 0
+        """How many requests were handled."""
         self.waiting_since: float | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -47,7 +53,16 @@ class Connection(RequestHandler):
     def data_received(self, data: bytes) -> None:
         if self.waiting_since is None and not self.is_handling:
             self.waiting_since = time.monotonic()
+        self.has_begun = True
         super().data_received(data)
+
+    @property
+    def is_at_rest(self) -> bool:
+        """Whether it stands between two requests: the last answer is out, and nothing of the next one is in."""
+        waits = self._waiter is not None and not self._waiter.done() and not self._messages
+        if self.is_handling or self.has_begun or not waits or self.transport is None:
+            return False
+        return not self.transport.is_closing() and self.transport.get_write_buffer_size() == 0
 
     def handle_error(
         self,
@@ -68,6 +83,12 @@ class Connection(RequestHandler):
         answer.headers.update(SECURITY_HEADERS)
         answer.force_close()
         return answer
+
+
+def mark_endless(request: web.BaseRequest) -> None:
+    """Say that a request's answer is a stream: it may be broken off, and its reader asks for the rest."""
+    if isinstance(request.protocol, Connection):
+        request.protocol.is_endless = True
 
 
 def _said(message: str | None) -> str:
@@ -92,7 +113,7 @@ class Runner(web.AppRunner):
         async def handle(request: web.BaseRequest) -> web.StreamResponse:
             connection = request.protocol
             assert isinstance(connection, Connection)
-            connection.waiting_since, connection.is_handling = None, True
+            connection.waiting_since, connection.is_handling, connection.has_begun = None, True, False
             try:
                 return await inner(request)
             except web.HTTPException as error:
@@ -101,7 +122,10 @@ class Runner(web.AppRunner):
                 answer.headers.update(SECURITY_HEADERS)
                 return answer
             finally:
-                connection.is_handling = False
+                connection.is_handling = connection.is_endless = False
+                connection.handled += 1
+                if request.content.is_eof():
+                    connection.has_begun = False  # what came meanwhile was this request's body
 
         return _Server(
             handle, request_factory=made.request_factory, loop=asyncio.get_running_loop(), **self._kwargs

@@ -15,6 +15,7 @@ from aiohttp import web
 
 from hub.api.answers import SECURITY_HEADERS, error_answer
 from hub.api.routing import Call, Query, Route
+from hub.api.server import mark_endless
 from hub.api.sessions import may_go_on
 from hub.engine.live import Gap
 from hub.errors import InvalidInput
@@ -71,6 +72,7 @@ async def stream(call: Call) -> web.StreamResponse:
     await answer.prepare(call.request)
     if call.request.method == "HEAD":
         return answer
+    mark_endless(call.request)
     # whoever has gone is noticed by the next write
     with suppress(ConnectionError, TimeoutError):
         async with aclosing(live.follow(after)) as found:

@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 import click
@@ -37,10 +38,11 @@ def demo(port: int, data: Path) -> None:
     from hub.cli.serve import end_at_sigterm, run_loop
 
     end_at_sigterm()
-    from hub.app import Place, serve
+    from hub.app import Place
     from hub.cli.logs import configure_logs
     from hub.config.settings import load_settings
     from hub.scaffold import blueprints_folder
+    from hub.serving import Watching, serve
 
     configure_logs("WARNING")
     blueprints = blueprints_folder()
@@ -54,7 +56,8 @@ def demo(port: int, data: Path) -> None:
     )
     place = Place(loaded.settings, data.resolve(), data.resolve(), environ)
     with _hints_for_make(), _own_terminal():
-        run_loop(serve(place, say=_say, on_ready=lambda url: _show(url, data.resolve(), blueprints)))
+        on_ready = partial(_show, data=data.resolve(), blueprints=blueprints)
+        run_loop(serve(place, Watching(_say, on_ready=on_ready)))
 
 
 @contextmanager

@@ -13,11 +13,18 @@ from pathlib import Path
 import click
 
 from hub.cli.output import output_option, show
+from hub.cli.plugin_check import check
+from hub.cli.plugin_packages import install, uninstall
 
 
 @click.group()
 def plugins() -> None:
-    """List plugins, and begin a new one."""
+    """List plugins, begin a new one, check, install and uninstall them."""
+
+
+plugins.add_command(check)
+plugins.add_command(install)
+plugins.add_command(uninstall)
 
 
 @plugins.command("new")

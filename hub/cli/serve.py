@@ -7,14 +7,16 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Coroutine, Mapping
+from contextlib import nullcontext, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 
 from hub.cli.places import data_option
+
+T = TypeVar("T")
 
 _PATIENCE = 2.0
 """Seconds that the threads of plugins have once everything else has ended."""
@@ -34,6 +36,16 @@ _PATIENCE = 2.0
     "  [default: flows]",
 )
 @click.option("--storage", help="The storage's URL.  [default: sqlite, hub.db in the data folder]")
+@click.option(
+    "--dev", is_flag=True, help="Load the plugins of --plugin again whenever one of their files is saved."
+)
+@click.option(
+    "--plugin",
+    "plugins",
+    multiple=True,
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="With --dev: the folder of a plugin's project, which need not be installed; repeatable.",
+)
 @click.option("--public-url", help="How the world reaches this hub; begins every printed webhook URL.")
 @click.option(
     "--log-level",
@@ -50,6 +62,8 @@ def serve(
     flows: tuple[Path, ...],
     storage: str | None,
     public_url: str | None,
+    dev: bool,
+    plugins: tuple[Path, ...],
     log_level: str,
 ) -> None:
     """Serve: API, triggers and engine in one process.
@@ -57,35 +71,46 @@ def serve(
     Settings come from hub.yaml in the current folder, where there is one; it need not exist. The data folder
     (by default the current one) holds hub.db, the file store, the lock and the address of the running hub.
     """
+    if dev != bool(plugins):
+        raise click.UsageError("--dev and --plugin PATH go together")
     end_at_sigterm()
     from hub.cli.logs import configure_logs
+    from hub.serving.predecessor import Predecessor
 
+    predecessor = Predecessor.of(os.environ)
     configure_logs(log_level)
-    from hub.app import Place
-    from hub.app import serve as serve_place
-    from hub.config.settings import load_settings
+    with predecessor.told_of_failure() if predecessor is not None else nullcontext():
+        from hub.app import Place
+        from hub.config.settings import load_settings
+        from hub.registry import read_project
+        from hub.serving import Watching, become
+        from hub.serving import serve as serve_place
 
-    folder = Path.cwd()
-    loaded = load_settings(
-        os.environ,
-        folder=folder,
-        flags={
-            ("server", "host"): host,
-            ("server", "port"): port,
-            ("server", "publicUrl"): public_url,
-            ("storage",): storage,
-            ("flows",): [str(resolved(given)) for given in flows] or None,
-        },
-    )
-    place = Place(loaded.settings, folder, resolved(data or folder), os.environ)
-    run_loop(
-        serve_place(
-            place,
-            say=_say,
-            on_ended=_say_end if sys.stdout.isatty() else None,
-            task_folders=[resolved(given) for given in flows],
+        folder = Path.cwd()
+        loaded = load_settings(
+            os.environ,
+            folder=folder,
+            flags={
+                ("server", "host"): host,
+                ("server", "port"): port,
+                ("server", "publicUrl"): public_url,
+                ("storage",): storage,
+                ("flows",): [str(resolved(given)) for given in flows] or None,
+            },
         )
-    )
+        heir = run_loop(
+            serve_place(
+                Place(loaded.settings, folder, resolved(data or folder), os.environ),
+                Watching(_say, _say_end if sys.stdout.isatty() else None),
+                task_folders=[resolved(given) for given in flows],
+                predecessor=predecessor,
+                can_reload=True,
+                projects=[read_project(resolved(one)) for one in plugins],
+            )
+        )
+    if heir is not None and heir.reading is not None:
+        # whoever started this process goes on with it, whichever process the hub is
+        become(heir.pid, heir.reading)
     _leave_threads()
 
 
@@ -134,13 +159,13 @@ def end_at_sigterm() -> None:
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
 
 
-def run_loop(main: Any) -> None:
+def run_loop(main: Coroutine[Any, Any, T]) -> T:
     """Run a coroutine on the fastest loop there is."""
     if sys.platform == "linux":
         import uvloop
 
-        uvloop.run(main)
-    else:
-        import asyncio
+        answer: T = uvloop.run(main)
+        return answer
+    import asyncio
 
-        asyncio.run(main)
+    return asyncio.run(main)

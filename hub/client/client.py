@@ -110,15 +110,23 @@ class HubClient:
             raise self._unreachable(error) from error
 
     async def lines(self, path: str, query: Query = ()) -> AsyncIterator[Any]:
-        """The JSON lines of a stream, as they come."""
-        try:
-            async with self._session.get(self._address(path), params=list(query)) as answer:
-                await self._check(answer)
-                async for line in answer.content:
-                    if line.strip():
-                        yield jsontext.loads(line)
-        except aiohttp.ClientError as error:
-            raise self._unreachable(error) from error
+        """The JSON lines of a stream, as they come, each once: what breaks off, in a reload, is asked for again."""
+        seen: set[int] = set()
+        while True:
+            before = len(seen)
+            try:
+                async with self._session.get(self._address(path), params=list(query)) as answer:
+                    await self._check(answer)
+                    async for line in answer.content:
+                        if line.strip() and hash(line) not in seen:
+                            seen.add(hash(line))
+                            yield jsontext.loads(line)
+                    return
+            except aiohttp.ClientPayloadError as error:
+                if len(seen) == before:
+                    raise self._unreachable(error) from error
+            except aiohttp.ClientError as error:
+                raise self._unreachable(error) from error
 
     async def stream(self, query: Query = (), after: int | None = None) -> AsyncGenerator[Commit, None]:
         """What changes, commit by commit, from ``after`` on; ends with the hub. Raises ``Unreachable``."""

@@ -213,6 +213,22 @@ class Dispatcher:
             lane.cancel()
             await asyncio.gather(lane, return_exceptions=True)
 
+    async def pause(self, patience: float) -> bool:
+        """Take nothing new, and let what runs end; answers whether all of it has in ``patience`` seconds."""
+        self._draining = True
+        await self._until_idle(patience)
+        return not self._tasks
+
+    def resume(self) -> None:
+        """Go on after a pause."""
+        self._draining = False
+        self.poke()
+
+    async def outlast(self, patience: float) -> None:
+        """Wait for what runs now, at most ``patience`` seconds, while more may begin."""
+        if self._tasks:
+            await asyncio.wait(set(self._tasks), timeout=patience)
+
     async def drain(self, grace: float) -> None:
         """Take nothing new; let what runs end within ``grace`` seconds and hand the rest back."""
         self._draining = True

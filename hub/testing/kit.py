@@ -278,12 +278,12 @@ class TriggerRun:
 
     async def url(self) -> str:
         """Where it listens."""
-        from hub.api import start_api
+        from hub.api import open_api
         from hub.config.settings import Settings
 
         if self._api is None:
             settings = Settings.model_validate({"server": {"port": 0}})
-            self._api = await self._stack.enter_async_context(start_api(self._hub.node, settings))
+            self._api = await self._stack.enter_async_context(open_api(self._hub.node, settings))
         return f"{self._api.local_url}/api/v1/webhooks/{_FLOW}/{self._key}"
 
     async def restart(

@@ -68,7 +68,7 @@ def _try_out(hub: HubProcess, headers: dict[str, str], seconds: int) -> None:
     command = [
         *(sys.executable, "-c", "from schemathesis.cli import schemathesis; schemathesis()"),
         *("--config-file", str(_CONFIG), "run", f"{hub.url}/api/v1/openapi.json"),
-        *("--max-time", str(seconds), "--exclude-path", "/api/v1/stream"),
+        *("--max-time", str(seconds), "--exclude-path-regex", "/api/v1/(stream|reload)"),
     ]
     for name, value in headers.items():
         command += ["--header", f"{name}: {value}"]

@@ -11,7 +11,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from hub.api import start_api
+from hub.api import open_api
 from hub.app import Place, open_node
 from hub.config.settings import load_settings
 from hub.engine.node import Node
@@ -67,7 +67,7 @@ def serving(tmp_path: Path) -> Serve:
         given = {"HUB_STORAGE": storage, "HUB_PORT": "0", **(environ or {})}
         settings = load_settings(given, folder=tmp_path).settings
         place = Place(settings, tmp_path, tmp_path, given)
-        async with open_node(place) as node, start_api(node, settings) as api:
+        async with open_node(place) as node, open_api(node, settings) as api:
             node.drain_grace = node.notices_grace = 0.0
             async with aiohttp.ClientSession(skip_auto_headers=["User-Agent"]) as session:
                 asking = Asking(node, api.local_url, session)

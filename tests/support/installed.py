@@ -51,6 +51,20 @@ def environment_to_install_into(folder: Path) -> Path:
     return folder / "bin"
 
 
+def environment_of(folder: Path, tool: str) -> tuple[Path, dict[str, str]]:
+    """An environment with the wheel whose tool is ``uv`` or ``pip``; answers its commands, and variables that keep
+    the tool from asking an index."""
+    wheel = build_wheel(folder / "hub-dist")
+    if tool == "uv":
+        env = {"UV": _uv(), "UV_NO_INDEX": "1", "UV_OFFLINE": "1"}
+        return install(wheel, folder / "venv"), env
+    commands = environment_to_install_into(folder / "venv")
+    env = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(wheel.parent)}
+    pip = [str(commands / "python"), "-m", "pip", "install", "--quiet", "--no-deps", str(wheel)]
+    subprocess.run(pip, check=True, env={**os.environ, **env})
+    return commands, env
+
+
 def install_as_source(project: Path, commands: Path) -> None:
     """The same, and let the environment use the project's own files, so that what is edited is what is run."""
     install_project(project, commands)
@@ -60,9 +74,12 @@ def install_as_source(project: Path, commands: Path) -> None:
     (site / f"{package}.pth").write_text(f"{project}\n")
 
 
+def _uv() -> str:
+    return shutil.which("uv") or str(ROOT / ".cache" / "uv" / "bin" / "uv")
+
+
 def _uv_install(wheel: Path, python: Path) -> None:
-    uv = shutil.which("uv") or str(ROOT / ".cache" / "uv" / "bin" / "uv")
-    command = [uv, "pip", "install", "--offline", "--no-deps", "--python", str(python), str(wheel)]
+    command = [_uv(), "pip", "install", "--offline", "--no-deps", "--python", str(python), str(wheel)]
     subprocess.run(command, check=True, capture_output=True)
 
 
