@@ -25,7 +25,8 @@ from hub.clock import Clock, SystemClock, process_age
 from hub.config.notifiers import read_notifiers, read_notify
 from hub.config.plugins import with_plugin_settings
 from hub.config.settings import Settings
-from hub.engine.node import Node
+from hub.engine.last_words import last_words
+from hub.engine.node import Node, cancelled_from_within
 from hub.engine.payloads import Payloads
 from hub.engine.places import Places
 from hub.engine.retention import RetentionRule
@@ -232,10 +233,12 @@ async def serve(
             open_node(place, folders=place.flow_folders, task_folders=task_folders)
         )
         hurry.append(node)
+        node.longest_block = place.settings.limits.longest_block
         # the API is up, and not ready, while flows load and executions are taken over
         api = await stack.enter_async_context(start_api(node, place.settings))
         if stop.is_set():
             return
+        stack.enter_context(last_words(node.services))
         async with node.running(on_failure=fail):
             if stop.is_set():
                 return
@@ -250,10 +253,24 @@ async def serve(
                 shower = asyncio.ensure_future(on_ready(api.local_url))
                 shower.add_done_callback(lambda job: _pass_on(job, fail))
                 stack.callback(shower.cancel)
-            await stop.wait()
+            await _stopped(node, stop, fail)
             node.is_ready = False
     if failure:
         raise failure[0]
+
+
+async def _stopped(node: Node, stop: asyncio.Event, fail: Callable[[BaseException], None]) -> None:
+    """Return when the hub is to stop; also where code of others has cancelled everything that runs."""
+    try:
+        await stop.wait()
+    except asyncio.CancelledError:
+        task = asyncio.current_task()
+        if stop.is_set() or task is None:
+            raise
+        task.uncancel()
+        fail(cancelled_from_within("the hub"))
+        # what would have to end in order was cancelled too: the next start finds it as after a crash
+        node.drain_grace = node.notices_grace = 0.0
 
 
 def _settle_memory() -> None:

@@ -33,6 +33,8 @@ class PluginReport:
     state: str = "loaded"
     """``loaded``, ``partly`` (something of it cannot be used), ``failed`` or ``off`` (by the settings)."""
     error: str | None = None
+    advice: str | None = None
+    """What its author could do better, where it is loaded all the same."""
 
 
 @dataclass(frozen=True)

@@ -72,7 +72,7 @@ from plugins_core.sqlite.rows import (
     stored_event_of,
     task_run_of,
 )
-from plugins_core.sqlite.writer import Commit, Job, Kind, Writer
+from plugins_core.sqlite.writer import Commit, Job, Kind, Writer, is_closed
 
 T = TypeVar("T")
 
@@ -532,7 +532,7 @@ class SqliteStorage(Storage):
 
     def _read(self, sql: str, values: Sequence[Any]) -> list[tuple[Any, ...]]:
         connection = getattr(self._local, "connection", None)
-        if connection is None:
+        if connection is None or is_closed(connection):
             connection = self._local.connection = _connect(self._path)
             connection.execute("PRAGMA query_only = ON")
         try:
