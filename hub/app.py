@@ -136,6 +136,7 @@ async def open_node(
     functions = builtin_functions(clock.now).with_functions(registry.functions)
     notifiers = read_notifiers(place.settings, registry, functions)
     notify = read_notify(place.settings, notifiers, functions)
+    registry = registry.with_notifier_names(notifiers)
     async with AsyncExitStack() as stack:
         url = place.storage_url
         storage_class = _storage_class(registry, place.settings, url)
