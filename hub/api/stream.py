@@ -22,7 +22,7 @@ from hub.errors import InvalidInput
 from hub.model import jsontext
 from hub.plugin.storage import Change, ChangeSet
 
-_TOPICS = ("execution", "event", "flow")
+_TOPICS = ("execution", "event", "flow", "notice")
 _MOST_STREAMS = 1_000
 _PIECE = 64 * 1024
 _TEXTS = 4 * 1024 * 1024
@@ -156,10 +156,10 @@ ROUTES = (
         stream,
         "What changes, as server-sent events; goes on after `Last-Event-ID`.",
         query=(
-            Query("topic", "Only `execution`, `event` or `flow`.", repeatable=True),
+            Query("topic", "Only `execution`, `event`, `flow` or `notice`.", repeatable=True),
             Query("namespace", "Only this namespace."),
             Query("flow", "Only flows of this id."),
-            Query("id", "Only this execution, event or flow."),
+            Query("id", "Only this execution, event, flow or notice."),
             Query("lastEventId", "As the header `Last-Event-ID`."),
         ),
         media_type="text/event-stream",

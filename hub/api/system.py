@@ -13,7 +13,8 @@ from hub.api.answers import json_answer, model_answer
 from hub.api.openapi import document
 from hub.api.routing import Call, Route
 from hub.api.sessions import SESSION, SESSIONS
-from hub.api.views import HealthView, ListenerView, PluginList, PluginView
+from hub.api.views import HealthView, ListenerView, PluginFaultView, PluginList, PluginView
+from hub.clock import iso
 from hub.config.schema import flow_schema
 from hub.engine.listeners import ListenerStatus
 from hub.engine.notifications import NotifierState
@@ -101,6 +102,18 @@ async def list_plugins(call: Call) -> web.Response:
             types=list(plugin.types),
             state=plugin.state,
             error=plugin.error,
+            advice=plugin.advice,
+            faults=[
+                PluginFaultView(
+                    component=one.component,
+                    fault=one.fault,
+                    hint=one.hint,
+                    where=one.where,
+                    count=one.count,
+                    last_at=iso(one.last_at),
+                )
+                for one in call.node.services.faults.of(plugin.name)
+            ],
             listeners=[
                 ListenerView(
                     type=one.type,

@@ -653,8 +653,19 @@ class ListenerView(View):
     error: str | None = None
 
 
+class PluginFaultView(View):
+    """Something that a plugin did wrong while the hub ran."""
+
+    component: str | None = Field(None, description="The type of what did it, where somebody can say.")
+    fault: str
+    hint: str = Field(description="What to do.")
+    where: str | None = Field(None, description="The execution and task run, or the trigger.")
+    count: int = Field(description="How often since the hub started.")
+    last_at: str
+
+
 class PluginView(View):
-    """A plugin and how it was loaded."""
+    """A plugin, how it was loaded, and what it did wrong since."""
 
     name: str
     distribution: str | None = None
@@ -662,6 +673,8 @@ class PluginView(View):
     types: list[str] = []
     state: str
     error: str | None = None
+    advice: str | None = Field(None, description="What its author could do better.")
+    faults: list[PluginFaultView] = []
     listeners: list[ListenerView] = []
 
 

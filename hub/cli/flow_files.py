@@ -5,14 +5,15 @@ Called by ``validate`` and by the commands of ``flows`` that compare files with 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from hub.errors import InvalidFlow
+from hub.errors import InvalidFlow, InvalidSettings
 from hub.model.ids import FlowKey
 
 if TYPE_CHECKING:
@@ -46,8 +47,23 @@ def check_files(paths: Sequence[Path], task_folders: Sequence[Path] = ()) -> Lin
 
     files = flow_files(list(paths) or [FOLDER if FOLDER.is_dir() else Path(".")])
     registry = with_local_tasks(load_plugins({}), task_folders)
+    names = _notifier_names()
+    if names is not None:
+        registry = registry.with_notifier_names(names)
     functions = builtin_functions(lambda: datetime.now(UTC)).with_functions(registry.functions)
     return lint_files(files, registry, functions)
+
+
+def _notifier_names() -> Collection[str] | None:
+    """The names under ``notifiers:`` in this folder's ``hub.yaml``; None where there is none that can be read."""
+    from hub.config.settings import FILE_NAME, load_settings
+
+    if not Path(FILE_NAME).is_file():
+        return None
+    try:
+        return load_settings(os.environ, folder=Path.cwd()).settings.notifiers
+    except InvalidSettings:
+        return None  # what is wrong with it is another command's to say
 
 
 def read_flow_files(paths: Sequence[Path]) -> list[FlowFile]:

@@ -7,14 +7,23 @@ import os
 import shlex
 import shutil
 import sys
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from hub.cli.output import output_option, show
+<<<<<<< HEAD
 from hub.cli.plugin_check import check
 from hub.cli.plugin_packages import install, uninstall
+=======
+from hub.cli.places import server_options, with_hub
+
+if TYPE_CHECKING:
+    from hub.client import HubClient
+>>>>>>> h-kit
 
 
 @click.group()
@@ -72,12 +81,50 @@ def _next_commands(folder: str) -> list[str]:
     type=click.Path(file_okay=False, path_type=Path),
     help="A folder whose tasks.py is loaded, and so run, and listed too; repeatable.",
 )
+@click.option(
+    "--running",
+    is_flag=True,
+    help="Those of the hub that runs, with what they have done wrong since its start.",
+)
 @output_option
-def list_(task_folders: tuple[Path, ...], format: str) -> None:
+@server_options
+def list_(
+    task_folders: tuple[Path, ...], running: bool, format: str, server: str | None, data: Path | None
+) -> None:
     """List the installed plugins.
 
-    Those of this very Python, as the settings of this folder have them; needs no hub.
+    Those of this very Python, as the settings of this folder have them; needs no hub, except with --running.
     """
+    if running and task_folders:
+        raise click.UsageError("a running hub has loaded its folders already: leave out --flows or --running")
+    show(
+        _running(server, data) if running else _installed(task_folders),
+        {
+            "name": lambda item: item["name"],
+            "distribution": lambda item: item.get("distribution"),
+            "version": lambda item: item.get("version"),
+            "state": lambda item: item["state"],
+            "types": lambda item: item["types"],
+            "what to do": _what_to_do,
+        },
+        format=format,
+        name=lambda item: str(item["name"]),
+        empty="no plugins",
+    )
+
+
+def _running(server: str | None, data: Path | None) -> list[dict[str, Any]]:
+    """The plugins as the running hub knows them."""
+
+    async def work(client: HubClient) -> Any:
+        return await client.get("/plugins")
+
+    found: list[dict[str, Any]] = with_hub(server, data, work)["items"]
+    return found
+
+
+def _installed(task_folders: tuple[Path, ...]) -> list[dict[str, Any]]:
+    """The plugins of this very Python."""
     from hub.cli.failures import report as report_error
     from hub.cli.logs import configure_logs
     from hub.config.plugins import with_plugin_settings
@@ -97,20 +144,14 @@ def list_(task_folders: tuple[Path, ...], format: str) -> None:
     _, registry = make_secret_sources(registry, os.environ, folder)
     _, registry = make_listeners(registry)
     registry = with_local_tasks(registry, task_folders, strict=False)
-    reports = [asdict(report) for report in registry.plugins]
-    for report in reports:
-        report["types"] = list(report["types"])
-    show(
-        reports,
-        {
-            "name": lambda item: item["name"],
-            "distribution": lambda item: item["distribution"],
-            "version": lambda item: item["version"],
-            "state": lambda item: item["state"],
-            "types": lambda item: item["types"],
-            "error": lambda item: item["error"],
-        },
-        format=format,
-        name=lambda item: str(item["name"]),
-        empty="no plugins",
-    )
+    return [{**asdict(report), "types": list(report.types)} for report in registry.plugins]
+
+
+def _what_to_do(item: Mapping[str, Any]) -> str | None:
+    """What is wrong with a plugin, and what to do."""
+    said = [item.get("error"), item.get("advice")]
+    for one in item.get("faults", ()):
+        times = f" ({one['count']} times)" if one["count"] > 1 else ""
+        said.append(f"{one.get('component') or 'somewhere'}: {one['fault']}{times}: {one['hint']}")
+    said += [f"{one['type']}: {one['error']}" for one in item.get("listeners", ()) if one.get("error")]
+    return "; ".join(filter(None, said)) or None

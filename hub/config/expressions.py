@@ -331,7 +331,7 @@ class ExpressionChecker:
         if role is STATIC or role is CHILDREN or role is CASES:
             return
         if role is SCRIPT:
-            self._script(node)
+            self._script(node, component, name)
         elif role is DEFERRED:
             self._expressions(node, deferred)
         else:
@@ -341,20 +341,19 @@ class ExpressionChecker:
                     self._expressions(node.value[key], deferred)
             self._expressions(node, scope, leave=inner)
 
-    def _script(self, node: Node) -> None:
+    def _script(self, node: Node, component: type[Component], field: str) -> None:
         """A body is never rendered; an expression of ours in it is a mistake, unless it is said to be meant."""
         if node.kind == "list":
             for part in node.value:
-                self._script(part)
+                self._script(part, component, field)
         if not isinstance(node.value, str):
             return
+        what = "a script" if field == "script" else f'"{field}"'
         for start, end, name in find_expressions_naming(node.value, _SCRIPT_NAMES):
             self._reading.problem(
-                f'a script is never rendered, and this names "{name}"',
+                f'{what} is never rendered, and this names "{name}"',
                 self._reading.document.place(node, start),
-                'pass it by env: {NAME: "'
-                + node.value[start:end]
-                + '"}, or write {% raw %}…{% endraw %} around it',
+                f"{_passed_by(component, node.value[start:end])}, or write {{% raw %}}…{{% endraw %}} around it",
                 length=end - start,
             )
 
@@ -432,3 +431,12 @@ def nested_deferred(component: type[Component], name: str) -> frozenset[str]:
                 found |= {key for key, role in field_roles(candidate).items() if role is DEFERRED}
         return frozenset(found)
     return frozenset()
+
+
+def _passed_by(component: type[Component], expression: str) -> str:
+    """How a component takes what a text of it must not hold."""
+    if "env" in component.model_fields:
+        return f'pass it by env: {{NAME: "{expression}"}}'
+    if "parameters" in component.model_fields:
+        return f'pass it by parameters: ["{expression}"]'
+    return "pass it by a field that is rendered"

@@ -40,7 +40,7 @@ from hub.model.flow import (
     TriggerDeclaration,
 )
 from hub.model.ids import is_id, is_namespace
-from hub.plugin.component import Model, field_roles
+from hub.plugin.component import Model, field_roles, naming_fields
 from hub.plugin.fields import CASES, CHILDREN, Duration
 from hub.plugin.task import COMMON
 from hub.plugin.trigger import HttpTrigger, collide
@@ -310,7 +310,27 @@ class _FlowReader:
             owner = f'task "{task_id}"' if task_id else "a task"
             empty: dict[str, Any] = {name: {} if roles.get(name) is CASES else () for name in groups}
             self._components.check(component, node, properties, TASK_KEYS, empty, owner)
+            self._check_names(component, node)
         return declaration
+
+    def _check_names(self, model: type[BaseModel], node: Node) -> None:
+        """Warn of a name that ``hub.yaml`` does not have: it may get it before anybody is to be told."""
+        known = self._reading.registry.notifier_names
+        if known is None or node.kind != "mapping":
+            return
+        for key in naming_fields(model):
+            named = node.get(key)
+            for item in (named.value if named.kind == "list" else [named]) if named is not None else ():
+                name = item.value
+                if isinstance(name, str) and name not in known and "{" not in name:
+                    hint = self._reading.near(name, sorted(known))
+                    self._reading.problem(
+                        f'no notifier is called "{name[:60]}" in hub.yaml',
+                        item.position,
+                        hint or f"add it there: notifiers: {{{name[:60]}: {{type: …}}}}",
+                        length=min(item.end - item.start, 80),
+                        severity="warning",
+                    )
 
     def _children(
         self, node: Node, component: type[Any] | None, roles: Mapping[str, Any]
@@ -579,6 +599,7 @@ class _FlowReader:
             found = self._components.model(Notify, item, "notify")
             if found is not None:
                 rules.append(found.rule())
+                self._check_names(Notify, item)
         return tuple(rules)
 
     # -- small parts

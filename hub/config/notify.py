@@ -10,7 +10,7 @@ from pydantic import BeforeValidator, Field, WithJsonSchema, field_validator, mo
 from hub.model.flow import NoticeTemplate, NotifyRule
 from hub.model.ids import is_id
 from hub.plugin.component import Model
-from hub.plugin.fields import Duration
+from hub.plugin.fields import Duration, NotifierNames
 
 End = Literal["SUCCESS", "WARNING", "FAILED", "KILLED", "CANCELLED"]
 LONGEST = timedelta(days=7)
@@ -49,7 +49,7 @@ class Notify(Model):
     """Who is told of an execution's end."""
 
     on: list[End] = Field(["FAILED"], min_length=1, description="The states that are told of.")
-    to: str | list[str] = Field(
+    to: NotifierNames = Field(
         min_length=1, description="Whom: a name under `notifiers:` in hub.yaml, or several."
     )
     template: Texts = Field(

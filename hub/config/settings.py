@@ -95,6 +95,12 @@ class Limits(Model):
         description="How long a request's head, and then its body, may take to come.",
     )
     max_concurrent_executions: int = Field(500, ge=1, description="How many executions run at a time.")
+    longest_block: Duration | None = Field(
+        timedelta(minutes=5),
+        ge=timedelta(seconds=2),
+        description="How long one call of a plugin may keep the whole hub from everything else: then the hub ends"
+        " itself, to be started again by what started it; null: it waits for ever.",
+    )
 
 
 class RetentionRuleSettings(Model):

@@ -5,16 +5,18 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import structlog
 
 from hub.engine.compiled import CompiledTask
+from hub.engine.faults import note_of_run, note_of_task
 from hub.engine.outputs import outputs_of, plain
 from hub.engine.rendering import Field
 from hub.engine.scope import RunScope
-from hub.engine.stopping import Leaving, Stopped
+from hub.engine.stopping import CancelledItself, Leaving, Reason, Stopped
 from hub.engine.task_context import RunningTask
 from hub.engine.threads import RunsOn
 from hub.errors import HubError, InvalidInput, StorageError
@@ -30,6 +32,7 @@ log = structlog.get_logger("hub.engine")
 _FALSE_TEXTS = {"", "false", "0", "no", "null", "none"}
 DEADLINE = "$deadline"
 VALUES = "$fields"
+_RUNS_ON, _LOOK = "its thread takes no notice that it has to end", "look at ctx.killed in it"
 _LAST_MOMENT = datetime.max.replace(tzinfo=UTC)
 
 
@@ -66,9 +69,13 @@ async def attempt(live: LiveRun, scope: RunScope) -> Mapping[str, Any]:
         component = live.task.ready
         if component is None and live.task.decided:
             component = await _decided_component(live, scope)
-        with stops.code_of_others(live):
-            component = component or live.task.instance(await _rendered(live, live.task.fields, scope))
-            returned = await _run(live, component, RunningTask(live.executor, live, scope))
+        try:
+            with stops.code_of_others(live):
+                component = component or live.task.instance(await _rendered(live, live.task.fields, scope))
+                returned = await _run(live, component, RunningTask(live.executor, live, scope))
+        finally:
+            if (strand := asyncio.current_task()) is not None and strand.cancelling():
+                await _absorb(strand, live)
         return outputs_of(returned, live.task.component.Output)
     except RunsOn:
         raise _runs_on(live, length) from None
@@ -83,6 +90,7 @@ async def attempt(live: LiveRun, scope: RunScope) -> Mapping[str, Any]:
         stops.check(live.group)
         if live.is_late and length is not None:
             raise _timed_out(length) from error
+        note_of_task(live, error)
         problem = problem_of(error)
         if isinstance(error, Outcome):
             problem.outputs = _kept(error, live)
@@ -104,6 +112,22 @@ async def _run(live: LiveRun, component: Task, ctx: RunningTask) -> Any:
     while inspect.isawaitable(returned):  # a decorated coroutine function looks like a plain one
         returned = await returned
     return returned
+
+
+async def _absorb(strand: asyncio.Task[Any], live: LiveRun) -> None:
+    """Take back a cancellation that nobody of the engine has asked for. Raises ``CancelledItself`` for it.
+
+    Raises ``CancelledError`` where the process is going down: then everything is being cancelled.
+    """
+    while strand.cancelling():
+        strand.uncancel()
+    for _ in range(2):
+        # one that was not delivered yet comes now; and what else is being cancelled takes notice
+        with suppress(asyncio.CancelledError):
+            await asyncio.sleep(0)
+    if live.executor.host.is_over or live.executor.stops.reason is Reason.HAND_BACK:
+        raise asyncio.CancelledError
+    raise CancelledItself("the task cancelled itself")
 
 
 async def is_wanted(live: LiveRun, scope: RunScope) -> bool:
@@ -166,7 +190,8 @@ def _timed_out(length: timedelta) -> Problem:
 
 def _runs_on(live: LiveRun, length: timedelta | None) -> BaseException:
     """A thread took no notice: nothing may be tried again beside it."""
-    live.say("WARN", "its thread takes no notice that it has to end, and runs on; look at ctx.killed in it")
+    live.say("WARN", f"{_RUNS_ON}, and runs on; {_LOOK}")
+    note_of_run(live, _RUNS_ON, _LOOK)
     if live.is_late and length is not None and not live.executor.stops.has_to_stop(live.group):
         reason = f"{_timed_out(length).reason}; its thread runs on, so it is not tried again"
         return Problem(reason, final=True)

@@ -226,6 +226,11 @@ class FlowCatalog:
             self._chains.put(flow)
         self.broken.pop(str(key), None)
         if changed:
+            for problem in loaded.warnings if file is not None else ():
+                # nobody who put it hears of it otherwise
+                log.warning(
+                    "flow is saved, and may not do what it should", flow=str(key), problem=problem.text()
+                )
             self._compiled[key, record.revision] = self._make(loaded, record.revision)
             self._trim()
             self._tell(key)

@@ -64,6 +64,7 @@ class Dispatcher:
         self._backlog = False
         self._draining = False
         self._handing_back = False
+        self.is_over = False
         self._poke = asyncio.Event()
         self._next_wake: datetime | None = None
 
@@ -210,6 +211,7 @@ class Dispatcher:
         try:
             await self._claim_for_ever()
         finally:
+            self.is_over = True
             lane.cancel()
             await asyncio.gather(lane, return_exceptions=True)
 

@@ -59,6 +59,9 @@ class SequenceEnd:
 class Host(Protocol):
     """What an executor asks of the node it runs on."""
 
+    is_over: bool
+    """Whether the process is going down, in order or because everything in it was cancelled."""
+
     def take(self, accepted: Accepted | Recorded, /) -> None:
         """Run what was claimed for this node."""
 

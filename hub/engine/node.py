@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 from hub.config.notifiers import NotifierDeclaration
 from hub.engine.again import Again
 from hub.engine.catalog import FlowCatalog
+from hub.engine.census import TaskCensus
 from hub.engine.dispatcher import Dispatcher
 from hub.engine.folders import FlowFolders
 from hub.engine.intake import Intake
@@ -26,6 +28,7 @@ from hub.engine.services import Services
 from hub.engine.telling import tell_execution
 from hub.engine.triggers import TriggerSupervisor
 from hub.engine.watchdog import watched
+from hub.errors import HubError
 from hub.model.execution import Execution, ExecutionState
 from hub.model.flow import NotifyRule
 from hub.model.ids import FlowKey
@@ -80,6 +83,8 @@ class Node:
         """From when every flow takes its events until the hub begins to stop."""
         self.drain_grace = DRAIN_GRACE
         self.notices_grace = NOTICES_GRACE
+        self.longest_block: timedelta | None = None
+        """How long one call may keep the loop before the process is ended; None: it is only named."""
 
     def use(self, registry: Registry) -> None:
         """From now on components are those of this registry."""
@@ -111,6 +116,7 @@ class Node:
         jobs = [
             asyncio.create_task(self.dispatcher.run(), name="dispatcher"),
             asyncio.create_task(self.notifications.run(), name="notifications"),
+            asyncio.create_task(TaskCensus(services).run(), name="census"),
         ]
         if with_triggers:
             for record in self.catalog.records():
@@ -124,7 +130,7 @@ class Node:
             job.add_done_callback(lambda job: self._check(job, on_failure))
         self.is_ready = True
         try:
-            with watched(services):
+            with watched(services, self.longest_block):
                 yield
         finally:
             self.is_ready = False
@@ -167,8 +173,22 @@ class Node:
         await self.listeners.stop(self.drain_grace)
         await self.services.shared.close()
 
-    @staticmethod
-    def _check(job: asyncio.Task[None], on_failure: Callable[[BaseException], None] | None) -> None:
+    def _check(self, job: asyncio.Task[None], on_failure: Callable[[BaseException], None] | None) -> None:
         """A part that dies takes the process down; a hub that half works acknowledges what it never does."""
-        if not job.cancelled() and (error := job.exception()) is not None and on_failure is not None:
+        if on_failure is None:
+            return
+        if not job.cancelled():
+            error = job.exception()
+        else:
+            error = cancelled_from_within(job.get_name()) if self.is_ready else None
+        if error is not None:
             on_failure(error)
+
+
+def cancelled_from_within(what: str) -> HubError:
+    """The failure of a hub whose own tasks somebody in it has cancelled."""
+    return HubError(
+        f"{what} was cancelled by code that runs inside the hub; it ends, and its next start goes on with what was"
+        " accepted",
+        hint="a plugin cancels tasks that are not its own, as in: for task in asyncio.all_tasks(): task.cancel()",
+    )

@@ -175,6 +175,7 @@ class Notifications:
             # broken off by the hub's stop: it may have arrived, and is sent again under its id
             settlement = self._settlement(claim, NoticeState.OWED)
         await self._persist(lambda: self._services.storage.settle_notices([settlement]))
+        self._services.bus.tell("notice", claim.delivery_id, state=settlement.state.value)
 
     async def _attempt(self, claim: NoticeClaim) -> NoticeSettlement:
         """Try once; answers what became of it."""
@@ -271,11 +272,14 @@ class Notifications:
         if declared is not None and self._disabled.pop(declared.fingerprint, None) is not None:
             await storage.enable_notifier(declared.fingerprint)
         self._services.owed.set()
+        self._services.bus.tell("notice", notice_id, state=found.state.value)
         return found
 
     async def drop(self, notice_id: str) -> Notice:
         """Nobody needs to be told any more. Raises ``NotFound``, and ``Conflict`` when it was delivered."""
-        return await self._services.storage.drop_notice(notice_id, at=self._services.clock.now())
+        found = await self._services.storage.drop_notice(notice_id, at=self._services.clock.now())
+        self._services.bus.tell("notice", notice_id, state=found.state.value)
+        return found
 
     # the end
 

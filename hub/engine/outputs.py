@@ -14,10 +14,14 @@ from hub.model.naming import spelled
 _HINT = "give text, numbers, true and false, null, lists, and mappings whose keys are text"
 
 
+class Unstorable(InvalidInput):
+    """What a task gave is no data."""
+
+
 def outputs_of(returned: Any, model: type[BaseModel] | None = None) -> Mapping[str, Any]:
     """The outputs that a task returned: a model, a mapping that ``model`` describes, any other value, or nothing.
 
-    Raises ``InvalidInput`` for what cannot be stored.
+    Raises ``Unstorable`` for what cannot be stored.
     """
     if returned is None:
         return {}
@@ -32,9 +36,9 @@ def outputs_of(returned: Any, model: type[BaseModel] | None = None) -> Mapping[s
 
 
 def plain(value: Any) -> Any:
-    """The value as it comes back from the storage. Raises ``InvalidInput`` for what cannot be stored."""
+    """The value as it comes back from the storage. Raises ``Unstorable`` for what cannot be stored."""
     try:
         return jsontext.loads(jsontext.dump_bytes(value))
     except (TypeError, ValueError, RecursionError, InvalidInput) as error:
         reason = str(error).split("\n", 1)[0][:200]
-        raise InvalidInput(f"it gave what cannot be stored: {reason}", hint=_HINT) from error
+        raise Unstorable(f"it gave what cannot be stored: {reason}", hint=_HINT) from error

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from hub.bus import Bus
 from hub.clock import Clock
+from hub.engine.faults import PluginFaults
 from hub.engine.payloads import Payloads
 from hub.engine.places import Places
 from hub.engine.secrets import SecretVault
@@ -48,6 +49,8 @@ class Services:
     watches: Watches = field(default_factory=Watches)
     threads: TaskThreads = field(default_factory=TaskThreads)
     """For tasks whose ``run`` is a plain ``def``."""
+    faults: PluginFaults = field(default_factory=PluginFaults)
+    """What plugins do wrong while the hub runs."""
     owed: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when a notice was stored that is to be sent; it only wakes."""
     shared: SharedResources = field(default_factory=SharedResources)

@@ -3,24 +3,31 @@
 A coroutine that never awaits stops triggers, webhooks and every other execution. Nobody inside the loop can
 tell of it meanwhile, so a thread looks: the loop beats, and where the beats stay away the thread reads the
 loop's own stack. Started and stopped by the node.
+
+Nothing in a process can end such a call. Where it lasts for too long the thread ends the process instead, which
+whoever started it starts again: what was accepted goes on, and a task that does it three times ends FAILED.
 """
 
 from __future__ import annotations
 
 import asyncio
+import faulthandler
+import os
 import sys
 import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from datetime import timedelta
 from types import CodeType, FrameType
 from typing import TYPE_CHECKING, Any
 
 import structlog
 
 from hub.engine import attempt, triggers
+from hub.engine.faults import PluginFault
 from hub.plugin.component import Component
 
 if TYPE_CHECKING:
@@ -38,6 +45,12 @@ _SAID_AGAIN = 10
 _ADVICE = "make it a plain def, which runs in a thread, or await asyncio.to_thread(…)"
 _UNKNOWN = "it is no task's or trigger's own code: its stack says whose"
 _DEEPEST = 30
+_FAULT = "it keeps the whole hub from everything else"
+_REARM_EVERY = 15.0
+"""Seconds between two words to the clock that ends a process none of whose threads gets on."""
+_REALLY_EXIT = os._exit
+_FAILED = 1
+"""The exit code of a hub that had to end itself."""
 
 
 @dataclass(frozen=True)
@@ -56,9 +69,20 @@ class Block:
 class LoopWatchdog:
     """Watches one loop from a thread."""
 
-    def __init__(self, owner_of: OwnerOf, *, after: float = BLOCKED_AFTER) -> None:
+    def __init__(
+        self,
+        owner_of: OwnerOf,
+        *,
+        after: float = BLOCKED_AFTER,
+        on_block: Callable[[Block], None] = lambda block: None,
+        longest: timedelta | None = None,
+    ) -> None:
+        """``on_block`` is told in the thread; after ``longest`` the process is ended."""
         self._owner_of = owner_of
         self._after = after
+        self._on_block = on_block
+        self._longest = longest.total_seconds() if longest is not None else float("inf")
+        self._armed_at = float("-inf")
         self._over = threading.Event()
         self._beaten_at = time.monotonic()
         self._handle: asyncio.TimerHandle | None = None
@@ -81,6 +105,8 @@ class LoopWatchdog:
             if self._handle is not None:
                 self._handle.cancel()
             thread.join()
+            if self._armed_at > 0:
+                faulthandler.cancel_dump_traceback_later()
 
     # in the loop
 
@@ -90,7 +116,16 @@ class LoopWatchdog:
         if block is not None:
             self._say_over(block, now - self._beaten_at)
         self._beaten_at = now
+        self._arm(now)
         self._handle = self._loop.call_later(self._after / 4, self._beat)
+
+    def _arm(self, now: float) -> None:
+        """Let a clock outside Python end the process, should a call keep even the other threads from running."""
+        if self._longest == float("inf") or now - self._armed_at < _REARM_EVERY:
+            return
+        with suppress(OSError, ValueError, RuntimeError):  # there is no stderr to write to
+            faulthandler.dump_traceback_later(self._longest + 2 * _REARM_EVERY, exit=True)
+            self._armed_at = now
 
     def _say_over(self, block: Block, seconds: float) -> None:
         log.warning("the hub goes on", blocked_by=block.component or "unknown", seconds=round(seconds, 1))
@@ -110,6 +145,8 @@ class LoopWatchdog:
                 if block is not None:
                     said_at = kept
                     self._say(block, kept)
+            if kept >= self._longest and self._block is not None:
+                self._end_process(kept)
 
     def _examine(self) -> Block | None:
         """Who keeps the loop; None where it only waits for its turn on a busy machine."""
@@ -130,6 +167,22 @@ class LoopWatchdog:
             hint=_ADVICE if block.component else _UNKNOWN,
             stack=block.stack,
         )
+        self._on_block(block)
+
+    def _end_process(self, seconds: float) -> None:
+        block = self._examine() or self._block
+        assert block is not None
+        log.critical(
+            "the hub ends itself: one call never lets go; the next start goes on with what was accepted",
+            plugin=block.plugin,
+            component=block.component,
+            where=block.where,
+            seconds=round(seconds, 1),
+            hint=f"{_ADVICE if block.component else _UNKNOWN}; see limits.longestBlock",
+            stack=block.stack,
+        )
+        sys.stderr.flush()
+        _REALLY_EXIT(_FAILED)
 
 
 def block_of(innermost: FrameType, owner_of: OwnerOf) -> Block:
@@ -184,8 +237,17 @@ def _module(frame: FrameType | None) -> str | None:
 
 
 @contextmanager
-def watched(services: Services) -> Iterator[None]:
+def watched(services: Services, longest: timedelta | None = None) -> Iterator[None]:
     """Watch the running loop for a node until the block ends."""
+
     # the registry may be another value by then
-    with LoopWatchdog(lambda component: services.registry.owner_of(component)).watching():
+    def owner_of(component: type[Any]) -> str:
+        return services.registry.owner_of(component)
+
+    def note(block: Block) -> None:
+        if block.plugin is not None:
+            fault = PluginFault(block.component, _FAULT, _ADVICE, services.clock.now(), block.where)
+            services.faults.note(block.plugin, fault)
+
+    with LoopWatchdog(owner_of, on_block=note, longest=longest).watching():
         yield

@@ -41,7 +41,18 @@ from hub.plugin.context import (
     WaitingEvent,
     WaitingEvents,
 )
-from hub.plugin.fields import DEFERRED, SCRIPT, Cases, Children, Decided, Deferred, Duration, Script, Static
+from hub.plugin.fields import (
+    DEFERRED,
+    SCRIPT,
+    Cases,
+    Children,
+    Decided,
+    Deferred,
+    Duration,
+    NotifierNames,
+    Script,
+    Static,
+)
 from hub.plugin.file_store import FileStore
 from hub.plugin.functions import task
 from hub.plugin.hookspecs import hookimpl
@@ -181,6 +192,7 @@ __all__ = [
     "Notification",
     "Notifier",
     "NotifierContext",
+    "NotifierNames",
     "Occurrence",
     "Origin",
     "Outcome",

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, model_validator
 from pydantic.alias_generators import to_camel
 
 from hub.model import jsontext
-from hub.plugin.fields import FieldRole
+from hub.plugin.fields import FieldRole, NameOf
 
 
 class Model(BaseModel):
@@ -82,6 +82,17 @@ def field_roles(component: type[BaseModel]) -> dict[str, FieldRole]:
             if isinstance(item, FieldRole):
                 roles[field.alias or name] = item
     return roles
+
+
+@cache
+def naming_fields(model: type[BaseModel]) -> dict[str, NameOf]:
+    """The fields that name things of ``hub.yaml``, by YAML name."""
+    return {
+        field.alias or name: item
+        for name, field in model.model_fields.items()
+        for item in field.metadata
+        if isinstance(item, NameOf)
+    }
 
 
 @cache

@@ -38,6 +38,17 @@ CASES = FieldRole("cases")
 DECIDED = FieldRole("decided")
 DEFERRED = FieldRole("deferred")
 
+
+@dataclass(frozen=True)
+class NameOf:
+    """A field's value names things that ``hub.yaml`` has: an unknown one is warned about when a flow is saved."""
+
+    section: str
+
+
+NotifierNames = Annotated[str | list[str], NameOf("notifiers")]
+"""One name under ``notifiers:``, or several."""
+
 Static = Annotated[T, STATIC]
 Decided = Annotated[T, DECIDED]
 Script = Annotated[str, SCRIPT]

@@ -173,7 +173,7 @@ class _Collector:
         for source in self._classes("register_secret_sources", SecretSource):
             _put(brought.secret_sources, self._type_of(source), source)
         for listener in self._classes("register_listeners", Listener):
-            _check_listener(listener)
+            check_listener(listener)
             _put(brought.listeners, self._type_of(listener), listener)
         for cleaner in self._list("register_cleaners"):
             if not callable(cleaner):
@@ -314,7 +314,8 @@ def _check_trigger(trigger: type[Trigger]) -> None:
     _check_arguments(trigger, trigger.run, "ctx", "emit")
 
 
-def _check_listener(listener: type[Listener]) -> None:
+def check_listener(listener: type[Listener]) -> None:
+    """Refuse a listener that could never be run. Raises ``PluginError``."""
     _check_async(listener, listener.run)
     _check_arguments(listener, listener.run, "ctx", "news")
     size = listener.queue_size

@@ -2,7 +2,7 @@
 
 A plugin that cannot be loaded is reported by name, with what to do, and the rest loads. Of two distributions
 that claim one name (a type, a storage's scheme, an expression function) a built-in one wins, else neither
-loads.
+loads. Those of others are first tried in a child process: see ``hub.registry.trial``.
 """
 
 from __future__ import annotations
@@ -22,9 +22,13 @@ from hub.expressions import builtin_functions
 from hub.plugin import hookspecs
 from hub.registry.collecting import Brought, collect
 from hub.registry.registry import PluginReport, Registry
+from hub.registry.trial import Trial, needs_trial, tried
 
 BUILT_IN = "asynchub"
 _EXTRAS = re.compile(r"""extra\s*==\s*['"]([^'"]+)['"]""")
+_TOO_MUCH_MEMORY = (
+    "it asks for more memory than there is; while they are loaded all plugins together get 2 GiB"
+)
 _CLAIMED = {
     "tasks": 'the task type "{}"',
     "triggers": 'the trigger type "{}"',
@@ -50,6 +54,8 @@ class _Plugin:
     errors: list[str] = field(default_factory=list)
     failed: bool = False
     off: bool = False
+    lacks_a_module: bool = False
+    advice: str | None = None
 
     @property
     def origin(self) -> str:
@@ -77,6 +83,7 @@ class _Plugin:
             self.brought.types(),
             state,
             "; ".join(self.errors) or None,
+            self.advice,
         )
 
 
@@ -90,6 +97,8 @@ def load_plugins(
     """
     points = list(entry_points(group=hookspecs.GROUP) if found is None else found)
     points.sort(key=lambda point: (not _is_built_in(point), point.name))
+    wanted = [point for point in points if not _is_switched_off(raw_settings or {}, point.name)]
+    trials = _trials(wanted)
     loaded: list[_Plugin] = []
     names: dict[str, _Plugin] = {}
     for point in points:
@@ -98,7 +107,7 @@ def load_plugins(
         if _is_switched_off(raw_settings or {}, point.name):
             plugin.switch_off()
             continue
-        _load(point, plugin)
+        _load_tried(point, plugin, trials.get(id(point)))
         first = names.setdefault(point.name, plugin)
         if first is not plugin:
             _clash(f'the plugin name "{point.name}"', first, plugin)
@@ -135,6 +144,32 @@ def _named(point: EntryPoint) -> _Plugin:
     )
 
 
+def _trials(points: Iterable[EntryPoint]) -> Mapping[int, Trial]:
+    """How the plugins of others do in a child process, by the identity of their entry points."""
+    unknown = [point for point in points if not _is_built_in(point) and needs_trial(point)]
+    found = tried(unknown, what_is_wrong_with) if unknown else []
+    return {id(point): trial for point, trial in zip(unknown, found, strict=True)}
+
+
+def what_is_wrong_with(point: EntryPoint) -> str | None:
+    """Load a plugin of others for a trial; answers why it cannot be loaded, None where it can."""
+    plugin = _named(point)
+    _load(point, plugin)
+    # that does no harm, and what brings the module is said by who knows the plugin's distribution
+    return None if plugin.lacks_a_module else "; ".join(plugin.errors) or None
+
+
+def _load_tried(point: EntryPoint, plugin: _Plugin, trial: Trial | None) -> None:
+    """Load a plugin here, unless its trial says that it must not or cannot be."""
+    if trial is not None and trial.died is not None:
+        plugin.fail(_unusable(point, trial.died))
+    elif trial is not None and trial.error is not None:
+        plugin.fail(trial.error)
+    else:
+        plugin.advice = trial.advice if trial is not None else None
+        _load(point, plugin)
+
+
 def _load(point: EntryPoint, plugin: _Plugin) -> None:
     """Import a plugin and ask for what it brings. Whatever it does wrong is its own failure, never the hub's."""
     try:
@@ -142,8 +177,11 @@ def _load(point: EntryPoint, plugin: _Plugin) -> None:
             plugin.brought = collect(point.load(), point.name, is_built_in=plugin.is_built_in)
     except ModuleNotFoundError as error:
         plugin.fail(_missing_module(point, error))
+        plugin.lacks_a_module = True
     except PluginError as error:
         plugin.fail(_unusable(point, error.message + (f" ({error.hint})" if error.hint else "")))
+    except MemoryError:
+        plugin.fail(_unusable(point, _TOO_MUCH_MEMORY))
     except KeyboardInterrupt:
         raise
     except (

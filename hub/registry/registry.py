@@ -33,6 +33,8 @@ class PluginReport:
     state: str = "loaded"
     """``loaded``, ``partly`` (something of it cannot be used), ``failed`` or ``off`` (by the settings)."""
     error: str | None = None
+    advice: str | None = None
+    """What its author could do better, where it is loaded all the same."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,8 @@ class Registry:
     owners: Mapping[type[Any], str] = field(default_factory=dict)
     """Which plugin brings a class."""
     plugins: tuple[PluginReport, ...] = ()
+    notifier_names: frozenset[str] | None = None
+    """The names under ``notifiers:`` in the settings; None where nobody knows the settings."""
 
     @classmethod
     def of(
@@ -90,6 +94,10 @@ class Registry:
     def with_values(self, values: Mapping[str, BaseModel]) -> Registry:
         """The same with the plugins' settings."""
         return replace(self, values=values)
+
+    def with_notifier_names(self, names: Iterable[str]) -> Registry:
+        """The same for a hub whose settings have these notifiers."""
+        return replace(self, notifier_names=frozenset(names))
 
     def without(self, plugin: str, error: str) -> Registry:
         """The same without the classes of a plugin, which says why in its report."""

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from hub.testing.clock import VirtualClock
     from hub.testing.contracts.file_store import FileStoreContract
+    from hub.testing.contracts.listener import ListenerContract, Witness
+    from hub.testing.contracts.notifier import Arrived, HttpRecipient, Manner, NotifierContract, Recipient
     from hub.testing.contracts.secret_source import SecretSourceContract
     from hub.testing.contracts.task import TaskContract
     from hub.testing.contracts.trigger import Source, TriggerContract
@@ -24,15 +26,21 @@ if TYPE_CHECKING:
     from hub.testing.storage_contract import StorageContract
 
 _PLACES = {
+    "Arrived": "hub.testing.contracts.notifier",
     "FileStoreContract": "hub.testing.contracts.file_store",
     "FlowResult": "hub.testing.kit",
     "Harness": "hub.testing.hub_harness",
     "HttpReceiver": "hub.testing.receiver",
+    "HttpRecipient": "hub.testing.contracts.notifier",
     "Kit": "hub.testing.kit",
     "Leaked": "hub.testing.leaks",
     "Leaks": "hub.testing.leaks",
+    "ListenerContract": "hub.testing.contracts.listener",
+    "Manner": "hub.testing.contracts.notifier",
     "NothingCame": "hub.testing.kit",
+    "NotifierContract": "hub.testing.contracts.notifier",
     "Received": "hub.testing.receiver",
+    "Recipient": "hub.testing.contracts.notifier",
     "SecretSourceContract": "hub.testing.contracts.secret_source",
     "Source": "hub.testing.contracts.trigger",
     "SteeredStorage": "hub.testing.steered",
@@ -42,20 +50,27 @@ _PLACES = {
     "TriggerContract": "hub.testing.contracts.trigger",
     "TriggerRun": "hub.testing.kit",
     "VirtualClock": "hub.testing.clock",
+    "Witness": "hub.testing.contracts.listener",
     "harness": "hub.testing.hub_harness",
 }
 """Where each name is."""
 
 __all__ = [
+    "Arrived",
     "FileStoreContract",
     "FlowResult",
     "Harness",
     "HttpReceiver",
+    "HttpRecipient",
     "Kit",
     "Leaked",
     "Leaks",
+    "ListenerContract",
+    "Manner",
     "NothingCame",
+    "NotifierContract",
     "Received",
+    "Recipient",
     "SecretSourceContract",
     "Source",
     "SteeredStorage",
@@ -65,6 +80,7 @@ __all__ = [
     "TriggerContract",
     "TriggerRun",
     "VirtualClock",
+    "Witness",
     "harness",
 ]
 

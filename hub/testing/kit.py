@@ -28,6 +28,8 @@ from hub.model.ids import TriggerKey
 from hub.model.naming import spelled
 from hub.model.task_run import TaskRun
 from hub.plugin.component import Component
+from hub.plugin.listener import Listener
+from hub.plugin.notifier import Notifier
 from hub.plugin.storage import EventFilter, Page
 from hub.plugin.task import Task
 from hub.plugin.trigger import HttpTrigger, Trigger
@@ -161,17 +163,29 @@ class Kit:
         *,
         components: Sequence[Any] = (),
         storage: SteeredStorage | None = None,
+        settings: Mapping[str, Any] | None = None,
         with_triggers: bool = True,
     ) -> AsyncIterator[Harness]:
-        """A hub with the kit's folder, secrets, settings and clock."""
+        """A hub with the kit's folder, secrets, plugin settings and clock.
+
+        ``components`` are classes that no installed plugin brings; ``settings`` is what else ``hub.yaml`` holds.
+        """
         registry = self._registry(_classes(*components))
         with self._data() as data:
-            async with self._hub(data, registry, storage, with_triggers=with_triggers) as hub:
+            async with self._hub(
+                data, registry, storage, settings=settings, with_triggers=with_triggers
+            ) as hub:
                 yield hub
 
     @asynccontextmanager
     async def _hub(
-        self, data: Path, registry: Registry, storage: SteeredStorage | None, *, with_triggers: bool = True
+        self,
+        data: Path,
+        registry: Registry,
+        storage: SteeredStorage | None,
+        *,
+        settings: Mapping[str, Any] | None = None,
+        with_triggers: bool = True,
     ) -> AsyncIterator[Harness]:
         async with harness(
             self.folder,
@@ -181,6 +195,7 @@ class Kit:
             registry=storage.with_it(registry) if storage is not None else registry,
             environ={f"HUB_SECRET_{name}": value for name, value in self.secrets.items()},
             plugins=self.plugins,
+            settings=settings,
             with_triggers=with_triggers,
         ) as hub:
             yield hub
@@ -205,14 +220,18 @@ class Kit:
         with tempfile.TemporaryDirectory(prefix="hub-data-") as name:
             yield Path(name)
 
-    def _registry(self, classes: Sequence[type[Component]]) -> Registry:
+    def _registry(self, classes: Sequence[type[Any]]) -> Registry:
         registry = installed()
         tasks = {one.type: one for one in classes if issubclass(one, Task)}
         triggers = {one.type: one for one in classes if issubclass(one, Trigger)}
+        notifiers = {one.type: one for one in classes if issubclass(one, Notifier)}
+        listeners = [one for one in classes if issubclass(one, Listener)]
         return replace(
             registry,
             tasks={**registry.tasks, **tasks},
             triggers={**registry.triggers, **triggers},
+            notifiers={**registry.notifiers, **notifiers},
+            listeners=(*(one for one in registry.listeners if one not in listeners), *listeners),
         )
 
 

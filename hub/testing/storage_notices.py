@@ -319,6 +319,33 @@ class NoticesContract:
         await storage.enable_notifier("oncall")
         assert await storage.disabled_notifiers() == {}
 
+    # what live views read
+
+    async def test_where_a_notice_stands_is_told_with_its_flow(self, storage: Storage) -> None:
+        mine, other = a_notice(flow=FLOW), a_notice(notifier="sales")
+        await owed(storage, mine, other)
+        await owed(storage, mine)  # known: nothing has changed
+        one, two = await claimed(storage)
+        await storage.settle_notices([settled(one, _N.OWED), settled(two, _N.DEAD, error="no")])
+        await storage.retry_notice(two.delivery_id, at=AT)
+        await storage.drop_notice(mine.id, at=AT)
+        [again] = await claimed(storage)
+        await storage.settle_notices([replace(settled(again), fence=99)])  # it is another's
+        await storage.settle_notices([settled(again)])
+        sets, _ = await storage.changes(after=0)
+        told = [
+            (change.topic, change.id, change.state, change.flow) for one in sets for change in one.changes
+        ]
+        assert told == [
+            ("notice", mine.id, "owed", "shop/orders"),
+            ("notice", other.id, "owed", None),
+            ("notice", mine.id, "owed", "shop/orders"),
+            ("notice", other.id, "dead", None),
+            ("notice", other.id, "owed", None),
+            ("notice", mine.id, "dropped", "shop/orders"),
+            ("notice", other.id, "delivered", None),
+        ]
+
     # lists, counts and the past
 
     async def test_notices_are_filtered_and_their_pages_meet(self, storage: Storage) -> None:

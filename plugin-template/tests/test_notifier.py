@@ -2,7 +2,10 @@
 
 from contextlib import asynccontextmanager
 
-from hub.testing import harness
+import pytest
+from asynchub_example.notifier import Tell
+
+from hub.testing import HttpRecipient, NotifierContract, harness
 
 FLOW = """
 id: broken
@@ -26,6 +29,22 @@ async def hub_that_tells(folder, service):
         yield hub
 
 
+class TestTell(NotifierContract):
+    notifier_type = Tell
+
+    @pytest.fixture
+    def recipient(self, http_receiver, plugin_settings, secrets):
+        plugin_settings["example"] = {"apiUrl": http_receiver.url}
+        secrets["TOKEN"] = "a-token-of-a-test"
+        return HttpRecipient(
+            http_receiver,
+            {"channel": "alarms", "token": "{{ secret('TOKEN') }}"},
+            id_of=lambda request: request.headers["idempotency-key"],
+            gone=(410, "the channel is gone"),
+            private=["a-token-of-a-test"],
+        )
+
+
 async def test_a_failure_is_told_with_the_token_and_the_notices_id(tmp_path, http_receiver):
     async with hub_that_tells(tmp_path, http_receiver) as hub:
         ended = await hub.run("demo/broken")
@@ -36,23 +55,3 @@ async def test_a_failure_is_told_with_the_token_and_the_notices_id(tmp_path, htt
     assert request.json["text"].startswith("[FAILED] demo/broken\n")
     assert request.headers["authorization"] == "Bearer a-token-of-a-test"
     assert request.headers["idempotency-key"] == notice.delivery_id
-
-
-async def test_what_a_busy_service_was_not_told_stays_owed(tmp_path, http_receiver):
-    http_receiver.answer(503, "busy")
-    async with hub_that_tells(tmp_path, http_receiver) as hub:
-        await hub.run("demo/broken")
-        [notice] = await hub.notices()
-    assert (notice.state, notice.attempts) == ("owed", 1)
-    assert "answered 503: busy" in notice.error
-
-
-async def test_a_service_that_wants_no_more_is_told_nothing_more(tmp_path, http_receiver):
-    http_receiver.answer(410)
-    async with hub_that_tells(tmp_path, http_receiver) as hub:
-        await hub.run("demo/broken")
-        await hub.notices()  # once it has heard the answer
-        await hub.run("demo/broken")
-        notices = await hub.notices()
-    assert [notice.state for notice in notices] == ["dead", "dead"]
-    assert len(http_receiver.requests) == 1

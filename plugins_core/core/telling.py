@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import BaseModel, Field, field_validator
 
-from hub.plugin import Attachment, Duration, Fail, Task, TaskContext, jsontext
+from hub.plugin import Attachment, Duration, Fail, NotifierNames, Task, TaskContext, jsontext
 from plugins_core.core import validation
 
 _SHOWN = 5
@@ -117,7 +117,7 @@ class Notify(Task):
         'message: "The report is attached."\nattachments: ["hub:///ab/report.csv"]',
     )
 
-    to: str | list[str] = Field(
+    to: NotifierNames = Field(
         min_length=1, description="Whom: a name under `notifiers:` in hub.yaml; several as a list."
     )
     message: str = Field(description="What to say.")

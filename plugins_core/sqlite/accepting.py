@@ -176,7 +176,7 @@ def _accept_one(commit: Commit, arrival: Arrival, work: AcceptWork, rows: _Rows)
             _take_up(connection, arrival.takes, event.id)
         commit.changes.append(("event", event.id, None, flow_name(event.namespace, event.flow)))
     if arrival.notices:
-        owe(connection, arrival.notices, work.at)
+        owe(commit, arrival.notices, work.at)
     claims: list[Claim] = []
     waiting = 0
     born: dict[str, ExecutionState] = {}

@@ -23,12 +23,16 @@ from hub.plugin import (
     jsontext,
     to_micros,
 )
-from plugins_core.sqlite.rows import json_or_none, moment, write_many
+from plugins_core.sqlite.rows import flow_name, json_or_none, moment, write_many
+from plugins_core.sqlite.writer import Commit
 
 NOTICE_COLUMNS = (
     "id, notifier, state, content, created_at, due_at, delivery_id, attempts, error, settled_at, topic,"
     " namespace, flow, execution_id"
 )
+_TOPIC = "notice"
+"""What live views are told of a notice under."""
+_STANDS = "RETURNING id, state, namespace, flow"
 _MICROSECOND = timedelta(microseconds=1)
 _OWED, _FREE = "state = 'owed'", "state = 'owed' AND claimed = 0"
 
@@ -55,9 +59,17 @@ def notice_of(row: Sequence[Any]) -> Notice:
 # owed
 
 
-def owe(connection: sqlite3.Connection, notices: Sequence[NewNotice], at: datetime) -> None:
+def owe(commit: Commit, notices: Sequence[NewNotice], at: datetime) -> None:
     """Store notices; those whose ids are known are there already."""
-    write_many(connection, _insert, 10, [_row(notice, to_micros(at)) for notice in notices])
+    ids = jsontext.dumps([notice.id for notice in notices])
+    known = commit.connection.execute(
+        "SELECT id FROM notices WHERE id IN (SELECT value FROM json_each(?))", (ids,)
+    ).fetchall()
+    new = [notice for notice in notices if (notice.id,) not in known]
+    write_many(commit.connection, _insert, 10, [_row(notice, to_micros(at)) for notice in new])
+    for notice in new:
+        flow = str(notice.flow) if notice.flow else None
+        commit.changes.append((_TOPIC, notice.id, NoticeState.OWED.value, flow))
 
 
 def _insert(values: str) -> str:
@@ -192,18 +204,23 @@ def take_over(connection: sqlite3.Connection) -> None:
 # settled
 
 
-def settle(connection: sqlite3.Connection, settlements: Sequence[NoticeSettlement]) -> list[bool]:
+def settle(commit: Commit, settlements: Sequence[NoticeSettlement]) -> list[bool]:
     """See ``NoticeStorage.settle_notices``."""
-    return [_settle(connection, one) for one in settlements]
+    return [_settle(commit, one) for one in settlements]
 
 
-def _settle(connection: sqlite3.Connection, one: NoticeSettlement) -> bool:
+def _tell(commit: Commit, rows: Sequence[tuple[str, str, str | None, str | None]]) -> None:
+    """Tell live views where notices stand now: rows of ``_STANDS``."""
+    commit.changes += [(_TOPIC, id, state, flow_name(namespace, flow)) for id, state, namespace, flow in rows]
+
+
+def _settle(commit: Commit, one: NoticeSettlement) -> bool:
     at = to_micros(one.at)
     is_owed = one.state is NoticeState.OWED
-    found = connection.execute(
+    found = commit.connection.execute(
         "UPDATE notices SET claimed = 0, crashes = 0, state = ?, due_at = ?, settled_at = ?, error = ?,"
         " progress = coalesce(?, progress), attempts = attempts + ?"
-        " WHERE delivery_id = ? AND claimed = 1 AND fence = ?",
+        f" WHERE delivery_id = ? AND claimed = 1 AND fence = ? {_STANDS}",
         (
             one.state.value,
             to_micros(one.due_at or one.at) if is_owed else None,
@@ -214,13 +231,14 @@ def _settle(connection: sqlite3.Connection, one: NoticeSettlement) -> bool:
             one.delivery_id,
             one.fence,
         ),
-    )
-    if found.rowcount and one.disables is not None:
-        connection.execute(
+    ).fetchall()
+    _tell(commit, found)
+    if found and one.disables is not None:
+        commit.connection.execute(
             "INSERT OR REPLACE INTO disabled_notifiers (name, reason, at) VALUES (?, ?, ?)",
             (one.disables, one.error or "", at),
         )
-    return found.rowcount > 0
+    return bool(found)
 
 
 # by hand
@@ -234,25 +252,30 @@ def find(connection: sqlite3.Connection, notice_id: str) -> Notice:
     return notice_of(row)
 
 
-def retry(connection: sqlite3.Connection, notice_id: str, at: datetime) -> Notice:
+def retry(commit: Commit, notice_id: str, at: datetime) -> Notice:
     """See ``NoticeStorage.retry_notice``."""
+    connection = commit.connection
     _undelivered(connection, notice_id)
-    connection.execute(
+    found = connection.execute(
         "UPDATE notices SET state = 'owed', due_at = ?2, settled_at = NULL, attempts = 0, crashes = 0"
         " WHERE claimed = 0 AND (id = ?1 OR (state IN ('owed', 'dead')"
-        " AND delivery_id = (SELECT delivery_id FROM notices WHERE id = ?1)))",
+        f" AND delivery_id = (SELECT delivery_id FROM notices WHERE id = ?1))) {_STANDS}",
         (notice_id, to_micros(at)),
     )
+    _tell(commit, found.fetchall())
     return find(connection, notice_id)
 
 
-def drop(connection: sqlite3.Connection, notice_id: str, at: datetime) -> Notice:
+def drop(commit: Commit, notice_id: str, at: datetime) -> Notice:
     """See ``NoticeStorage.drop_notice``."""
+    connection = commit.connection
     _undelivered(connection, notice_id)
-    connection.execute(
-        "UPDATE notices SET state = 'dropped', due_at = NULL, settled_at = ?, claimed = 0 WHERE id = ?",
+    found = connection.execute(
+        "UPDATE notices SET state = 'dropped', due_at = NULL, settled_at = ?, claimed = 0 WHERE id = ?"
+        f" {_STANDS}",
         (to_micros(at), notice_id),
     )
+    _tell(commit, found.fetchall())
     return find(connection, notice_id)
 
 

@@ -72,7 +72,7 @@ from plugins_core.sqlite.rows import (
     stored_event_of,
     task_run_of,
 )
-from plugins_core.sqlite.writer import Commit, Job, Kind, Writer
+from plugins_core.sqlite.writer import Commit, Job, Kind, Writer, is_closed
 
 T = TypeVar("T")
 
@@ -307,7 +307,7 @@ class SqliteStorage(Storage):
         return await self._write(lambda commit: notices.claim(commit.connection, at, room, others))
 
     async def settle_notices(self, settlements: Sequence[NoticeSettlement]) -> list[bool]:
-        return await self._write(lambda commit: notices.settle(commit.connection, settlements))
+        return await self._write(lambda commit: notices.settle(commit, settlements))
 
     async def next_notice_at(self, *, but: Collection[str] = ()) -> datetime | None:
         row = await self._one(
@@ -337,10 +337,10 @@ class SqliteStorage(Storage):
         return Slice(found, _cursor(rows[-1][-1]) if more else None)
 
     async def retry_notice(self, notice_id: str, *, at: datetime) -> Notice:
-        return await self._write(lambda commit: notices.retry(commit.connection, notice_id, at))
+        return await self._write(lambda commit: notices.retry(commit, notice_id, at))
 
     async def drop_notice(self, notice_id: str, *, at: datetime) -> Notice:
-        return await self._write(lambda commit: notices.drop(commit.connection, notice_id, at))
+        return await self._write(lambda commit: notices.drop(commit, notice_id, at))
 
     async def notice_counts(self) -> Mapping[str, int]:
         rows = await self._all(
@@ -532,7 +532,7 @@ class SqliteStorage(Storage):
 
     def _read(self, sql: str, values: Sequence[Any]) -> list[tuple[Any, ...]]:
         connection = getattr(self._local, "connection", None)
-        if connection is None:
+        if connection is None or is_closed(connection):
             connection = self._local.connection = _connect(self._path)
             connection.execute("PRAGMA query_only = ON")
         try:

@@ -131,6 +131,9 @@ class Writer:
         while more:
             jobs, more = self._collect()
             if jobs:
+                if is_closed(connection):
+                    # by code of others in this process; the file itself is as it was
+                    connection = self._connect()
                 self._commit(connection, jobs)
                 self._tell(functools.partial(self._answer, jobs))
         connection.close()
@@ -197,6 +200,14 @@ class Writer:
             self._closed = True
 
 
+def is_closed(connection: sqlite3.Connection) -> bool:
+    """Whether somebody has closed a connection."""
+    try:
+        return connection.total_changes < 0
+    except sqlite3.ProgrammingError:
+        return True
+
+
 def _in_runs(jobs: Sequence[Job[Any]]) -> Iterator[tuple[Kind[Any], list[Job[Any]]]]:
     """The jobs in runs of one kind each."""
     gathered: dict[Kind[Any], list[Job[Any]]] = {}
@@ -230,9 +241,8 @@ def _plain(error: Exception) -> Exception:
         refused = StorageError(_REFUSED.get(_key_of(error)) or f"this cannot be stored: {error}")
         refused.__cause__ = error
         return refused
-    if isinstance(error, sqlite3.OperationalError | sqlite3.DatabaseError) and not isinstance(
-        error, sqlite3.ProgrammingError
-    ):
+    is_misuse = isinstance(error, sqlite3.ProgrammingError) and "closed database" not in str(error)
+    if isinstance(error, sqlite3.DatabaseError) and not is_misuse:
         away = StorageUnavailable(f"sqlite: {error}")
         away.__cause__ = error
         return away

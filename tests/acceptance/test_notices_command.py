@@ -52,6 +52,21 @@ def test_a_notice_to_nobody_is_listed_shown_retried_and_dropped(hub: HubProcess)
     assert "no notifiers" in run(hub, "notifiers").stderr
 
 
+def test_a_name_that_hub_yaml_does_not_have_is_warned_about(hub: HubProcess, tmp_path: Path) -> None:
+    message = 'no notifier is called "oncall" in hub.yaml'
+    # of a file in the log, of what is put in the answer, of what is validated in its list
+    assert message in hub.log.read_text()
+    put = hub.call("PUT", "/api/v1/flows/t/g", _FLOW.replace("id: f", "id: g").encode())
+    assert (put.status, [one["message"] for one in put.json["warnings"]]) == (201, [message])
+    (tmp_path / "f.hub.yaml").write_text(_FLOW)
+    assert "0 warnings" in hub_command("validate", "f.hub.yaml", cwd=tmp_path).stderr
+    (tmp_path / "hub.yaml").write_text("notifiers: {oncal: {type: webhook, url: 'http://x'}}\n")
+    validated = hub_command("validate", "f.hub.yaml", cwd=tmp_path)
+    assert validated.returncode == 0
+    assert f"warning: {message}" in validated.stdout
+    assert 'did you mean "oncal"?' in validated.stdout
+
+
 def test_a_mistake_in_hub_yaml_stops_the_start_with_its_place(tmp_path: Path) -> None:
     (tmp_path / "hub.yaml").write_text("notifiers:\n  oncall: {type: webhok, url: http://x}\n")
     ended = hub_command("serve", "--port", "0", "--data", str(tmp_path), cwd=tmp_path)

@@ -37,6 +37,12 @@ triggers: [{id: hook, type: webhook, key: k}]
 tasks:
   - {id: nap, type: flow.sleep, duration: PT1H}
 """
+_TELLING = """id: telling
+namespace: page
+triggers: [{id: hook, type: webhook, key: k}]
+tasks:
+  - {id: tell, type: notify, to: nobody, subject: "a <b>subject</b>", message: "hello {{ trigger.body.name }}"}
+"""
 _TOKEN = "let-me-in"
 _BEARER = {"Authorization": f"Bearer {_TOKEN}"}
 _ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run"]
@@ -56,6 +62,7 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HubProcess]:
     (folder / "flows").mkdir()
     (folder / "flows" / "greet.hub.yaml").write_text(_FLOW)
     (folder / "flows" / "waiting.hub.yaml").write_text(_WAITING)
+    (folder / "flows" / "telling.hub.yaml").write_text(_TELLING)
     (folder / "flows" / "broken.hub.yaml").write_text("id: broken\nnamespace: page\ntasks: 5\n")
     with HubProcess(folder, flows=folder / "flows") as running:
         yield running
@@ -310,6 +317,27 @@ def test_triggers_show_where_and_when(opened: Opened, hub: HubProcess) -> None:
     expect(table).to_contain_text("schedule.cron")
 
 
+def test_a_notice_shows_where_it_stands_and_what_it_says(opened: Opened, hub: HubProcess) -> None:
+    opened.page.get_by_role("link", name="Notices").click()
+    id = _deliver(hub, "telling", name="Ada")["executionIds"][0]
+    row = opened.page.locator("#list tbody tr").first
+    # nobody is called so, and the row changes by itself
+    expect(row).to_contain_text("dead")
+    expect(row).to_contain_text("a <b>subject</b>")
+    row.get_by_role("button").click()
+    detail = opened.page.locator("#detail")
+    expect(detail).to_contain_text('no notifier is called "nobody"')
+    expect(detail).to_contain_text("hello Ada")
+    detail.get_by_role("button", name="Drop").click()
+    expect(row).to_contain_text("dropped")
+    expect(detail.get_by_role("button", name="Drop")).to_have_count(0)
+    opened.page.get_by_label("Delivery").select_option("delivered")
+    expect(opened.page.locator("#empty")).to_have_text("Nothing matches.")
+    opened.page.goto(f"{hub.url}/#executions")
+    opened.page.get_by_role("button", name=f"Execution {id}").click()
+    expect(detail.get_by_role("button", name="Notice to nobody")).to_be_visible()
+
+
 def test_a_filter_narrows_the_list(opened: Opened, hub: HubProcess) -> None:
     id = _deliver(hub, fail=True)["executionIds"][0]
     opened.page.get_by_label("State").select_option("FAILED")
@@ -319,9 +347,10 @@ def test_a_filter_narrows_the_list(opened: Opened, hub: HubProcess) -> None:
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("view", ["executions", "events", "flows", "triggers"])
+@pytest.mark.parametrize("view", ["executions", "events", "flows", "triggers", "notices"])
 def test_axe_finds_nothing(browser: Browser, hub: HubProcess, scheme: Any, view: str) -> None:
     id = _deliver(hub)["executionIds"][0]
+    _deliver(hub, "telling", name="Ada")
     context = browser.new_context(color_scheme=scheme, reduced_motion="reduce")
     page = context.new_page()
     page.goto(f"{hub.url}/#{view}")

@@ -119,6 +119,23 @@ async def test_a_reader_gets_what_it_asked_for_alone(hub: HubProcess) -> None:
             assert (name, data["id"]) == ("execution", wanted)
 
 
+async def test_a_notice_is_seen_from_being_owed_to_its_end(hub: HubProcess) -> None:
+    (hub.data / "flows" / "tell.hub.yaml").write_text(
+        "id: tell\nnamespace: live\ntriggers: [{id: hook, type: webhook, key: k}]\n"
+        "tasks: [{id: a, type: notify, to: nobody, message: x}]\n"
+    )
+    with hub:
+        async with reading(hub, "?topic=notice") as reader:
+            await reader.next()
+            await _deliver(hub, "tell")
+            name, owed = await reader.next()
+            assert (name, owed["state"], owed["flow"]) == ("notice", "owed", "live/tell")
+            name, dead = await reader.next()
+            assert (name, dead["state"], dead["id"]) == ("notice", "dead", owed["id"])
+            await asyncio.to_thread(hub.call, "DELETE", f"/api/v1/notices/{owed['id']}")
+            assert (await reader.next())[1]["state"] == "dropped"
+
+
 @pytest.mark.parametrize("query", ["?topic=nonsense", "?lastEventId=x", "?lastEventId=99999999999999999999"])
 async def test_nonsense_is_refused(hub: HubProcess, query: str) -> None:
     with hub:

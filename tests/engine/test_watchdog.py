@@ -19,7 +19,8 @@ from tests.support.stage import Stage
 
 @pytest.fixture(autouse=True)
 def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(watchdog.LoopWatchdog.__init__, "__kwdefaults__", {"after": 0.2})
+    start: Any = watchdog.LoopWatchdog.__init__
+    monkeypatch.setattr(start, "__kwdefaults__", {**start.__kwdefaults__, "after": 0.2})
 
 
 def a_call_that_never_awaits(seconds: float = 0.8) -> None:

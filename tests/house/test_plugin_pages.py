@@ -85,7 +85,7 @@ def test_the_first_plugin_page_works_from_an_empty_folder(commands: Path, tmp_pa
 def test_the_tests_on_the_testing_page_pass(tmp_path: Path) -> None:
     page = (ROOT / "docs" / "plugins" / "testing.md").read_text()
     texts = re.findall(r"```python\n(.*?)```", page, re.S)
-    assert len(texts) == 4
+    assert len(texts) == 5
     (tmp_path / "test_page.py").write_text("\n\n".join(texts))
     (tmp_path / "pytest.ini").write_text("[pytest]\nasyncio_mode = auto\n")
     done = subprocess.run(
@@ -97,4 +97,4 @@ def test_the_tests_on_the_testing_page_pass(tmp_path: Path) -> None:
         check=False,
     )
     assert done.returncode == 0, done.stdout[-5000:]
-    assert "8 passed" in done.stdout
+    assert "21 passed" in done.stdout

@@ -251,3 +251,24 @@ async def test_a_mistake_stops_the_start_and_shows_no_address(
         async with harness(tmp_path, settings={"notifiers": {"oncall": given}}):
             pass
     assert "secret-path" not in str(found.value)
+
+
+async def test_a_receiver_that_never_takes_it_is_tried_by_the_schedule_of_the_standard(tmp_path: Path) -> None:
+    """Immediately, then 5 s, 5 min, 30 min, 2 h, 5 h, 10 h, 14 h, 20 h and 24 h after the one before."""
+    second, minute, hour = 1, 60, 3600
+    wanted = [5 * second, 5 * minute, 30 * minute, *(n * hour for n in (2, 5, 10, 14, 20, 24))]
+    async with receiver() as found:
+        found.answers = [(500, {}, "no")] * 10
+        async with hub_with(tmp_path, webhook(found)) as (hub, clock):
+            await hub.run("t/f")
+            for number, delay in enumerate(wanted, 1):
+                [notice] = await hub.notices()
+                assert (notice.state, notice.attempts) == (_N.OWED, number)
+                assert notice.due_at is not None
+                waits = (notice.due_at - clock.now()).total_seconds()
+                # up to a tenth longer, so that not all who failed together come back together
+                assert delay <= waits <= delay * 1.1
+                clock.move_to(notice.due_at)
+            [notice] = await hub.notices()
+            assert (notice.state, len(found.requests)) == (_N.DEAD, 10)
+            assert notice.error == "given up after 10 attempts: 127.0.0.1 answered 500: no"

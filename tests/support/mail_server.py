@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from email import message_from_bytes, policy
@@ -53,6 +53,24 @@ class MailServer:
     stalled: asyncio.Event = field(default_factory=asyncio.Event)
     choose: Callable[[], str] | None = None
     """Chooses an answer where none is planned; an empty one accepts."""
+
+    server: asyncio.Server | None = None
+    again: Callable[[int], Awaitable[asyncio.Server]] | None = None
+
+    @property
+    def is_closed(self) -> bool:
+        return self.server is None
+
+    def close(self) -> None:
+        """Listen no more."""
+        if self.server is not None:
+            self.server.close()
+            self.server = None
+
+    async def listen(self) -> None:
+        """Listen at the same port as before."""
+        assert self.again is not None
+        self.server = await self.again(self.port)
 
     def ids(self) -> Counter[str]:
         """How often each Message-ID has arrived."""
@@ -126,10 +144,14 @@ async def mail_server(
             data_size_limit=50 * 1024 * 1024,
         )
 
-    loop = asyncio.get_running_loop()
-    server = await loop.create_server(session, "127.0.0.1", port, ssl=context if tls == "tls" else None)
-    found.port = server.sockets[0].getsockname()[1]
+    async def listen(port: int) -> asyncio.Server:
+        loop = asyncio.get_running_loop()
+        return await loop.create_server(session, "127.0.0.1", port, ssl=context if tls == "tls" else None)
+
+    found.server = await listen(port)
+    found.again = listen
+    found.port = found.server.sockets[0].getsockname()[1]
     try:
         yield found
     finally:
-        server.close()
+        found.close()

@@ -114,3 +114,28 @@ def test_a_mistake_in_a_flow_is_found_with_its_place(text: str, place: str, mess
         (one.position.line, one.position.column) == (line, column) and message in one.message
         for one in problems
     ), problems
+
+
+_NAMING = (
+    "id: f\nnamespace: t\nnotify:\n  - {to: oncal}\n  - {to: [oncall, team]}\ntasks:\n"
+    "  - id: g\n    type: flow.sequential\n    tasks:\n"
+    "      - {id: a, type: notify, to: sales, message: x}\n"
+    "      - {id: b, type: notify, to: ['oncall', \"{{ labels.who }}\", 'nobody'], message: x}\n"
+)
+
+
+def test_a_name_that_the_settings_do_not_have_is_warned_about_at_save() -> None:
+    registry = REGISTRY.with_notifier_names(["oncall"])
+    found = load_flow(_NAMING, registry=registry, functions=FUNCTIONS).warnings
+    assert [(one.position.line, one.message.split('"')[1], one.severity) for one in found] == [
+        (4, "oncal", "warning"),
+        (5, "team", "warning"),
+        (10, "sales", "warning"),
+        (11, "nobody", "warning"),
+    ]
+    assert found[0].hint == 'did you mean "oncall"?'
+    assert found[1].hint == "add it there: notifiers: {team: {type: …}}"
+
+
+def test_nobody_warns_of_names_where_no_settings_are_known() -> None:
+    assert load_flow(_NAMING, registry=REGISTRY, functions=FUNCTIONS).warnings == ()

@@ -4,6 +4,7 @@ const API = "/api/v1";
 const KINDS = {
   SUCCESS: "good", running: "good", WARNING: "wait", PAUSED: "wait", QUEUED: "wait", RETRYING: "wait", CREATED: "wait",
   starting: "wait", FAILED: "bad", KILLED: "bad", CANCELLED: "bad", failing: "bad", broken: "bad", RUNNING: "busy", KILLING: "busy",
+  owed: "wait", delivered: "good", dead: "bad", dropped: "wait",
 };
 const PAGE = 50;
 
@@ -117,7 +118,25 @@ const VIEWS = {
     wide: 3,
     topics: ["flow"],
   },
+  notices: {
+    title: "Notices",
+    empty: "Nobody was told anything yet. Name somebody under notifiers: in hub.yaml, and say notify: in a flow.",
+    filters: ["namespace", "flow", "notice"],
+    columns: ["Notice", "To", "State", "Flow", "Created", "Subject"],
+    path: (filter, cursor) => `/notices?${query({ ...filter, limit: PAGE, cursor })}`,
+    row: (one) => [
+      link(short(one.id), () => show("notice", one.id), `Notice ${one.id}`), one.notifier, noticeStands(one),
+      one.namespace ? `${one.namespace}/${one.flow}` : "", moment(one.createdAt), one.subject,
+    ],
+    wide: 5,
+    topics: ["notice"],
+  },
 };
+
+// where a notice stands, and since how many attempts
+const noticeStands = (one) => (one.state === "owed" && one.attempts
+  ? element("span", {}, state(one.state), ` after ${one.attempts}, next `, moment(one.dueAt))
+  : state(one.state));
 
 function query(values) {
   const given = Object.entries(values).filter(([, value]) => value !== undefined && value !== null && value !== "");
@@ -139,7 +158,8 @@ function filter() {
   const chosen = {};
   for (const name of VIEWS[view.name].filters) {
     const value = form.get(name);
-    if (value) chosen[name] = name === "dead" ? "true" : String(value).trim();
+    // the states of notices are others than those of executions, under the same name in the API
+    if (value) chosen[name === "notice" ? "state" : name] = name === "dead" ? "true" : String(value).trim();
   }
   return chosen;
 }
@@ -220,6 +240,7 @@ function route() {
   }
   by("state-filter").hidden = !about.filters.includes("state");
   by("dead-filter").hidden = !about.filters.includes("dead");
+  by("notice-filter").hidden = !about.filters.includes("notice");
   by("filter").elements.flow.closest("label").hidden = !about.filters.includes("flow");
   load();
 }
@@ -235,7 +256,9 @@ function facts(pairs) {
 
 const DETAILS = {
   async execution(id) {
-    const [one, logs] = await Promise.all([call(`/executions/${id}`), call(`/executions/${id}/logs?limit=500`)]);
+    const [one, logs, told] = await Promise.all([
+      call(`/executions/${id}`), call(`/executions/${id}/logs?limit=500`), call(`/notices?${query({ execution: id, limit: 20 })}`),
+    ]);
     return [`${one.namespace}/${one.flow}`, [
       facts([
         ["Id", one.id], ["State", stands(one)], ["Error", one.error ? element("span", { class: "bad" }, one.error) : null],
@@ -252,6 +275,9 @@ const DETAILS = {
       ])) : element("p", { class: "quiet" }, "None yet."),
       one.taskRunsCursor ? element("p", { class: "quiet" }, "The first 1,000; the API has the rest.") : null,
       ...one.taskRuns.filter((run) => run.error && !one.error?.includes(run.error)).map((run) => element("p", {}, element("code", {}, run.path), " ", element("span", { class: "bad" }, run.error))),
+      ...(told.items.length ? [element("h3", {}, "Notices"), table(["To", "State", "Why"], told.items.map((notice) => [
+        link(notice.notifier, () => show("notice", notice.id), `Notice to ${notice.notifier}`), noticeStands(notice), notice.error ?? "",
+      ]), 2)] : []),
       element("h3", {}, "Log"),
       logs.items.length
         ? element("pre", { tabindex: "0" }, logs.items.map((line) => `${line.time.slice(11, 23)} ${line.level.padEnd(5)} ${line.path}  ${line.message}`).join("\n"))
@@ -278,6 +304,20 @@ const DETAILS = {
         verdict.reason ?? "",
       ]), 2) : element("p", { class: "quiet" }, "No trigger wants such an event."),
       ...part("Data", one.data),
+    ]];
+  },
+  async notice(id) {
+    const one = await call(`/notices/${encodeURIComponent(id)}`);
+    return [one.subject, [
+      facts([
+        ["Id", one.id], ["To", one.notifier], ["State", noticeStands(one)], ["Error", one.error ? element("span", { class: "bad" }, one.error) : null],
+        ["Created", moment(one.createdAt)], ["Settled", moment(one.settledAt)], ["Failed attempts", one.attempts ? String(one.attempts) : null],
+        ["Sent as", one.deliveryId !== one.id ? one.deliveryId : null],
+        ["Execution", one.executionId ? link(short(one.executionId), () => show("execution", one.executionId)) : null],
+      ]),
+      noticeActions(one),
+      element("pre", { tabindex: "0" }, one.message ?? ""),
+      one.attachments?.length ? facts([["Files", one.attachments.map((file) => file.name).join(", ")]]) : null,
     ]];
   },
   async flow(name) {
@@ -350,6 +390,15 @@ function eventActions(one) {
   );
 }
 
+function noticeActions(one) {
+  const path = `/notices/${encodeURIComponent(one.id)}`;
+  if (one.state === "delivered") return null;
+  return element("div", { class: "actions" },
+    button("Send now", `${path}/retry`, { kind: "main" }),
+    one.state === "dropped" ? null : button("Drop", path, { method: "DELETE", kind: "danger" }),
+  );
+}
+
 async function show(kind, id, { quietly = false } = {}) {
   shown = { kind, id };
   try {
@@ -397,10 +446,11 @@ function follow() {
     redraw();
   });
   stream.addEventListener("reset", redraw);
-  for (const topic of ["execution", "event", "flow"]) {
+  for (const topic of ["execution", "event", "flow", "notice"]) {
     stream.addEventListener(topic, (news) => {
       const { id } = JSON.parse(news.data);
-      if (VIEWS[view.name].topics.includes(topic) || shown?.id === id || (view.name === "events" && topic === "execution")) redraw();
+      if (VIEWS[view.name].topics.includes(topic) || shown?.id === id || (view.name === "events" && topic === "execution")
+        || (topic === "notice" && shown?.kind === "execution")) redraw();
     });
   }
 }

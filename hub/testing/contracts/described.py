@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from textwrap import indent
 from typing import Any
 
@@ -11,9 +12,12 @@ from pydantic import BaseModel
 
 from hub.clock import SystemClock
 from hub.config.flows import load_flow
+from hub.config.notifiers import read_notifiers
+from hub.config.settings import FILE_NAME, load_settings
 from hub.expressions import builtin_functions
 from hub.model.naming import PublicJsonSchema
 from hub.plugin.component import Component
+from hub.plugin.notifier import Notifier
 from hub.plugin.task import Task
 from hub.registry import Registry
 
@@ -42,6 +46,16 @@ def check_examples(component: type[Component], registry: Registry) -> None:
         else:
             source = f"id: x\nnamespace: y\ntriggers:\n{item}\n{_STEP}"
         load_flow(source, file=f"an example of {component.type}", registry=registry, functions=functions)
+
+
+def check_notifier_examples(component: type[Notifier], registry: Registry, folder: Path) -> None:
+    """Fail where an example could not stand under ``notifiers:`` in a ``hub.yaml``."""
+    functions = builtin_functions(SystemClock().now).with_functions(registry.functions)
+    for example in component.examples:
+        (folder / FILE_NAME).write_text("notifiers:\n  told:\n" + indent(example.strip("\n"), "    ") + "\n")
+        found = load_settings({}, folder=folder).settings
+        read_notifiers(found, registry, functions)
+    (folder / FILE_NAME).unlink(missing_ok=True)
 
 
 def check_data(data: Mapping[str, Any], model: type[BaseModel], what: str) -> None:

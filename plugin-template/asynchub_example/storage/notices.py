@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
+from asynchub_example.storage.journal import Journal
 from hub.plugin import (
     MOST_TOGETHER,
     Conflict,
@@ -51,7 +52,8 @@ class _Kept:
 class Notices:
     """Every notice, by id and in the order they came."""
 
-    def __init__(self) -> None:
+    def __init__(self, journal: Journal) -> None:
+        self._journal = journal
         self._kept: dict[str, _Kept] = {}
         self._topics: dict[tuple[str, str], datetime] = {}
         self._count_of_all = 0
@@ -87,6 +89,12 @@ class Notices:
             execution_id=new.execution_id,
         )
         self._kept[new.id] = _Kept(self._count_of_all, notice, new.gap)
+        self._tell(notice)
+
+    def _tell(self, notice: Notice) -> None:
+        """Tell live views where a notice stands now."""
+        flow = str(notice.flow) if notice.flow else None
+        self._journal.tell("notice", notice.id, notice.state.value, flow)
 
     # -- claimed
 
@@ -189,6 +197,7 @@ class Notices:
                 attempts=kept.notice.attempts + one.counts,
             )
             kept.progress = one.progress if one.progress is not None else kept.progress
+            self._tell(kept.notice)
         if held and one.disables is not None:
             self.disabled[one.disables] = one.error or ""
         return bool(held)
@@ -200,10 +209,12 @@ class Notices:
         wanted = self._undelivered(notice_id)
         delivery_id = wanted.notice.delivery_id
         others = self._of_delivery(delivery_id) if delivery_id is not None else []
-        for kept in (wanted, *(one for one in others if one.notice.state in _UNSETTLED)):
+        also = [one for one in others if one is not wanted and one.notice.state in _UNSETTLED]
+        for kept in (wanted, *also):
             if not kept.claimed:
                 kept.crashes = 0
                 kept.change(state=NoticeState.OWED, due_at=at, settled_at=None, attempts=0)
+                self._tell(kept.notice)
         return wanted.notice
 
     def drop(self, notice_id: str, at: datetime) -> Notice:
@@ -211,6 +222,7 @@ class Notices:
         wanted = self._undelivered(notice_id)
         wanted.claimed = False
         wanted.change(state=NoticeState.DROPPED, due_at=None, settled_at=at)
+        self._tell(wanted.notice)
         return wanted.notice
 
     def _undelivered(self, notice_id: str) -> _Kept:

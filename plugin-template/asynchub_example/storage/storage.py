@@ -70,7 +70,7 @@ class ExampleStorage(Storage):
         self._journal = Journal(clock)
         self._executions = Executions(self._journal)
         self._events = Events(self._journal)
-        self._notices = Notices()
+        self._notices = Notices(self._journal)
         self._triggers: dict[TriggerKey, TriggerState] = {}
         self._flows: dict[FlowKey, FlowRecord] = {}
         self._sources: dict[FlowKey, list[tuple[int, str, datetime]]] = {}
@@ -317,7 +317,8 @@ class ExampleStorage(Storage):
         return self._notices.claim(at, room, others)
 
     async def settle_notices(self, settlements: Sequence[NoticeSettlement]) -> list[bool]:
-        return [self._notices.settle(one) for one in settlements]
+        with self._journal.call():
+            return [self._notices.settle(one) for one in settlements]
 
     async def next_notice_at(self, *, but: Collection[str] = ()) -> datetime | None:
         return self._notices.next_at(but)
@@ -331,10 +332,12 @@ class ExampleStorage(Storage):
         return page_of(found, page, newest_first=True)
 
     async def retry_notice(self, notice_id: str, *, at: datetime) -> Notice:
-        return self._notices.retry(notice_id, at)
+        with self._journal.call():
+            return self._notices.retry(notice_id, at)
 
     async def drop_notice(self, notice_id: str, *, at: datetime) -> Notice:
-        return self._notices.drop(notice_id, at)
+        with self._journal.call():
+            return self._notices.drop(notice_id, at)
 
     async def notice_counts(self) -> Mapping[str, int]:
         counts: dict[str, int] = {}

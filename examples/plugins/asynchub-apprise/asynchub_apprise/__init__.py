@@ -1,0 +1,1 @@
+"""Notices over Apprise, a plugin of asynchub."""

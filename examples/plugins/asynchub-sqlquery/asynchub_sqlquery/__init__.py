@@ -1,0 +1,1 @@
+"""Queries of SQLite and PostgreSQL, a plugin of asynchub."""
