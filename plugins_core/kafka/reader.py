@@ -15,7 +15,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from hub.plugin import Emit, FenceRefused, HubError, SourceStatus, StorageError, TriggerContext
-from plugins_core.kafka.client import Unreachable, reason
+from plugins_core.kafka.client import Unreachable, reason, topics_of
 from plugins_core.kafka.lane import Lane, Moved
 from plugins_core.kafka.placing import Placing, part_of
 from plugins_core.kafka.producer import ToSend, shared_producer
@@ -417,7 +417,8 @@ class Reader:
             known = lanes[tp]
             # a log may also have lost its end; what was read is read, and what comes is new
             shrank = end < self._ends.get(tp, 0)
-            if self._lanes.get(tp) is known and (end < before[tp] or shrank) and known.wants_more:
+            is_read = self._lanes.get(tp) is known
+            if is_read and (end < before[tp] or shrank) and known.wants_more:
                 self._place_again(tp, known)
             self._ends[tp] = end
         return None
@@ -427,9 +428,14 @@ class Reader:
         names = [one for one in self._trigger.names if not consumer.partitions_for_topic(one)]
         if not names:
             return None
-        why = await reason(self._connection)
-        if why is not None:
-            return why
+        try:
+            # what the client has heard of may be old, at its start for one
+            there = await topics_of(self._connection)
+        except Unreachable as error:
+            return error.message
+        names = [name for name in names if name not in there]
+        if not names:
+            return None
         topics = f'topic "{names[0]}" does' if len(names) == 1 else f"topics {', '.join(names)} do"
         return f"{self._connection.text}: {topics} not exist; it is read as soon as it is created"
 

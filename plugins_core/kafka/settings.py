@@ -231,6 +231,9 @@ def _tuned(name: str, text: str) -> tuple[str, str, Any]:
 
 def _of_properties(properties: Mapping[str, str]) -> Cluster:
     """A cluster as Kafka's own properties describe it. Raises ``InvalidInput``."""
+    if "bootstrap.servers" not in properties:
+        near = did_you_mean("bootstrap.servers", list(properties))
+        raise InvalidInput("properties: bootstrap.servers is required", hint=near)
     given: dict[str, Any] = {"properties": {}}
     for name, text in properties.items():
         if name in _OF_CLUSTER:
