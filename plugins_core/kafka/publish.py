@@ -43,9 +43,9 @@ class Publish(Task):
 
     type: ClassVar[str] = "kafka.publish"
     examples: ClassVar[tuple[str, ...]] = (
-        'id: send\ntype: kafka.publish\ntopic: orders\nkey: "{{ inputs.id }}"\nvalue: {id: "{{ inputs.id }}"}',
-        'id: pass-on\ntype: kafka.publish\ntopic: enriched\nrecords: "{{ trigger.records }}"',
-        'id: all\ntype: kafka.publish\ntopic: enriched\nfrom: "{{ trigger.uri }}"',
+        'id: send\ntype: kafka.publish\ntopic: orders\nkey: "{{ inputs.name }}"\nvalue: {name: "{{ inputs.name }}"}',
+        'id: several\ntype: kafka.publish\ntopic: orders\nrecords: "{{ trigger.body }}"',
+        'id: all\ntype: kafka.publish\ntopic: orders\nfrom: "{{ trigger.body.uri }}"',
         'id: tell\ntype: kafka.publish\ntopic: events\nvalue: "{{ trigger.body }}"\n'
         "cloudEvent: {type: com.example.order.created}",
     )

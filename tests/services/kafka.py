@@ -6,6 +6,7 @@ started it may also kill and start it again over the same data.
 
 from __future__ import annotations
 
+import shlex
 import shutil
 import signal
 import socket
@@ -28,6 +29,11 @@ from tests.services.java import find_java
 USER, PASSWORD = "hub", "open sesame"
 _READY = "Kafka Server started"
 _QUICK = ("-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Xshare:auto", "-Djava.awt.headless=true")
+_TOOLS = {
+    "kafka-topics.sh": "org.apache.kafka.tools.TopicCommand",
+    "kafka-console-producer.sh": "org.apache.kafka.tools.ConsoleProducer",
+    "kafka-console-consumer.sh": "org.apache.kafka.tools.consumer.ConsoleConsumer",
+}
 _LISTENERS = {"PLAIN": "PLAINTEXT", "LOGIN": "SASL_PLAINTEXT", "TLS": "SSL", "CONTROLLER": "PLAINTEXT"}
 
 
@@ -37,9 +43,9 @@ class KafkaBroker:
     def __init__(self, folder: Path, *, port: int | None = None, heap: str = "384m") -> None:
         self.folder = folder
         self._heap = heap
-        self._ports = dict(
-            zip(_LISTENERS, [port or _free_port(), *(_free_port() for _ in range(3))], strict=True)
-        )
+        # with a port of its own it may be started again over its data, which names the others too
+        ports = [_free_port() if port is None else port + number for number in range(len(_LISTENERS))]
+        self._ports = dict(zip(_LISTENERS, ports, strict=True))
         self._log = folder / "kafka.log"
         self._process: subprocess.Popen[bytes] | None = None
         self.ca_file = folder / "ca.pem"
@@ -118,6 +124,11 @@ class KafkaBroker:
             self._process.kill()
             self._process.wait()
 
+    def wait(self) -> None:
+        """Return when it has ended."""
+        assert self._process is not None
+        self._process.wait()
+
     def stop(self) -> None:
         """End it in order; kill it where that takes too long."""
         if self._process is None or self._process.poll() is not None:
@@ -146,10 +157,24 @@ class KafkaBroker:
         """Write lines to a topic with the console producer; ``properties`` as that tool takes them."""
         given = [text for one in properties for text in ("--reader-property", one)]
         self.tool(
-            "org.apache.kafka.tools.ConsoleProducer",
+            _TOOLS["kafka-console-producer.sh"],
             *("--bootstrap-server", self.bootstrap, "--topic", topic, *given),
             input="".join(f"{line}\n" for line in lines).encode(),
         )
+
+    def create(self, *topics: str, partitions: int = 1) -> None:
+        """Topics that are not there yet."""
+        for topic in topics:
+            where = ("--bootstrap-server", self.bootstrap, "--partitions", str(partitions))
+            self.tool(_TOOLS["kafka-topics.sh"], *where, "--create", "--if-not-exists", "--topic", topic)
+
+    def write_tools(self, folder: Path) -> None:
+        """The console tools under the names that a distribution gives them."""
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, tool in _TOOLS.items():
+            command = shlex.join([find_java(), "-Xmx128m", *_QUICK, "-cp", self._jars, tool])
+            (folder / name).write_text(f'#!/bin/sh\nexec {command} "$@"\n')
+            (folder / name).chmod(0o755)
 
     # files
 
