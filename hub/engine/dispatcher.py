@@ -113,6 +113,10 @@ class Dispatcher:
         """Hand in the intake, for the flows that ends and tasks start, and what kills these."""
         self._intake, self._kills = intake, kills
 
+    def hears_ends(self, flow: CompiledFlow) -> bool:
+        """Whether an end of the flow may bring anything."""
+        return self._intake is not None and self._intake.hears_ends(flow)
+
     async def end_of(
         self,
         execution: Execution,
@@ -320,11 +324,8 @@ class Dispatcher:
             self._spawn(claim)
 
     def _spawn(self, claim: Claim) -> asyncio.Task[None]:
-        namespace = claim.execution.flow.namespace
-        self._held[namespace] += 1
-        task = self._own(self._run_one(claim))
-        task.add_done_callback(lambda _: self._let_go(namespace))
-        return task
+        self._held[claim.execution.flow.namespace] += 1
+        return self._own(self._run_one(claim))
 
     def _let_go(self, namespace: str) -> None:
         self._held[namespace] -= 1
@@ -334,11 +335,11 @@ class Dispatcher:
     def _own(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
         task.add_done_callback(self._ended)
         return task
 
     def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
         if self._backlog:
             self._poke.set()
         if not task.cancelled() and (error := task.exception()) is not None:
@@ -366,8 +367,12 @@ class Dispatcher:
         finally:
             self._killed_early.pop(execution.id, None)
             self._lane.ended(execution.id)
+            self._let_go(execution.flow.namespace)
 
     async def _compiled(self, execution: Execution) -> CompiledFlow:
+        known = self._catalog.known(execution.flow, execution.revision)
+        if known is not None:
+            return known
         return await persist(
             lambda: self._catalog.compiled(execution.flow, execution.revision),
             execution=execution.id,

@@ -119,15 +119,22 @@ class Intake:
     ) -> list[Accepted]:
         """Store, and hand on what that began: once it is stored that happens, whoever has gone meanwhile."""
         wanted = sum(len(arrival.executions) for arrival in arrivals)
-        with self._places(wanted) as room:
-            work = self._services.storage.accept(arrivals, at=now, move=move, room=room)
-            try:
-                return await self._storing.finish(source, work, lambda done: self._stored(arrivals, move, done))
-            except FenceRefused:
-                if move is not None:
-                    states = await self._services.storage.trigger_states()
-                    self._states[move.key] = states.get(move.key, TriggerState())
-                raise
+        namespace = source.namespace if source is not None else ""
+
+        async def accept() -> list[Accepted]:
+            with self._places(wanted) as room:
+                work = self._services.storage.accept(arrivals, at=now, move=move, room=room)
+                return await self._storing.finish(
+                    source, work, lambda done: self._stored(arrivals, move, done)
+                )
+
+        try:
+            return await self._services.turns.write(namespace, accept)
+        except FenceRefused:
+            if move is not None:
+                states = await self._services.storage.trigger_states()
+                self._states[move.key] = states.get(move.key, TriggerState())
+            raise
 
     def _stored(
         self, arrivals: Sequence[Arrival], move: TriggerMove | None, accepted: Sequence[Accepted]
@@ -219,6 +226,14 @@ class Intake:
 
     # ends
 
+    def hears_ends(self, flow: CompiledFlow) -> bool:
+        """Whether an end of the flow may be an event that anybody wants, or owe a notice."""
+        return self.outbox.is_about(flow) or self._routes_ends
+
+    @property
+    def _routes_ends(self) -> bool:
+        return not self._routes.is_empty and bool(self._routes.of_type(FLOW_FINISHED))
+
     async def end_of(
         self,
         execution: Execution,
@@ -259,7 +274,7 @@ class Intake:
         outputs: Mapping[str, Any] | None,
         error: str | None,
     ) -> Arrival | None:
-        if self._routes.is_empty or not self._routes.of_type(FLOW_FINISHED):
+        if not self._routes_ends:
             return None
         now = self._services.clock.now()
         flow = execution.flow
