@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -70,22 +69,22 @@ class Dispatcher:
 
     # what others call
 
-    @contextmanager
-    def places(self, wanted: int) -> Iterator[int]:
+    def reserve(self, wanted: int) -> int:
         """Keep places free while new executions are stored; answers how many of them may be born claimed.
 
-        None may past older ones that still wait.
+        None may past older ones that still wait. What is kept is owed to ``free``.
         """
-        free = 0
+        kept = 0
         if not self._backlog and not self._draining:
-            free = max(min(wanted, self._limit - self._busy), 0)
-        self._reserved += free
-        try:
-            yield free
-        finally:
-            self._reserved -= free
-            if self._backlog and free:
-                self._poke.set()
+            kept = max(min(wanted, self._limit - self._busy), 0)
+        self._reserved += kept
+        return kept
+
+    def free(self, kept: int) -> None:
+        """Keep places free no longer."""
+        self._reserved -= kept
+        if self._backlog and kept:
+            self._poke.set()
 
     @property
     def _busy(self) -> int:

@@ -7,11 +7,10 @@ executions is the dispatcher's business.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
-from typing import Any
+from typing import Any, Protocol
 
 import structlog
 
@@ -40,6 +39,19 @@ log = structlog.get_logger("hub.engine")
 _TOO_DEEP = f"more than {DEEPEST} flows started each other, one after another"
 
 
+class Dispatching(Protocol):
+    """Who starts what is stored here."""
+
+    def reserve(self, wanted: int, /) -> int:
+        """Keep places free while new executions are stored; answers how many of them may be born claimed."""
+
+    def free(self, kept: int, /) -> None:
+        """Keep places free no longer."""
+
+    def take(self, accepted: Accepted, /) -> None:
+        """Run what was claimed."""
+
+
 class Intake:
     """The gate of the bus."""
 
@@ -50,16 +62,14 @@ class Intake:
         routes: Routes,
         outbox: Outbox,
         *,
-        dispatch: Callable[[Accepted], None],
-        places: Callable[[int], AbstractContextManager[int]],
+        dispatcher: Dispatching,
     ) -> None:
         self._services = services
         self._catalog = catalog
         self._routes = routes
         self.outbox = outbox
         self._judge = Judge(services)
-        self._dispatch = dispatch
-        self._places = places
+        self._dispatcher = dispatcher
         # what is being stored, by the flow that it comes from
         self._storing: OwnedAnswers[FlowKey | None] = OwnedAnswers()
         self._states: dict[TriggerKey, TriggerState] = {}
@@ -122,11 +132,14 @@ class Intake:
         namespace = source.namespace if source is not None else ""
 
         async def accept() -> list[Accepted]:
-            with self._places(wanted) as room:
+            room = self._dispatcher.reserve(wanted)
+            try:
                 work = self._services.storage.accept(arrivals, at=now, move=move, room=room)
                 return await self._storing.finish(
                     source, work, lambda done: self._stored(arrivals, move, done)
                 )
+            finally:
+                self._dispatcher.free(room)
 
         try:
             return await self._services.turns.write(namespace, accept)
@@ -144,7 +157,7 @@ class Intake:
         for arrival, item in zip(arrivals, accepted, strict=True):
             # before it runs: its birth comes first
             tell_accepted(self._services, arrival, item)
-            self._dispatch(item)
+            self._dispatcher.take(item)
         if any(_owes(arrival) for arrival in arrivals):
             self._services.owed.set()
 

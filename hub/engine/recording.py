@@ -132,7 +132,7 @@ class Recorder:
             # whatever else runs here runs for nobody
             self._stops.stop(Reason.LOST)
             raise
-        if any(arrival.notices for arrival in arrivals):
+        if arrivals and any(arrival.notices for arrival in arrivals):
             services.owed.set()
         for row in rows:
             services.watches.row(self._id, row)
