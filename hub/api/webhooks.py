@@ -32,7 +32,7 @@ async def receive(call: Call) -> web.Response:
     asked = HttpRequest(
         method=request.method,
         headers=joined(request.headers),
-        query=_several(request.query),
+        query=_several(request.query) if request.query_string else {},
         body=decoded(request, raw),
         raw=raw,
         content_type=kind,
