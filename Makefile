@@ -6,7 +6,7 @@ UV := $(shell command -v uv 2>/dev/null || echo .cache/uv/bin/uv)
 READY := .venv/.ready
 BIN := .venv/bin
 
-.PHONY: run test check docs bench faults clean
+.PHONY: run test check docs bench faults kafka clean
 
 run: $(READY)
 	@HUB_MAKE=1 exec $(BIN)/hub demo --data $(DATA) --port $(PORT)
@@ -25,6 +25,9 @@ faults: $(READY)
 
 docs: $(READY)
 	$(BIN)/hub reference docs/reference
+
+kafka: $(READY)
+	@exec $(BIN)/python -m tests.services.kafka_by_hand
 
 bench: $(READY)
 	$(BIN)/python -m bench

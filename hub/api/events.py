@@ -11,7 +11,7 @@ from hub.api.cloudevents import BODIES, read_events
 from hub.api.executions import PAGE, page_of
 from hub.api.lists import LIST_BYTES, Fitting, listed
 from hub.api.routing import Call, Query, Route
-from hub.api.views import EventList, EventReceipt, EventReceipts, EventView
+from hub.api.views import EventList, EventReceipt, EventReceipts, EventReplayBody, EventView
 from hub.engine.services import Services
 from hub.errors import Conflict
 from hub.model.event import Origin, Receipt, StoredEvent
@@ -62,7 +62,8 @@ async def send_events(call: Call) -> web.Response:
 
 
 async def replay_event(call: Call) -> web.Response:
-    receipt = await call.node.again.replay_event(call.path["id"])
+    body = await call.parsed(EventReplayBody)
+    receipt = await call.node.again.replay_event(call.path["id"], body.data)
     return await masked_answer(EventReceipt.of(receipt), call.node.services.vault, status=202)
 
 
@@ -107,6 +108,7 @@ ROUTES = (
         replay_event,
         "Let an event happen once more, for the flows as they are now; a dead letter is settled by it.",
         EventReceipt,
+        body=EventReplayBody,
         status=202,
     ),
     Route("DELETE", _ONE + "/dead", drop_dead, "Drop a dead letter; the event stays stored.", status=204),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -20,6 +20,8 @@ from hub.engine.listeners import ListenerStatus
 from hub.engine.notifications import NotifierState
 from hub.errors import NotFound
 from hub.model.execution import TERMINAL, ExecutionState
+from hub.model.ids import TriggerKey
+from hub.plugin.context import SourceStatus
 
 
 async def live(call: Call) -> web.Response:
@@ -60,6 +62,7 @@ async def metrics(call: Call) -> web.Response:
     _notifier_metrics(node.notifications.states(), registry)
     Gauge("hub_ready", "1 while events are taken.", registry=registry).set(node.is_ready)
     _listener_metrics(node.listeners.statuses(), registry)
+    _source_metrics(node.triggers.sources(), registry)
     return web.Response(body=generate_latest(registry), headers={"Content-Type": "text/plain; version=0.0.4"})
 
 
@@ -75,6 +78,33 @@ def _listener_metrics(listeners: Sequence[ListenerStatus], registry: CollectorRe
         dropped.labels(one.type).inc(one.missed)
         failed.labels(one.type).inc(one.failures)
         waiting.labels(one.type).set(one.waiting)
+
+
+def _source_metrics(sources: Mapping[TriggerKey, SourceStatus], registry: CollectorRegistry) -> None:
+    """What triggers read part by part: absent where no flow has such a trigger."""
+    if not sources:
+        return
+    lag = Gauge(
+        "hub_trigger_lag", "Records that wait in a part of a source.", ["trigger", "part"], registry=registry
+    )
+    taken = Counter("hub_trigger_taken", "Records that a trigger stored.", ["trigger"], registry=registry)
+    dead = Counter("hub_trigger_dead", "Records that are dead letters.", ["trigger"], registry=registry)
+    failing = Gauge("hub_trigger_failing", "1 while a source cannot be read.", ["trigger"], registry=registry)
+    committed = Gauge(
+        "hub_trigger_committed_timestamp_seconds",
+        "When a source was last told what was taken.",
+        ["trigger"],
+        registry=registry,
+    )
+    for key, source in sources.items():
+        for part, waiting in source.lags.items():
+            if waiting is not None:
+                lag.labels(str(key), part).set(waiting)
+        taken.labels(str(key)).inc(source.taken)
+        dead.labels(str(key)).inc(source.dead)
+        failing.labels(str(key)).set(source.error is not None)
+        if source.committed_at is not None:
+            committed.labels(str(key)).set(source.committed_at.timestamp())
 
 
 def _notifier_metrics(states: Sequence[NotifierState], registry: CollectorRegistry) -> None:

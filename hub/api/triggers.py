@@ -9,7 +9,15 @@ from aiohttp import web
 
 from hub.api.answers import error_answer, json_answer, masked_answer
 from hub.api.routing import Call, Query, Route
-from hub.api.views import EventReceipt, SentRequest, TriggerList, TriggerTest, TriggerTestBody, TriggerView
+from hub.api.views import (
+    EventReceipt,
+    SentRequest,
+    SourceView,
+    TriggerList,
+    TriggerTest,
+    TriggerTestBody,
+    TriggerView,
+)
 from hub.clock import iso
 from hub.engine.rehearsal import rehearse
 from hub.errors import HubError
@@ -63,6 +71,7 @@ async def _view(call: Call, key: FlowKey, declaration: TriggerDeclaration) -> Tr
         state="disabled" if declaration.disabled else status.state,
         error=status.error,
         disabled=declaration.disabled,
+        source=SourceView.of(status.source) if status.source is not None else None,
     )
     if declaration.disabled:
         return view

@@ -14,6 +14,7 @@ from hub.model.event import Receipt, StoredEvent
 from hub.model.execution import Execution
 from hub.model.flow import FlowRecord
 from hub.model.task_run import TaskRun
+from hub.plugin.context import SourceStatus
 from hub.plugin.notices import Notice
 from hub.plugin.storage import LogLine
 
@@ -436,6 +437,14 @@ class EventReceipts(View):
     items: list[EventReceipt]
 
 
+class EventReplayBody(View):
+    """What is repaired when an event happens once more."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    data: dict[str, Any] = Field({}, description="In place of what its data have under the same names.")
+
+
 class FlowView(View):
     """A flow in use."""
 
@@ -591,6 +600,34 @@ class PurgeAnswer(View):
     dry_run: bool = Field(description="Whether they were only counted.")
 
 
+class SourcePartView(View):
+    """One part of what a trigger reads, a partition for one."""
+
+    part: str
+    lag: int | None = Field(None, description="How many records wait in it; null where that is not known.")
+
+
+class SourceView(View):
+    """What a trigger reads part by part, and how far it is."""
+
+    assignment: list[SourcePartView] = Field(description="The parts that this node reads.")
+    lag: int | None = Field(None, description="How many records wait in all of them.")
+    taken: int = Field(description="Records that were stored since the trigger began to run here.")
+    dead: int = Field(description="Those of them that are dead letters.")
+    committed_at: str | None = Field(None, description="When the source was last told what was taken.")
+
+    @classmethod
+    def of(cls, status: SourceStatus) -> SourceView:
+        known = [lag for lag in status.lags.values() if lag is not None]
+        return cls(
+            assignment=[SourcePartView(part=part, lag=lag) for part, lag in status.lags.items()],
+            lag=sum(known) if known else None,
+            taken=status.taken,
+            dead=status.dead,
+            committed_at=iso(status.committed_at) if status.committed_at is not None else None,
+        )
+
+
 class TriggerView(View):
     """A trigger of a flow in use."""
 
@@ -604,6 +641,7 @@ class TriggerView(View):
     url: str | None = Field(None, description="Where a webhook is reached.")
     curl: str | None = Field(None, description="A line that calls it.")
     next_times: list[str] = Field([], description="A schedule's next planned times.")
+    source: SourceView | None = Field(None, description="What it reads part by part, where it does.")
 
 
 class TriggerTestBody(View):

@@ -17,6 +17,7 @@ from typing import Any
 
 from hub.bus.listening import ListenerQueue
 from hub.model.event import Occurrence, Origin, Receipt
+from hub.plugin.context import Bookmark
 from hub.plugin.listener import News as ListenerNews
 
 
@@ -30,7 +31,7 @@ class News:
 
 
 Intake = Callable[
-    [Origin, Sequence[Occurrence], Mapping[str, Any] | None, str],
+    [Origin, Sequence[Occurrence], Mapping[str, Any] | None, str, Bookmark | None],
     Awaitable[list[Receipt]],
 ]
 
@@ -94,14 +95,15 @@ class Bus:
         state: Mapping[str, Any] | None = None,
         *,
         event_type: str,
+        bookmark: Bookmark | None = None,
     ) -> list[Receipt]:
-        """Store events, and the new state of the trigger they come from; one receipt each.
+        """Store events, and the new state of the trigger they come from, or of one part; one receipt each.
 
         Its return is the acknowledgement. ``event_type`` is the CloudEvents type of occurrences that name none.
         """
         if self._intake is None:
             raise RuntimeError("the bus is not open yet")
-        return await self._intake(origin, occurrences, state, event_type)
+        return await self._intake(origin, occurrences, state, event_type, bookmark)
 
     @property
     def has_listeners(self) -> bool:

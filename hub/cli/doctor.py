@@ -83,7 +83,7 @@ def _findings(plugin: str | None, server: str | None, data: Path | None) -> Iter
 
 
 def _of_plugin(name: str, place: Place, registry: Registry) -> Iterator[Finding]:
-    from hub.cli.doctor_place import examine_plugin, read_flows
+    from hub.cli.doctor_place import examine_plugin, examine_with_plugin, read_flows
     from hub.errors import NotFound, did_you_mean
 
     reports = {report.name: report for report in registry.plugins}
@@ -94,6 +94,7 @@ def _of_plugin(name: str, place: Place, registry: Registry) -> Iterator[Finding]
         )
     flows = read_flows(place, registry)
     yield from examine_plugin(reports[name], registry, place.settings.plugins.get(name), flows)
+    yield from examine_with_plugin(name, place, registry)
 
 
 def _of_place(place: Place, registry: Registry, server: str | None) -> Iterator[Finding]:

@@ -25,8 +25,9 @@ from hub.clock import SystemClock
 from hub.config import yaml
 from hub.config.lint import SUFFIX, LintReport, lint_files
 from hub.config.secrets import secrets_named
-from hub.errors import HubError, InvalidFlow
+from hub.errors import HubError, InvalidFlow, NotFound
 from hub.expressions import builtin_functions
+from hub.plugin.checks import Check
 from hub.plugin.secrets import SecretSource
 from hub.plugin.storage import StorageSettings
 from hub.registry import PluginReport, Registry
@@ -39,6 +40,7 @@ _MOST_FLUSHES = 20
 _FLUSHING = 0.5
 """Seconds that measuring the flush may take."""
 _STORAGE_TIMEOUT = 10.0
+_LONGEST_CHECK = 60.0
 _FUTURE = 60.0
 _SQLITE = "sqlite:///"
 _SQLITE_MAGIC = b"SQLite format 3\0"
@@ -382,6 +384,36 @@ def examine_plugin(
         yield fail("settings", f"{where}: {one['msg']}", "hub config show --origin names the place")
     using = [file for file, data in flows.data.items() if _types_in(data) & set(report.types)]
     yield ok("used by", ", ".join(map(_short, using)) or "no flow here")
+
+
+def examine_with_plugin(name: str, place: Place, registry: Registry) -> Iterator[Finding]:
+    """What the plugin itself looks at, the services that it talks to for one."""
+    model = registry.settings.get(name)
+    given = {
+        key: value for key, value in (place.settings.plugins.get(name) or {}).items() if key != "enabled"
+    }
+    try:
+        settings = model.model_validate(given) if model is not None else None
+    except ValueError:
+        return  # said already
+    sources = [source(place.environ, place.folder) for source in registry.secret_sources]
+    for check in registry.checks.get(name, ()):
+        try:
+            yield from asyncio.run(_examined(check, settings, sources))
+        except Exception as error:
+            # a plugin's failure is a finding, not the doctor's end
+            yield fail(f"plugin {name}", f"its own check fails: {error or type(error).__name__}", None)
+
+
+async def _examined(check: Check, settings: Any, sources: Sequence[SecretSource]) -> list[Finding]:
+    async def secret(name: str) -> str:
+        for source in sources:
+            if (value := await source.get(name)) is not None:
+                return value
+        raise NotFound(f"no secret {name}", hint=f"a line {name}=… in secrets.env, or HUB_SECRET_{name}")
+
+    async with asyncio.timeout(_LONGEST_CHECK):
+        return [Finding(one.check, one.state, one.found, one.hint) async for one in check(settings, secret)]
 
 
 def _types_in(data: Any) -> set[str]:

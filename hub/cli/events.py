@@ -190,14 +190,22 @@ def dead_show(event: str, format: str, server: str | None, data: Path | None) ->
 
 @dead.command("replay")
 @click.argument("names", metavar="ID...", nargs=-1, required=True)
+@click.option(
+    "--with",
+    "repaired",
+    metavar="JSON|@FILE",
+    help='What stands in place of its data under the same names: \'{"value": {"id": 7}}\'.',
+)
 @output_option
 @server_options
-def dead_replay(names: tuple[str, ...], format: str, server: str | None, data: Path | None) -> None:
+def dead_replay(
+    names: tuple[str, ...], repaired: str | None, format: str, server: str | None, data: Path | None
+) -> None:
     """Let them happen once more.
 
-    For the flows as they are now; they are dead letters no more.
+    For the flows as they are now, what could not be read is read again; they are dead letters no more.
     """
-    _replay(names, format, server, data)
+    _replay(names, format, server, data, given=read_json(repaired, "--with"))
 
 
 @dead.command("drop")
@@ -232,12 +240,16 @@ def _show(event: str, format: str, server: str | None, data: Path | None) -> Non
         show_one(found, format=format, name=found["id"])
 
 
-def _replay(names: tuple[str, ...], format: str, server: str | None, data: Path | None) -> None:
+def _replay(
+    names: tuple[str, ...], format: str, server: str | None, data: Path | None, given: Any = None
+) -> None:
     from hub.cli.several import each
+
+    body = {"data": given} if given is not None else {}
 
     async def work(client: HubClient) -> tuple[list[Any], int]:
         async def one(name: str) -> Any:
-            return {**await client.post(f"/events/{name}/replay"), "replayOf": name}
+            return {**await client.post(f"/events/{name}/replay", body), "replayOf": name}
 
         return await each(names, one)
 

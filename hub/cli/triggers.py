@@ -54,7 +54,7 @@ def list_(
             "trigger": _name,
             "type": lambda item: item["type"],
             "state": lambda item: item["state"],
-            "where or when": lambda item: item.get("url") or item.get("nextTimes") or item.get("error"),
+            "where or when": lambda item: item.get("url") or item.get("nextTimes") or _how(item),
         },
         format=format,
         name=_name,
@@ -114,6 +114,17 @@ def _say(done: Mapping[str, Any]) -> None:
         reason = f": {event['reason']}" if event["reason"] else ""
         again = " (a delivery that is known)" if event["duplicate"] else ""
         click.echo(f"event {event['eventId']} {what}{again}{reason}")
+
+
+def _how(item: Mapping[str, Any]) -> str | None:
+    """What is wrong with it, or how far it has read."""
+    error, source = item.get("error"), item.get("source")
+    if error or source is None:
+        return error
+    parts = len(source["assignment"])
+    lag = "lag unknown" if source["lag"] is None else f"lag {source['lag']}"
+    dead = f", {source['dead']} dead" if source["dead"] else ""
+    return f"{parts} partition{'s' if parts != 1 else ''}, {lag}, {source['taken']} taken{dead}"
 
 
 def _name(item: Mapping[str, Any]) -> str:

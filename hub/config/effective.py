@@ -42,8 +42,10 @@ def effective_settings(loaded: Loaded, registry: Registry) -> list[EffectiveSett
     """Every setting with its value and origin, plugins' own included."""
     found = dict(_of_model(loaded.settings, ()))
     for name, model in registry.settings.items():
+        given = {path[:length] for path in found for length in range(len(path) + 1)}
         for path, value in _defaults(model, ("plugins", name)):
-            found.setdefault(path, value)
+            if path not in given:
+                found[path] = value
         found.update(_declared_secrets(model, loaded.settings.plugins.get(name), ("plugins", name)))
     return [
         EffectiveSetting(path, _masked(path, value), _origin(loaded, path)) for path, value in found.items()

@@ -251,6 +251,7 @@ class _FlowReader:
             outputs=self._list(root, "outputs", self._output),
             notify=self._notify(root.get("notify")),
         )
+        self._in_one_line(flow)
         if self._count > _MOST_TASKS:
             self._reading.problem(
                 f"a flow has at most {_MOST_TASKS:,} tasks, got {self._count:,}", root.position
@@ -388,6 +389,20 @@ class _FlowReader:
                 )
             known.append((declaration, trigger))
         return triggers
+
+    def _in_one_line(self, flow: Flow) -> None:
+        """Find triggers that put executions in order, where the flow's own limit has them in another line."""
+        if flow.concurrency is None:
+            return
+        for declaration in flow.triggers:
+            component = self._reading.registry.triggers.get(declaration.type)
+            if component is not None and component.orders(declaration.properties):
+                self._reading.at(
+                    self._reading.nodes[id(declaration)],
+                    f'trigger "{declaration.id}" puts executions in order and the flow has a concurrency limit:'
+                    " an execution stands in one line",
+                    "take out concurrency:, or the trigger's order",
+                )
 
     def _receiver(self, declaration: TriggerDeclaration) -> HttpTrigger | None:
         """An enabled trigger that receives requests at an address that is known already."""

@@ -15,6 +15,7 @@ from hub.engine.compiled import CompiledFlow
 from hub.engine.intake import Intake
 from hub.engine.services import Services
 from hub.engine.task_runner import ATTEMPTS_BEFORE, ROUND, round_of
+from hub.engine.triggers import build_declared
 from hub.engine.waiting_events import is_batched
 from hub.errors import Conflict, InvalidInput, NotFound
 from hub.model.event import Event, Occurrence, Origin, Receipt
@@ -23,6 +24,7 @@ from hub.model.flow import TaskDeclaration
 from hub.model.ids import FlowKey, derived_id, new_id
 from hub.model.task_run import TaskRun, TaskRunState, scope_of
 from hub.plugin.storage import Page, Restart
+from hub.plugin.trigger import Trigger
 
 _GOOD = (TaskRunState.SUCCESS, TaskRunState.WARNING, TaskRunState.SKIPPED)
 _BAD = tuple(state for state in TaskRunState if state not in _GOOD)
@@ -113,15 +115,16 @@ class Again:
         )
         return Replayed(started, tuple(gone))
 
-    async def replay_event(self, event_id: str) -> Receipt:
+    async def replay_event(self, event_id: str, given: Mapping[str, Any] | None = None) -> Receipt:
         """Let a stored event happen once more, for the flows as they are now; a dead letter is settled by it.
 
-        Raises ``NotFound`` when its trigger is not there any more.
+        ``given`` stands in place of what its data have under the same names. Raises ``NotFound`` when its
+        trigger is not there any more, and ``InvalidInput`` where what could not be read still cannot.
         """
         storage = self._services.storage
         stored = await storage.event(event_id)
         event = stored.event
-        if event.type == _MANUAL:
+        if event.type == _MANUAL and not given:
             receipt = await self._replay_started(event_id)
         else:
             origin = Origin(
@@ -130,13 +133,27 @@ class Again:
                 event.trigger,
                 replay_of=event.replay_of or event.id,
             )
-            data = await self._services.payloads.unpack(event.data)
+            data = await self._repaired(event, given or {})
             waits = self._joins_a_batch(event)
             occurrence = Occurrence(data, type=event.type, subject=event.subject, waits=waits)
             [receipt] = await self._services.bus.publish(origin, [occurrence], event_type=event.type)
         if stored.dead is not None:
             await storage.settle_dead(event_id)
         return receipt
+
+    async def _repaired(self, event: Event, given: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Its data as its trigger, as it is now, reads them."""
+        data = await self._services.payloads.unpack(event.data)
+        if event.namespace and event.flow:
+            flow = FlowKey(event.namespace, event.flow)
+            for declaration in self._catalog.triggers(flow):
+                component = self._services.registry.triggers.get(declaration.type)
+                if declaration.id == event.trigger and component is not None:
+                    if component.repaired is Trigger.repaired:
+                        break
+                    trigger = await build_declared(self._services, self._catalog, flow, declaration)
+                    return trigger.repaired(data, given)
+        return {**data, **given}
 
     def _joins_a_batch(self, event: Event) -> bool:
         """Whether its trigger, as it is now, would take it up with others; a batch goes as it is."""

@@ -31,11 +31,13 @@ from hub.model.execution import Execution, ExecutionState, NewExecution, Parent
 from hub.model.flow import TriggerDeclaration
 from hub.model.ids import FlowKey, TriggerKey, new_id
 from hub.model.task_run import TaskRun
-from hub.plugin.storage import Accepted, Arrival, DeliveryKey, Ends, TriggerMove, TriggerState
+from hub.plugin.context import Bookmark
+from hub.plugin.storage import Accepted, Arrival, DeliveryKey, Ends, Storage, TriggerMove, TriggerState
 from hub.plugin.trigger import HttpTrigger
 
 log = structlog.get_logger("hub.engine")
 
+_PART = "#"
 _TOO_DEEP = f"more than {DEEPEST} flows started each other, one after another"
 
 
@@ -91,6 +93,7 @@ class Intake:
         occurrences: Sequence[Occurrence],
         state: Mapping[str, Any] | None,
         event_type: str,
+        bookmark: Bookmark | None = None,
     ) -> list[Receipt]:
         """Store events and the trigger's new state in one transaction; one receipt each.
 
@@ -104,8 +107,12 @@ class Intake:
         ]
         move = None
         if state is not None and origin.key is not None:
-            known = self._states.get(origin.key, TriggerState())
-            move = TriggerMove(origin.key, state, known.version)
+            if bookmark is None:
+                known = self._states.get(origin.key, TriggerState())
+                move = TriggerMove(origin.key, state, known.version)
+            else:
+                # from where its reader stood, not from where another may have moved it meanwhile
+                move = TriggerMove(part_key(origin.key, bookmark.part), state, bookmark.version)
         accepted = await self._accept(origin.flow, arrivals, now, move)
         if self._services.bus.has_listeners:
             for item, arrival in zip(accepted, arrivals, strict=True):
@@ -144,7 +151,7 @@ class Intake:
         try:
             return await self._services.turns.write(namespace, accept)
         except FenceRefused:
-            if move is not None:
+            if move is not None and bookmark_of(move.key) is None:
                 states = await self._services.storage.trigger_states()
                 self._states[move.key] = states.get(move.key, TriggerState())
             raise
@@ -152,7 +159,7 @@ class Intake:
     def _stored(
         self, arrivals: Sequence[Arrival], move: TriggerMove | None, accepted: Sequence[Accepted]
     ) -> None:
-        if move is not None:
+        if move is not None and bookmark_of(move.key) is None:
             self._states[move.key] = TriggerState(move.state, move.expected + 1)
         for arrival, item in zip(arrivals, accepted, strict=True):
             # before it runs: its birth comes first
@@ -191,8 +198,12 @@ class Intake:
             depth=origin.depth,
             replay_of=origin.replay_of,
         )
+        if occurrence.dead is not None:
+            return await self._dead(event, own, occurrence.dead)
         waits = occurrence.waits and own is not None
-        arrival = await self._judged(event, None if waits else own, now)
+        arrival = await self._judged(event, None if waits else own, now, occurrence.order)
+        if arrival.dead is not None and occurrence.raw is not None:
+            arrival = replace(arrival, event=await self._packed(replace(event, data=occurrence.raw())))
         if waits and own is not None:
             joins = Verdict(*own.key, BATCHED, "it waits to start the flow together with others")
             arrival = replace(arrival, waits=True, verdicts=(joins, *arrival.verdicts))
@@ -204,11 +215,22 @@ class Intake:
         scope = occurrence.scope or str(origin.key)
         return replace(arrival, delivery=DeliveryKey(scope, given.key, given.body_hash, now + given.window))
 
-    async def _judged(self, event: Event, own: Candidate | None, now: datetime) -> Arrival:
+    async def _dead(self, event: Event, own: Candidate | None, reason: str) -> Arrival:
+        """A dead letter: stored, and no trigger is asked."""
+        verdicts = () if own is None else (Verdict(*own.key, "invalid", reason),)
+        return Arrival(event=await self._packed(event), verdicts=verdicts, dead=reason)
+
+    async def _packed(self, event: Event) -> Event:
+        packed = await self._services.payloads.pack(event.id, "event", event.data)
+        return replace(event, data=packed) if packed is not event.data else event
+
+    async def _judged(
+        self, event: Event, own: Candidate | None, now: datetime, order: str | None = None
+    ) -> Arrival:
         """An event with what it starts, and why it does not start what it might have."""
         found: list[Judged] = []
         if own is not None:
-            found.append(await self._judge.one(own, event, now))
+            found.append(await self._judge.one(own, event, now, order))
         if not self._routes.is_empty:
             for route in self._routes.wanting(event):
                 if route.disabled:
@@ -220,10 +242,9 @@ class Intake:
         executions = tuple(one.execution for one in found if one.execution is not None)
         verdicts = tuple(one.verdict for one in found if one.verdict is not None)
         wrong = [f"{v.flow}: {v.reason}" for v in verdicts if v.outcome in ("invalid", "tooDeep")]
-        packed = await self._services.payloads.pack(event.id, "event", event.data)
         return Arrival(
             executions,
-            replace(event, data=packed) if packed is not event.data else event,
+            await self._packed(event),
             verdicts=verdicts,
             dead="; ".join(wrong) or None,
             ends=await self._born_ends(executions),
@@ -418,6 +439,26 @@ class Intake:
         if not isinstance(data, Mapping):
             raise InvalidInput("data is a mapping: what expressions see as trigger")
         return data
+
+
+def part_key(key: TriggerKey, part: str) -> TriggerKey:
+    """Under which name the state of one part of a trigger's source is stored: no trigger can have it."""
+    return key._replace(trigger=f"{key.trigger}{_PART}{part}")
+
+
+def bookmark_of(stored: TriggerKey, key: TriggerKey | None = None) -> str | None:
+    """Which part of a source a stored state is of, of that trigger where one is named; None for a whole one."""
+    trigger, mark, part = stored.trigger.partition(_PART)
+    if not mark or (key is not None and stored._replace(trigger=trigger) != key):
+        return None
+    return part
+
+
+async def bookmarks_of(storage: Storage, key: TriggerKey) -> dict[str, Bookmark]:
+    """Where a trigger stands in each part of its source, read now."""
+    states = await storage.trigger_states()
+    parts = {part: one for name, one in states.items() if (part := bookmark_of(name, key)) is not None}
+    return {part: Bookmark(part, one.state, one.version) for part, one in parts.items()}
 
 
 def _owes(arrival: Arrival) -> bool:

@@ -17,7 +17,7 @@ from hub.engine.triggers import TriggerSupervisor
 from hub.errors import InvalidInput
 from hub.model.event import Occurrence, Receipt
 from hub.model.ids import TriggerKey
-from hub.plugin.context import Emit, TriggerContext
+from hub.plugin.context import Bookmark, Emit, TriggerContext
 from hub.plugin.trigger import HTTP_METHODS, EventTrigger, HttpAnswer, HttpRequest, HttpTrigger, Trigger
 
 TESTED = "hub.trigger.tested"
@@ -102,8 +102,12 @@ class _NotingEmit(Emit):
         self.receipts: list[Receipt] = []
 
     async def __call__(
-        self, occurrences: Sequence[Occurrence] | Occurrence, *, state: Mapping[str, Any] | None = None
+        self,
+        occurrences: Sequence[Occurrence] | Occurrence,
+        *,
+        state: Mapping[str, Any] | None = None,
+        bookmark: Bookmark | None = None,
     ) -> list[Receipt]:
-        receipts = await self._emit(occurrences, state=state)
+        receipts = await self._emit(occurrences, state=state, bookmark=bookmark)
         self.receipts += receipts
         return receipts

@@ -22,7 +22,7 @@ from pydantic import BaseModel
 from hub.bus import Bus, Subscription
 from hub.engine.catalog import FlowCatalog
 from hub.engine.compiled import build_trigger, component_class
-from hub.engine.intake import Intake
+from hub.engine.intake import Intake, bookmarks_of
 from hub.engine.owned_files import OwnedFiles
 from hub.engine.rendering import Field
 from hub.engine.routes import Routes
@@ -36,7 +36,7 @@ from hub.model.flow import TriggerDeclaration
 from hub.model.ids import FlowKey, TriggerKey
 from hub.model.naming import spelled
 from hub.model.task_run import TaskRun, TaskRunState
-from hub.plugin.context import Emit, EndNews, TaskFiles, TriggerContext, WaitingEvents
+from hub.plugin.context import Bookmark, Emit, EndNews, SourceStatus, TaskFiles, TriggerContext, WaitingEvents
 from hub.plugin.storage import Page
 from hub.plugin.trigger import EventTrigger, HttpTrigger, Trigger, collide
 
@@ -60,6 +60,8 @@ class TriggerStatus:
     """``starting``, ``running``, ``failing``, ``disabled`` or ``broken`` (it cannot be built)."""
     error: str | None = None
     failures: int = 0
+    source: SourceStatus | None = None
+    """What it reported of itself, where it reads a source part by part."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +136,10 @@ class TriggerSupervisor:
         """How a trigger does; one that only receives requests is running when its flow is in use."""
         return self._status.get(key, TriggerStatus("running"))
 
+    def sources(self) -> dict[TriggerKey, SourceStatus]:
+        """What triggers that read a source part by part report of themselves."""
+        return {key: one.source for key, one in self._status.items() if one.source is not None}
+
     async def receiver(self, key: FlowKey, secret: str, method: str) -> Listening | None:
         """The trigger of a flow whose URL key is ``secret``, compared in constant time.
 
@@ -190,14 +196,7 @@ class TriggerSupervisor:
 
     async def build(self, key: FlowKey, declaration: TriggerDeclaration) -> Trigger:
         """A trigger with its fields rendered. Raises ``HubError``."""
-        component = component_class(self._services.registry.triggers, declaration.type)
-        scope: dict[str, Any] = {"flow": {"id": key.id, "namespace": key.namespace}, "vars": {}}
-        if any("vars" in str(value) for value in declaration.properties.values()):
-            flow = await self._catalog.compiled(key)
-            scope["vars"] = await flow.variables.render(scope, self._services.vault)
-        return await build_trigger(
-            declaration, component, self._services.functions, self._services.vault, scope
-        )
+        return await build_declared(self._services, self._catalog, key, declaration)
 
     async def ready(self, name: TriggerKey) -> tuple[Trigger, TriggerContext, Emit]:
         """A trigger of its own, with what it needs to run: for a test. Raises ``NotFound``, ``Conflict``, ``HubError``."""
@@ -298,10 +297,32 @@ class TriggerSupervisor:
             self._services.registry.settings_of(type(trigger)),
             self._services,
             self._catalog,
+            lambda source: self._report(name, source),
         )
+
+    def _report(self, name: TriggerKey, source: SourceStatus) -> None:
+        """A trigger that runs says how it does."""
+        status = self._status.get(name)
+        if status is None:
+            return
+        status.source = source
+        status.error = None if source.error is None else self._services.vault.mask(source.error)
+        status.state = "running" if source.error is None else "failing"
 
     def _emit(self, name: TriggerKey, trigger: Trigger) -> Emit:
         return BusEmit(self._services.bus, name, trigger)
+
+
+async def build_declared(
+    services: Services, catalog: FlowCatalog, key: FlowKey, declaration: TriggerDeclaration
+) -> Trigger:
+    """A flow's trigger with its fields rendered. Raises ``HubError``."""
+    component = component_class(services.registry.triggers, declaration.type)
+    scope: dict[str, Any] = {"flow": {"id": key.id, "namespace": key.namespace}, "vars": {}}
+    if any("vars" in str(value) for value in declaration.properties.values()):
+        flow = await catalog.compiled(key)
+        scope["vars"] = await flow.variables.render(scope, services.vault)
+    return await build_trigger(declaration, component, services.functions, services.vault, scope)
 
 
 def _is(key: str, wanted: bytes) -> bool:
@@ -318,12 +339,18 @@ class BusEmit:
         self._model = trigger.Data
 
     async def __call__(
-        self, occurrences: Sequence[Occurrence] | Occurrence, *, state: Mapping[str, Any] | None = None
+        self,
+        occurrences: Sequence[Occurrence] | Occurrence,
+        *,
+        state: Mapping[str, Any] | None = None,
+        bookmark: Bookmark | None = None,
     ) -> list[Receipt]:
         several = [occurrences] if isinstance(occurrences, Occurrence) else list(occurrences)
         if self._model is not None:
             several = [self._spelled(one, self._model) for one in several]
-        return await self._bus.publish(self._origin, several, state, event_type=self._event_type)
+        return await self._bus.publish(
+            self._origin, several, state, event_type=self._event_type, bookmark=bookmark
+        )
 
     @staticmethod
     def _spelled(one: Occurrence, model: type[BaseModel]) -> Occurrence:
@@ -343,6 +370,7 @@ class RunningTrigger(TriggerContext):
         settings: Any,
         services: Services,
         catalog: FlowCatalog,
+        report: Callable[[SourceStatus], None] | None = None,
     ) -> None:
         self.key = key
         self._type = type_name
@@ -351,6 +379,7 @@ class RunningTrigger(TriggerContext):
         self.settings = settings
         self._services = services
         self._catalog = catalog
+        self._report = report
         self._fields: dict[str, Field] = {}
 
     def now(self) -> datetime:
@@ -431,6 +460,13 @@ class RunningTrigger(TriggerContext):
             flow = await self._catalog.compiled(self.key.flow_key)
             scope["vars"] = await flow.variables.render(scope, self._services.vault)
         return await field.render(scope, self._services.vault)
+
+    async def bookmarks(self) -> dict[str, Bookmark]:
+        return await bookmarks_of(self._services.storage, self.key)
+
+    def report(self, status: SourceStatus) -> None:
+        if self._report is not None:
+            self._report(status)
 
     def log(self, level: str, message: str, **fields: Any) -> None:
         log.log(_LEVELS.get(level.upper(), 20), message, trigger=str(self.key), **fields)

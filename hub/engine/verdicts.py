@@ -17,7 +17,7 @@ from hub.errors import ExpressionError, HubError
 from hub.expressions import values_read
 from hub.model import jsontext
 from hub.model.event import Event, Verdict
-from hub.model.execution import NewExecution, Queue
+from hub.model.execution import NewExecution, Queue, QueueBehavior
 from hub.model.frozen import dataclass
 from hub.model.ids import TriggerKey, new_id
 
@@ -56,8 +56,10 @@ class Judge:
     def __init__(self, services: Services) -> None:
         self._services = services
 
-    async def one(self, candidate: Candidate, event: Event, now: datetime) -> Judged:
-        """Whether ``event`` starts the candidate's flow."""
+    async def one(
+        self, candidate: Candidate, event: Event, now: datetime, order: str | None = None
+    ) -> Judged:
+        """Whether ``event`` starts the candidate's flow; after those of the same ``order``, where it has one."""
         flow, trigger = candidate
         vault = self._services.vault
         scope: dict[str, Any] = {
@@ -75,6 +77,8 @@ class Judge:
             given = await trigger.inputs.render(scope, vault) if trigger.inputs else {}
             inputs = resolve_inputs(flow.flow.inputs, given) if given or flow.flow.inputs else {}
             queue = await self.queue(flow, inputs, event.data)
+            if order is not None and queue is None:
+                queue = Queue(f"{flow.flow.key}/{trigger.declaration.id}#{order}", 1, QueueBehavior.QUEUE)
         except HubError as error:
             return Judged(verdict=Verdict(*candidate.key, "invalid", vault.mask(error.message)))
         return Judged(

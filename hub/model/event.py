@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import field
 from datetime import datetime, timedelta
 from typing import Any
@@ -52,6 +52,12 @@ class Occurrence:
     """It is stored and starts nothing by its own trigger, which takes it up into a batch later."""
     takes: tuple[str, ...] = ()
     """The waiting events that this one, a batch, takes up: each once, in one transaction with it."""
+    dead: str | None = None
+    """Why it is a dead letter that starts nothing: it cannot be read, say."""
+    raw: Callable[[], Mapping[str, Any]] | None = None
+    """Makes what is stored in place of ``data`` where it becomes a dead letter by what the flow says of it."""
+    order: str | None = None
+    """Executions that its own trigger starts for events of one order run one after another."""
 
 
 @dataclass(frozen=True, slots=True)

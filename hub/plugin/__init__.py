@@ -26,14 +26,17 @@ from hub.model.execution import Claim, Execution, ExecutionState, NewExecution, 
 from hub.model.flow import FlowRecord, TaskDeclaration
 from hub.model.ids import FlowKey, TriggerKey, derived_id, new_id
 from hub.model.task_run import TaskRun, TaskRunState, scope_of
+from hub.plugin.checks import Check, Examined
 from hub.plugin.component import Component, Model
 from hub.plugin.confined import Folders, folder_of, opened
 from hub.plugin.context import (
     BlockingCalls,
+    Bookmark,
     Branch,
     Emit,
     EndNews,
     GroupOutcome,
+    SourceStatus,
     TaskContext,
     TaskFiles,
     TaskLogger,
@@ -133,10 +136,12 @@ __all__ = [
     "Attachment",
     "Batch",
     "BlockingCalls",
+    "Bookmark",
     "Branch",
     "Cases",
     "Change",
     "ChangeSet",
+    "Check",
     "Children",
     "Claim",
     "Clock",
@@ -155,6 +160,7 @@ __all__ = [
     "EventAccepted",
     "EventFilter",
     "EventTrigger",
+    "Examined",
     "Execution",
     "ExecutionChanged",
     "ExecutionFilter",
@@ -215,6 +221,7 @@ __all__ = [
     "SecretSource",
     "Skip",
     "Slice",
+    "SourceStatus",
     "Static",
     "Storage",
     "StorageError",

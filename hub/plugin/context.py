@@ -235,6 +235,39 @@ class TaskContext(ABC):
         """One producer, watcher or session for all users of a plugin; closed when the hub stops."""
 
 
+@dataclass(frozen=True, slots=True)
+class Bookmark:
+    """Where a trigger stands in one part of its source, a partition for one; each part moves by itself.
+
+    It moves only from where it was read: of two who read it the second is refused, on whichever node they are.
+    """
+
+    part: str
+    state: Mapping[str, Any] = field(default_factory=dict)
+    version: int = 0
+    """Goes up with each move; 0 where nothing is stored yet."""
+
+    def moved(self, state: Mapping[str, Any]) -> Bookmark:
+        """The same after ``emit(…, state=state, bookmark=self)``."""
+        return Bookmark(self.part, state, self.version + 1)
+
+
+@dataclass(frozen=True, slots=True)
+class SourceStatus:
+    """How a trigger that reads a source part by part does, for lists and metrics."""
+
+    lags: Mapping[str, int | None] = field(default_factory=dict)
+    """The parts that this node reads, and how many records wait in each; None where that is not known."""
+    taken: int = 0
+    """Records that were stored since the trigger began to run here."""
+    dead: int = 0
+    """Those of them that are dead letters."""
+    committed_at: datetime | None = None
+    """When the source was last told what was taken."""
+    error: str | None = None
+    """What is wrong now; None while all is well."""
+
+
 class Emit(Protocol):
     """The one door for events: stores them, with the trigger's new state, in one transaction.
 
@@ -242,9 +275,16 @@ class Emit(Protocol):
     """
 
     async def __call__(
-        self, occurrences: Sequence[Occurrence] | Occurrence, *, state: Mapping[str, Any] | None = None
+        self,
+        occurrences: Sequence[Occurrence] | Occurrence,
+        *,
+        state: Mapping[str, Any] | None = None,
+        bookmark: Bookmark | None = None,
     ) -> list[Receipt]:
-        """One receipt per occurrence, in order. Raises ``StorageUnavailable``, ``StorageOverloaded``."""
+        """One receipt per occurrence, in order. With ``bookmark`` the state is that of one part, and moves from
+        there or not at all. Raises ``StorageUnavailable``, ``StorageOverloaded``, and ``FenceRefused`` where
+        another has moved it: nothing was stored then.
+        """
         ...
 
 
@@ -345,6 +385,14 @@ class TriggerContext(ABC):
 
         With ``early``: also as soon as a task run of that type has ended, with its outputs.
         """
+
+    @abstractmethod
+    async def bookmarks(self) -> dict[str, Bookmark]:
+        """Where this trigger stands in each part of its source, read from the storage now."""
+
+    @abstractmethod
+    def report(self, status: SourceStatus) -> None:
+        """How it does, for lists and metrics; a trigger that goes on trying by itself says so here."""
 
     @abstractmethod
     def log(self, level: str, message: str, **fields: Any) -> None:

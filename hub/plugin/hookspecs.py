@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 import pluggy
 from pydantic import BaseModel
 
+from hub.plugin.checks import Check
 from hub.plugin.file_store import FileStore
 from hub.plugin.listener import Listener
 from hub.plugin.notifier import Notifier
@@ -79,3 +80,8 @@ def register_cleaners() -> Iterable[Callable[[str], Awaitable[int]]]:  # type: i
     Each is given the installation's name, which ``ctx.process_token`` begins with, and answers how many
     processes it ended.
     """
+
+
+@hookspec
+def register_checks() -> Iterable[Check]:  # type: ignore[empty-body]
+    """What ``hub doctor PLUGIN`` looks at: async generators of ``Examined``, given settings and a secret's reader."""

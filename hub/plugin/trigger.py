@@ -43,6 +43,18 @@ class Trigger(Component):
         true: an execution that has not done anything yet fails with that.
         """
 
+    @classmethod
+    def orders(cls, properties: Mapping[str, Any]) -> bool:
+        """Whether one that is declared so gives its events an ``order``: the flow has no other line then."""
+        return False
+
+    def repaired(self, data: Mapping[str, Any], given: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The data of a stored event when it is to happen once more, with what somebody gives in their place.
+
+        A trigger that kept something raw reads it again. Raises ``InvalidInput`` where it still cannot.
+        """
+        return {**data, **given}
+
     def sample_data(self, now: datetime) -> Mapping[str, Any] | None:
         """Data as it may bring it, for a test without any; None where only its user can say."""
         return None

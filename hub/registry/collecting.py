@@ -23,6 +23,7 @@ from hub.errors import ExpressionError, PluginError, did_you_mean
 from hub.expressions import parse_template
 from hub.model.naming import PublicJsonSchema, unreadable_names
 from hub.plugin import API_VERSION, OLDEST_API, hookspecs
+from hub.plugin.checks import Check
 from hub.plugin.component import Component
 from hub.plugin.file_store import FileStore
 from hub.plugin.listener import Listener, News
@@ -57,6 +58,7 @@ class Brought:
     listeners: dict[str, type[Listener]] = field(default_factory=dict)
     functions: dict[str, Callable[..., object]] = field(default_factory=dict)
     cleaners: list[Cleaner] = field(default_factory=list)
+    checks: list[Check] = field(default_factory=list)
     settings: type[BaseModel] | None = None
 
     def types(self) -> tuple[str, ...]:
@@ -179,6 +181,10 @@ class _Collector:
             if not callable(cleaner):
                 raise PluginError(f"register_cleaners gives async functions, got {_shown(cleaner)}")
             brought.cleaners.append(cleaner)
+        for check in self._list("register_checks"):
+            if not inspect.isasyncgenfunction(check):
+                raise PluginError(f"register_checks gives async generators, got {_shown(check)}")
+            brought.checks.append(check)
         brought.functions = self._functions()
         brought.settings = self._settings()
         return brought

@@ -295,6 +295,7 @@ def _registry(plugins: list[_Plugin]) -> Registry:
         listeners=tuple(all_of("listeners").values()),
         functions=functions,
         cleaners={p.name: tuple(p.brought.cleaners) for p in plugins if p.brought.cleaners},
+        checks={p.name: tuple(p.brought.checks) for p in plugins if p.brought.checks},
         settings={p.name: p.brought.settings for p in plugins if p.brought.settings is not None},
         owners={one: plugin.name for plugin in plugins for one in plugin.brought.classes()},
         plugins=tuple(plugin.report() for plugin in sorted(plugins, key=lambda p: p.name)),

@@ -8,6 +8,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from hub.plugin.checks import Check
 from hub.plugin.file_store import FileStore
 from hub.plugin.listener import Listener
 from hub.plugin.notifier import Notifier
@@ -51,6 +52,8 @@ class Registry:
     listeners: tuple[type[Listener], ...] = ()
     functions: Mapping[str, Callable[..., object]] = field(default_factory=dict)
     cleaners: Mapping[str, tuple[Cleaner, ...]] = field(default_factory=dict)
+    """By the plugin that brings them."""
+    checks: Mapping[str, tuple[Check, ...]] = field(default_factory=dict)
     """By the plugin that brings them."""
     settings: Mapping[str, type[BaseModel]] = field(default_factory=dict)
     """The plugins' settings models, by plugin name."""

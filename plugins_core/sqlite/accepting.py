@@ -290,14 +290,18 @@ def _goes_on(connection: sqlite3.Connection, execution_id: str) -> bool:
     return found.fetchone() is not None
 
 
-def queue_counts(connection: sqlite3.Connection, key: str) -> tuple[int, int]:
-    """How many executions of a queue are under way, and how many stand in line."""
+def queue_counts(connection: sqlite3.Connection, key: str) -> tuple[int, bool]:
+    """How many executions of a queue are under way, and whether any stand in line.
+
+    By ranges of the index: a line may be a hundred thousand long, and those under way are few.
+    """
     row = connection.execute(
-        "SELECT coalesce(sum(state <> 'QUEUED'), 0), coalesce(sum(state = 'QUEUED'), 0)"
-        " FROM executions WHERE queue = ? AND ended_at IS NULL",
+        "SELECT (SELECT count(*) FROM executions WHERE queue = ?1 AND ended_at IS NULL AND state < 'QUEUED')"
+        " + (SELECT count(*) FROM executions WHERE queue = ?1 AND ended_at IS NULL AND state > 'QUEUED'),"
+        " EXISTS (SELECT 1 FROM executions WHERE queue = ?1 AND ended_at IS NULL AND state = 'QUEUED')",
         (key,),
     ).fetchone()
-    return row[0], row[1]
+    return row[0], bool(row[1])
 
 
 def _insert_execution(

@@ -1,0 +1,128 @@
+"""Make events of records: one of each, or one of a batch; what cannot be read becomes a dead letter.
+
+Called by a lane with records of one partition, in order. A batch beyond 64 KiB is put into the file store as JSON
+lines, flushed before its event names it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from hub.plugin import Occurrence, TriggerContext, jsontext, new_id
+from plugins_core.kafka.records import Reading, Record, Unreadable, dead, moment, order_key, size_of, time_of
+
+if TYPE_CHECKING:
+    from plugins_core.kafka.trigger import Messages, Order
+
+_LARGEST_INLINE = 64 * 1024
+_OWN = "hub."
+
+
+@dataclass(slots=True)
+class Made:
+    """The events of some records, and those records that could not be read, with the reason."""
+
+    occurrences: list[Occurrence] = field(default_factory=list)
+    unreadable: list[tuple[Record, str]] = field(default_factory=list)
+    of: list[Record] = field(default_factory=list)
+    """The record of each event, where each has one."""
+
+
+async def events_of(records: Sequence[Record], trigger: Messages, ctx: TriggerContext) -> Made:
+    """The events that records of one partition are."""
+    made = Made()
+    if trigger.batch is not None:
+        await _batch(records, trigger, ctx, made)
+    else:
+        _each(records, trigger.reading, trigger.ordered_by, made)
+    return made
+
+
+def _each(records: Sequence[Record], reading: Reading, order: Order, made: Made) -> None:
+    by_partition = order == "partition"
+    for record in records:
+        try:
+            data = reading.data(record)
+        except Unreadable as error:
+            made.unreadable.append((record, str(error)))
+            continue
+        line = f"{record.topic}/{record.partition}" if by_partition else None
+        if order == "key":
+            line = order_key(record)
+        made.occurrences.append(_occurrence(record, data, line))
+        made.of.append(record)
+
+
+def _occurrence(record: Record, data: dict[str, Any], order: str | None) -> Occurrence:
+    def raw() -> dict[str, Any]:
+        return dead(record, "what the flow says of it failed")
+
+    cloud = data.get("cloudEvent")
+    type, subject = (cloud.get("type"), cloud.get("subject")) if cloud is not None else (None, None)
+    is_own = not isinstance(type, str) or type.startswith(_OWN)
+    return Occurrence(
+        data,
+        type=None if is_own else type,
+        subject=subject if isinstance(subject, str) else None,
+        time=time_of(record.timestamp) if record.timestamp > 0 else None,
+        raw=raw,
+        order=order,
+    )
+
+
+async def _batch(records: Sequence[Record], trigger: Messages, ctx: TriggerContext, made: Made) -> None:
+    lines: list[bytes] = []
+    first = last = None
+    reading = trigger.reading
+    for record in records:
+        try:
+            lines.append(_line(record, reading))
+        except Unreadable as error:
+            made.unreadable.append((record, str(error)))
+            continue
+        first, last = first or record, record
+    if first is None or last is None:
+        return
+    event_id = new_id()
+    data: dict[str, Any] = {
+        "records": [],
+        "count": len(lines),
+        "topic": first.topic,
+        "partition": first.partition,
+        "offset": first.offset,
+        "lastOffset": last.offset,
+        "timestamp": moment(first.timestamp),
+        "uri": None,
+    }
+    if sum(map(len, lines)) <= _LARGEST_INLINE:
+        data["records"] = [jsontext.loads(line) for line in lines]
+    else:
+        lines.append(b"")
+        data["uri"] = await ctx.files(event_id).put("records.jsonl", b"\n".join(lines))
+    order = f"{first.topic}/{first.partition}" if trigger.ordered_by == "partition" else None
+    made.occurrences.append(Occurrence(data, id=event_id, order=order))
+
+
+def _line(record: Record, reading: Reading) -> bytes:
+    """A record as one line of JSON. Raises ``Unreadable``."""
+    data = reading.data(record)
+    raw = record.value
+    if reading.value == "json" and raw and "cloudEvent" not in data and b"\n" not in raw and b"\r" not in raw:
+        # it has just been found to be JSON: its own text is exact, and need not be made once more
+        data["value"] = orjson.Fragment(raw)
+        return orjson.dumps(data)
+    return jsontext.dump_bytes(data)
+
+
+def dead_letter(record: Record, reason: str) -> Occurrence:
+    """The hub's own dead letter of a record that cannot be read."""
+    time = time_of(record.timestamp) if record.timestamp > 0 else None
+    return Occurrence(dead(record, reason), time=time, dead=reason)
+
+
+def bytes_of(records: Sequence[Record]) -> int:
+    return sum(map(size_of, records))

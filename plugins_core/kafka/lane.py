@@ -1,0 +1,238 @@
+"""A lane: what one assigned partition brings, on its way into the storage.
+
+The reader fills it; its own task makes events of what lies in it, one piece after another, so that the order of the
+partition is the order of the events. What a lane has stored is told to the reader, which commits it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+from hub.plugin import Emit, FenceRefused, StorageOverloaded, StorageUnavailable, TriggerContext
+from plugins_core.kafka.batches import Made, bytes_of, dead_letter, events_of
+from plugins_core.kafka.producer import ToSend
+from plugins_core.kafka.records import Record, size_of
+from plugins_core.kafka.standing import Recreated, Standing
+
+if TYPE_CHECKING:
+    from plugins_core.kafka.trigger import Messages
+
+_MOST_TOGETHER = 500
+"""Records that are stored in one transaction, where each is an event of its own."""
+_MOST_BYTES = 4 * 1024 * 1024
+"""Bytes of records that lie in a lane, or are stored in one transaction."""
+_PAUSE = 0.25
+"""Seconds until a storage is asked again that could not store."""
+
+
+class Moved(Exception):
+    """Another reader has moved this partition on: where it stands has to be read again."""
+
+
+class Lane:
+    """One partition of a topic, from the record that was read to the event that is stored."""
+
+    def __init__(
+        self,
+        part: str,
+        standing: Standing,
+        trigger: Messages,
+        ctx: TriggerContext,
+        emit: Emit,
+        *,
+        send_dead: Callable[[Sequence[ToSend]], Awaitable[object]],
+        stored: Callable[[Lane, int, int], None],
+    ) -> None:
+        self.part = part
+        self.standing = standing
+        self.is_storing = False
+        self.error: str | None = None
+        """Why nothing can be stored now."""
+        self._trigger = trigger
+        self._ctx = ctx
+        self._emit = emit
+        self._send_dead = send_dead
+        self._stored = stored
+        self._records: deque[Record] = deque()
+        self._bytes = 0
+        self._first_at = 0.0
+        self._filled = asyncio.Event()
+        self._seen: int | None = None
+        """The last offset that came."""
+        self._is_leaving = False
+        self._is_finishing = False
+        self._left = asyncio.Event()
+
+    # filling
+
+    @property
+    def wants_more(self) -> bool:
+        """Whether there is room in it."""
+        batch = self._trigger.batch
+        most = _MOST_TOGETHER if batch is None else batch.max_messages
+        room = _MOST_BYTES if batch is None else max(batch.max_bytes, _MOST_BYTES)
+        if self._is_leaving or self._is_finishing:
+            return False
+        return len(self._records) < most and self._bytes < room
+
+    def add(self, records: Sequence[Record]) -> None:
+        """Records of the partition, in order. Raises ``Recreated``."""
+        if self._seen is None:
+            fresh = self.standing.new_ones(records)
+        elif records[0].offset > self._seen:
+            fresh = records
+        else:
+            raise Recreated(f"offset {records[0].offset} comes again, after offset {self._seen}")
+        self._seen = records[-1].offset
+        if not fresh:
+            return
+        if not self._records:
+            self._first_at = asyncio.get_running_loop().time()
+        self._records += fresh
+        self._bytes += bytes_of(fresh)
+        self._filled.set()
+
+    # emptying
+
+    async def run(self) -> None:
+        """Store what comes, until it is left. Raises ``Moved``, ``Recreated``, ``Unreachable``."""
+        try:
+            while not (self._is_leaving or (self._is_finishing and not self._records)):
+                await self._filled.wait()
+                self._filled.clear()
+                while self._records and not self._is_leaving and await self._is_due():
+                    await self._store(self._take())
+        finally:
+            self._left.set()
+
+    async def leave(self, timeout: float) -> None:
+        """Take nothing more, and return once what is being stored is stored, or after ``timeout`` seconds."""
+        self._is_leaving = True
+        self._filled.set()
+        try:
+            async with asyncio.timeout(timeout):
+                await self._left.wait()
+        except TimeoutError:
+            # the storage is away: what it may yet store is refused where another has gone on from here
+            self._ctx.log(
+                "warning", "a partition was left while its records were being stored", part=self.part
+            )
+
+    async def finish(self) -> None:
+        """Take nothing more, and return once all that lies here is stored."""
+        self._is_finishing = True
+        self._filled.set()
+        await self._left.wait()
+
+    async def _is_due(self) -> bool:
+        """Whether what lies here is to be stored now; where it is a batch that may wait, it waits a while."""
+        batch = self._trigger.batch
+        if (
+            batch is None
+            or self._is_finishing
+            or len(self._records) >= batch.max_messages
+            or self._bytes >= batch.max_bytes
+        ):
+            return True
+        left = self._first_at + batch.max_wait.total_seconds() - asyncio.get_running_loop().time()
+        if left <= 0:
+            return True
+        try:
+            async with asyncio.timeout(left):
+                await self._filled.wait()
+                self._filled.clear()
+        except TimeoutError:
+            return bool(self._records) and not self._is_leaving
+        return await self._is_due() if not self._is_leaving else False
+
+    def _take(self) -> list[Record]:
+        batch = self._trigger.batch
+        most = _MOST_TOGETHER if batch is None else batch.max_messages
+        room = _MOST_BYTES if batch is None else batch.max_bytes
+        if len(self._records) <= most and self._bytes <= room:
+            taken = list(self._records)
+            self._records.clear()
+            self._bytes = 0
+            return taken
+        count = 0
+        for record in islice(self._records, most):
+            room -= size_of(record)
+            if count and room < 0:
+                break
+            count += 1
+        taken = [self._records.popleft() for _ in range(count)]
+        self._bytes -= bytes_of(taken)
+        self._first_at = asyncio.get_running_loop().time()
+        return taken
+
+    async def _store(self, records: list[Record]) -> None:
+        self.is_storing = True
+        try:
+            made = await self._until_stored(lambda: events_of(records, self._trigger, self._ctx))
+            dead = len(made.unreadable)
+            if self._trigger.dead_letter is None:
+                made.occurrences += [dead_letter(record, reason) for record, reason in made.unreadable]
+            elif made.unreadable:
+                # before the offset moves on: a crash in between sends it once more, never not at all
+                await self._send_dead([self._as_sent(one, reason) for one, reason in made.unreadable])
+            state = self.standing.state_after(records[-1])
+            receipts = await self._until_stored(
+                lambda: self._emit(made.occurrences, state=state, bookmark=self.standing.bookmark)
+            )
+            self.standing.move(state)
+            failed = self._failed(made, receipts)
+            self._stored(self, len(records), dead + len(failed))
+            if failed and self._trigger.dead_letter is not None:
+                await self._send_dead([self._as_sent(record, reason) for record, reason in failed])
+        finally:
+            self.is_storing = False
+
+    def _failed(self, made: Made, receipts: Sequence[Any]) -> list[tuple[Record, str]]:
+        """The records that the flow itself could not judge: its ``when``, or its inputs, failed."""
+        found: list[tuple[Record, str]] = []
+        for record, receipt in zip(made.of, receipts, strict=False):
+            for verdict in receipt.verdicts:
+                if verdict.outcome == "invalid":
+                    found.append((record, verdict.reason or "the flow cannot take it"))
+                    break
+        return found
+
+    async def _until_stored(self, work: Callable[[], Awaitable[Any]]) -> Any:
+        """Its answer, however long the storage is away."""
+        while True:
+            try:
+                answer = await work()
+            except (StorageUnavailable, StorageOverloaded) as error:
+                if self.error is None:
+                    self._ctx.log("warning", "records wait for the storage", part=self.part, error=str(error))
+                self.error = f"the storage takes nothing now: {error}"
+                if self._is_leaving:
+                    raise Moved(self.part) from error
+                await asyncio.sleep(_PAUSE)
+            except FenceRefused as error:
+                raise Moved(self.part) from error
+            else:
+                self.error = None
+                return answer
+
+    def _as_sent(self, record: Record, reason: str) -> ToSend:
+        """A record as it goes to the topic of dead letters: as it came, with where it came from and why."""
+        assert self._trigger.dead_letter is not None
+        where = {
+            "hub-error": reason,
+            "hub-topic": record.topic,
+            "hub-partition": str(record.partition),
+            "hub-offset": str(record.offset),
+        }
+        headers = [*record.headers, *((name, text.encode()) for name, text in where.items())]
+        return ToSend(
+            self._trigger.dead_letter.topic,
+            record.value,
+            record.key,
+            headers,
+            timestamp=max(record.timestamp, 0),
+        )

@@ -1,0 +1,196 @@
+"""Records: what expressions see of one, and what is kept of one that cannot be read.
+
+Pure: bytes in, plain data out. A record that cannot be decoded raises ``Unreadable``; what is kept of it is raw,
+so that it can be read again once its trigger, or the record itself, has been repaired.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Literal, Protocol
+
+from hub.plugin import iso, jsontext
+
+Form = Literal["json", "string", "bytes"]
+Headers = Sequence[tuple[str, bytes | None]]
+_CLOUD = "ce_"
+_LATEST = 253_402_300_799_000
+"""Milliseconds: the end of the year 9999."""
+_STRUCTURED = "application/cloudevents+json"
+
+
+class Unreadable(ValueError):
+    """A record that cannot be decoded; the message says which part of it, and why."""
+
+
+class Record(Protocol):
+    """A record as the client gives it."""
+
+    topic: str
+    partition: int
+    offset: int
+    timestamp: int
+    key: bytes | None
+    value: bytes | None
+    headers: Headers
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """How records are read."""
+
+    key: Form
+    value: Form
+    most_bytes: int
+
+    def data(self, record: Record) -> dict[str, Any]:
+        """What expressions see as ``trigger``. Raises ``Unreadable``."""
+        size = size_of(record)
+        if size > self.most_bytes:
+            raise Unreadable(f"it has {size:,} bytes, more than maxRecordBytes allows ({self.most_bytes:,})")
+        data = {
+            "key": decoded(record.key, self.key, "key"),
+            "value": decoded(record.value, self.value, "value"),
+            "headers": readable(record.headers),
+            "topic": record.topic,
+            "partition": record.partition,
+            "offset": record.offset,
+            "timestamp": moment(record.timestamp),
+        }
+        cloud = cloud_event(data)
+        if cloud is not None:
+            data["cloudEvent"] = cloud
+        return data
+
+
+def size_of(record: Record) -> int:
+    """How many bytes a record brings."""
+    size = len(record.key or b"") + len(record.value or b"")
+    if record.headers:
+        size += sum(len(name) + len(value or b"") for name, value in record.headers)
+    return size
+
+
+def time_of(timestamp: int) -> datetime:
+    """A record's timestamp, which may be anything: one that is no moment is the nearest that is."""
+    return datetime.fromtimestamp(min(max(timestamp, 0), _LATEST) / 1000, UTC)
+
+
+def moment(timestamp: int) -> str:
+    """A record's timestamp as text."""
+    return iso(time_of(timestamp))
+
+
+def decoded(raw: bytes | None, form: Form, part: str) -> Any:
+    """A key or a value. Raises ``Unreadable``."""
+    if raw is None:
+        return None
+    if form == "bytes":
+        return base64.b64encode(raw).decode()
+    try:
+        return jsontext.loads_bounded(raw) if form == "json" else raw.decode()
+    except UnicodeDecodeError as error:
+        raise Unreadable(f"its {part} is not UTF-8: {error.reason} at byte {error.start}") from error
+    except ValueError as error:
+        raise Unreadable(f"its {part} is not JSON: {error}") from error
+
+
+def readable(headers: Headers) -> dict[str, Any]:
+    """Headers by name; one that comes several times is a list. Raises ``Unreadable``."""
+    found: dict[str, Any] = {}
+    for name, raw in headers:
+        try:
+            value = None if raw is None else raw.decode()
+        except UnicodeDecodeError as error:
+            raise Unreadable(f'its header "{name[:60]}" is not UTF-8: {error.reason}') from error
+        if name not in found:
+            found[name] = value
+        elif isinstance(found[name], list):
+            found[name].append(value)
+        else:
+            found[name] = [found[name], value]
+    return found
+
+
+def cloud_event(data: dict[str, Any]) -> dict[str, Any] | None:
+    """The attributes of a CloudEvent in its Kafka binding; None for another record.
+
+    In structured mode the record's value becomes the event's data.
+    """
+    headers = data["headers"]
+    if not headers:
+        return None
+    if str(headers.get("content-type", "")).startswith(_STRUCTURED) and isinstance(data["value"], Mapping):
+        attributes = dict(data["value"])
+        data["value"] = attributes.pop("data", attributes.pop("data_base64", None))
+        return attributes
+    if f"{_CLOUD}specversion" not in headers:
+        return None
+    attributes = {name[len(_CLOUD) :]: value for name, value in headers.items() if name.startswith(_CLOUD)}
+    if "content-type" in headers:
+        attributes["datacontenttype"] = headers["content-type"]
+    return attributes
+
+
+# -- what cannot be read
+
+
+def dead(record: Record, reason: str) -> dict[str, Any]:
+    """What is kept of a record that cannot be read: all of it, raw."""
+    return {
+        "key": None,
+        "value": None,
+        "headers": {},
+        "topic": record.topic,
+        "partition": record.partition,
+        "offset": record.offset,
+        "timestamp": moment(record.timestamp),
+        "error": reason,
+        "raw": {
+            "key": _kept(record.key),
+            "value": _kept(record.value),
+            "headers": [[name, _kept(value)] for name, value in record.headers],
+        },
+    }
+
+
+def read_again(data: Mapping[str, Any], given: Mapping[str, Any], reading: Reading) -> dict[str, Any]:
+    """The data of a dead letter as they are read now, but for what is given. Raises ``Unreadable``."""
+    raw = data["raw"]
+    found = {name: value for name, value in data.items() if name not in ("raw", "error")}
+    readers: dict[str, Callable[[], Any]] = {
+        "key": lambda: decoded(_back(raw["key"]), reading.key, "key"),
+        "value": lambda: decoded(_back(raw["value"]), reading.value, "value"),
+        "headers": lambda: readable([(name, _back(value)) for name, value in raw["headers"]]),
+    }
+    for name, read in readers.items():
+        found[name] = given[name] if name in given else read()
+    return {**found, **{name: value for name, value in given.items() if name not in readers}}
+
+
+def _kept(raw: bytes | None) -> str | None:
+    return None if raw is None else base64.b64encode(raw).decode()
+
+
+def _back(text: str | None) -> bytes | None:
+    return None if text is None else base64.b64decode(text)
+
+
+def fingerprint(record: Record) -> str:
+    """What tells a record from another one that stands at its place in a topic of the same name."""
+    digest = hashlib.sha256(str(record.timestamp).encode())
+    for part in (record.key, record.value):
+        digest.update(b"-" if part is None else b"%d:" % len(part))
+        digest.update(part or b"")
+    return digest.hexdigest()[:24]
+
+
+def order_key(record: Record) -> str | None:
+    """What executions of one key are put in line by; None for a record without a key."""
+    if record.key is None:
+        return None
+    return f"{record.topic}:{hashlib.sha256(record.key).hexdigest()[:24]}"
