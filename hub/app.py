@@ -24,8 +24,7 @@ from hub.clock import Clock, SystemClock
 from hub.config.notifiers import NotifierDeclaration, read_notifiers, read_notify
 from hub.config.plugins import with_plugin_settings
 from hub.config.settings import Settings
-from hub.engine.last_words import last_words
-from hub.engine.node import Node, cancelled_from_within
+from hub.engine.node import Node
 from hub.engine.payloads import Payloads
 from hub.engine.places import Places
 from hub.engine.retention import RetentionRule
@@ -143,11 +142,13 @@ def prepare(place: Place, *, registry: Registry | None = None, clock: Clock | No
     registry = with_plugin_settings(registry or load_plugins(place.settings.plugins), place.settings)
     functions = builtin_functions(clock.now).with_functions(registry.functions)
     notifiers = read_notifiers(place.settings, registry, functions)
+    notify = read_notify(place.settings, notifiers, functions)
     return Prepared(
-        registry=registry,
+        # after the rules are read: what names a notifier is checked against these from now on
+        registry=registry.with_notifier_names(notifiers),
         functions=functions,
         notifiers=notifiers,
-        notify=read_notify(place.settings, notifiers, functions),
+        notify=notify,
         storage=_storage_class(registry, place.settings, place.storage_url),
         file_store=_file_store_type(registry, place.settings),
         clock=clock,
@@ -170,18 +171,9 @@ async def open_node(
     What is ``prepared`` is taken as it is, and a data folder that the caller has locked is not locked again. Raises
     ``StorageLocked``, ``InvalidSettings``, ``PluginError``.
     """
-<<<<<<< HEAD
     if prepared is None:
         prepared = prepare(place, registry=registry, clock=clock)
     registry, clock = prepared.registry, prepared.clock
-=======
-    clock = clock or SystemClock()
-    registry = with_plugin_settings(registry or load_plugins(place.settings.plugins), place.settings)
-    functions = builtin_functions(clock.now).with_functions(registry.functions)
-    notifiers = read_notifiers(place.settings, registry, functions)
-    notify = read_notify(place.settings, notifiers, functions)
-    registry = registry.with_notifier_names(notifiers)
->>>>>>> h-kit
     async with AsyncExitStack() as stack:
         url = place.storage_url
         own = registry.settings_of(prepared.storage)
@@ -250,138 +242,6 @@ def _without_password(url: str) -> str:
     return re.sub(r"(://[^/@:]*):[^/@]*@", r"\1:***@", url)
 
 
-<<<<<<< HEAD
-=======
-async def serve(
-    place: Place,
-    *,
-    say: Callable[[str], None],
-    on_ended: Callable[[Mapping[str, Any]], None] | None = None,
-    on_ready: Callable[[str], Awaitable[None]] | None = None,
-    task_folders: Sequence[Path] = (),
-) -> None:
-    """Serve until SIGTERM or Ctrl-C, also one that comes while it starts.
-
-    ``say`` gets the ready line, ``on_ended`` each execution's end, ``on_ready`` the address once it is up. A
-    ``tasks.py`` in ``task_folders`` is loaded.
-    """
-    from hub.api import start_api
-
-    stop = asyncio.Event()
-    failure: list[BaseException] = []
-
-    def fail(error: BaseException) -> None:
-        failure.append(error)
-        stop.set()
-
-    async with AsyncExitStack() as stack:
-        hurry = _catch_signals(stop)
-        node = await stack.enter_async_context(
-            open_node(place, folders=place.flow_folders, task_folders=task_folders)
-        )
-        hurry.append(node)
-        node.longest_block = place.settings.limits.longest_block
-        # the API is up, and not ready, while flows load and executions are taken over
-        api = await stack.enter_async_context(start_api(node, place.settings))
-        if stop.is_set():
-            return
-        stack.enter_context(last_words(node.services))
-        async with node.running(on_failure=fail):
-            if stop.is_set():
-                return
-            address = _write_address(place, api.local_url)
-            stack.callback(address.unlink, missing_ok=True)
-            _settle_memory()
-            say(_ready_line(node, api))
-            if on_ended is not None:
-                watcher = asyncio.create_task(_report_ends(node, on_ended))
-                stack.callback(watcher.cancel)
-            if on_ready is not None:
-                shower = asyncio.ensure_future(on_ready(api.local_url))
-                shower.add_done_callback(lambda job: _pass_on(job, fail))
-                stack.callback(shower.cancel)
-            await _stopped(node, stop, fail)
-            node.is_ready = False
-    if failure:
-        raise failure[0]
-
-
-async def _stopped(node: Node, stop: asyncio.Event, fail: Callable[[BaseException], None]) -> None:
-    """Return when the hub is to stop; also where code of others has cancelled everything that runs."""
-    try:
-        await stop.wait()
-    except asyncio.CancelledError:
-        task = asyncio.current_task()
-        if stop.is_set() or task is None:
-            raise
-        task.uncancel()
-        fail(cancelled_from_within("the hub"))
-        # what would have to end in order was cancelled too: the next start finds it as after a crash
-        node.drain_grace = node.notices_grace = 0.0
-
-
-def _settle_memory() -> None:
-    """What is there at the start stays: leave it out of every later collection.
-
-    Collections of the young are made rarer too; together they cut the longest answers to a quarter.
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(20_000, 20, 50)
-
-
-def _pass_on(job: asyncio.Future[None], fail: Callable[[BaseException], None]) -> None:
-    if not job.cancelled() and (error := job.exception()) is not None:
-        fail(error)
-
-
-def _catch_signals(stop: asyncio.Event) -> list[Node]:
-    """Set ``stop`` at SIGTERM and Ctrl-C; the answer is where to put the node once there is one."""
-    loop = asyncio.get_running_loop()
-    nodes: list[Node] = []
-
-    def stopping() -> None:
-        for node in nodes if stop.is_set() else ():
-            # the second signal: hand back at once
-            node.drain_grace = node.notices_grace = 0.0
-            node.dispatcher.hand_back()
-            node.notifications.hurry()
-        stop.set()
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stopping)
-    return nodes
-
-
-async def _report_ends(node: Node, on_ended: Callable[[Mapping[str, Any]], None]) -> None:
-    with node.services.bus.subscribe("execution", size=10_000) as news:
-        async for one in news:
-            if "seconds" in one.details:
-                on_ended({"id": one.id, **one.details})
-
-
-def _ready_line(node: Node, api: Api) -> str:
-    plugins = sum(plugin.state == "loaded" for plugin in node.services.registry.plugins)
-    flows = len(node.catalog.records())
-    broken = len(node.catalog.broken)
-    listening = f" · listening at {api.local_url}" if api.local_url != api.url else ""
-    return (
-        f"asynchub {__version__} ready at {api.url} in {process_age():.2f} s{listening}"
-        f" · {flows} flow{'s' if flows != 1 else ''}"
-        + (f" ({broken} file{'s' if broken != 1 else ''} with errors)" if broken else "")
-        + f" · {plugins} plugins"
-    )
-
-
-def _write_address(place: Place, url: str) -> Path:
-    path = place.data_dir / ADDRESS_FILE
-    temporary = path.with_suffix(".new")
-    _write_private(temporary, json.dumps({"url": url, "pid": os.getpid()}) + "\n")
-    temporary.replace(path)
-    return path
-
-
->>>>>>> h-kit
 def _hub_url(settings: Settings) -> str:
     """What links in notices begin with."""
     server = settings.server

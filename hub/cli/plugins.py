@@ -15,15 +15,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from hub.cli.output import output_option, show
-<<<<<<< HEAD
+from hub.cli.places import server_options, with_hub
 from hub.cli.plugin_check import check
 from hub.cli.plugin_packages import install, uninstall
-=======
-from hub.cli.places import server_options, with_hub
 
 if TYPE_CHECKING:
     from hub.client import HubClient
->>>>>>> h-kit
 
 
 @click.group()

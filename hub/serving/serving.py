@@ -28,7 +28,8 @@ from hub import __version__
 from hub.api import Api, Door, listen, start_api
 from hub.app import ADDRESS_FILE, Place, Prepared, locked, open_node, prepare, sign, write_private
 from hub.clock import process_age
-from hub.engine.node import Node
+from hub.engine.last_words import last_words
+from hub.engine.node import Node, cancelled_from_within
 from hub.errors import Conflict
 from hub.registry import Project, load_projects
 from hub.serving.predecessor import Predecessor
@@ -211,13 +212,14 @@ class _Serving:
                     is_first = False
                     if self._stop.asked.is_set():
                         return None
+                    stack.enter_context(last_words(node.services))
                     async with node.running(on_failure=self._stop.fail):
                         if self._stop.asked.is_set():
                             return None
                         await self._go_public(stack, node, api)
                         if predecessor is not None and following is None:
                             following = asyncio.create_task(predecessor.served(), name="predecessor")
-                        await self._until_asked()
+                        await self._until_asked(node)
                         if self._is_to_hand_over:
                             await self._come_to_rest(node, api.door)
                         node.is_ready = False
@@ -257,6 +259,7 @@ class _Serving:
             )
         )
         self._stop.node = node
+        node.longest_block = place.settings.limits.longest_block
         server = place.settings.server
         if self._held.listening is None:
             self._held.listening = listen(server.host, server.port)
@@ -294,8 +297,20 @@ class _Serving:
         if not job.cancelled() and (error := job.exception()) is not None:
             self._stop.fail(error)
 
-    async def _until_asked(self) -> None:
-        """Wait until the hub is to stop, or to hand over."""
+    async def _until_asked(self, node: Node) -> None:
+        """Wait until the hub is to stop, or to hand over; also where code of others has cancelled everything."""
+        try:
+            await self._until_told()
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if self._stop.asked.is_set() or task is None:
+                raise
+            task.uncancel()
+            self._stop.fail(cancelled_from_within("the hub"))
+            # what would have to end in order was cancelled too: the next start finds it as after a crash
+            node.drain_grace = node.notices_grace = 0.0
+
+    async def _until_told(self) -> None:
         events = [self._stop.asked, *([self._reloading.asked] if self._reloading is not None else [])]
         waits = [asyncio.ensure_future(event.wait()) for event in events]
         try:
