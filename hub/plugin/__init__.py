@@ -54,6 +54,7 @@ from hub.plugin.listener import (
     NewsStream,
     TaskRunEnded,
 )
+from hub.plugin.nodes import HubNode, NodeStorage
 from hub.plugin.notices import (
     MOST_TOGETHER,
     NewNotice,
@@ -161,6 +162,7 @@ __all__ = [
     "HttpRequest",
     "HttpTrigger",
     "HubError",
+    "HubNode",
     "InvalidInput",
     "Killed",
     "Listener",
@@ -171,6 +173,7 @@ __all__ = [
     "NewNotice",
     "News",
     "NewsStream",
+    "NodeStorage",
     "NotFound",
     "Notice",
     "NoticeClaim",
