@@ -21,7 +21,7 @@ import structlog
 
 from hub import __version__
 from hub.bus import Bus
-from hub.clock import Clock, SystemClock, process_age
+from hub.clock import Clock, HubClock, SystemClock, process_age
 from hub.config.notifiers import read_notifiers, read_notify
 from hub.config.plugins import with_plugin_settings
 from hub.config.settings import Settings
@@ -31,6 +31,7 @@ from hub.engine.places import Places
 from hub.engine.retention import RetentionRule
 from hub.engine.secrets import SecretVault
 from hub.engine.services import Services
+from hub.engine.sharing import share_files
 from hub.engine.timer import WallTimer
 from hub.errors import HubError, InvalidSettings, PluginError, StorageError, StorageLocked
 from hub.expressions import builtin_functions
@@ -130,7 +131,7 @@ async def open_node(
 
     Raises ``StorageLocked``, ``InvalidSettings``, ``PluginError``.
     """
-    clock = clock or SystemClock()
+    given_clock, clock = clock, HubClock(clock or SystemClock())
     registry = with_plugin_settings(registry or load_plugins(place.settings.plugins), place.settings)
     functions = builtin_functions(clock.now).with_functions(registry.functions)
     notifiers = read_notifiers(place.settings, registry, functions)
@@ -138,11 +139,13 @@ async def open_node(
     async with AsyncExitStack() as stack:
         url = place.storage_url
         storage_class = _storage_class(registry, place.settings, url)
-        file_store_type = _file_store_type(registry, place.settings)
+        file_store_type = _file_store_type(registry, place.settings, storage_class)
         own = registry.settings_of(storage_class)
         stack.enter_context(locked(place.data_dir))
         where = StorageSettings(url, place.data_dir, clock, settings=own)
         storage = await _opened(stack, storage_class, where)
+        if given_clock is None and storage.clock is not None:
+            clock.follow(storage.clock)
         with usable(place.data_dir):
             instance = _instance(place.data_dir)
         ended = await run_cleaners(registry, instance)
@@ -155,6 +158,8 @@ async def open_node(
         listeners, registry = make_listeners(registry)
         vault = SecretVault(sources)
         file_store = make_file_store(registry, file_store_type, place.data_dir)
+        file_store.use_storage(storage)
+        await share_files(storage, file_store, instance)
         services = Services(
             storage=storage,
             bus=Bus(),
@@ -355,8 +360,8 @@ def _storage_class(registry: Registry, settings: Settings, url: str) -> type[Sto
     return found
 
 
-def _file_store_type(registry: Registry, settings: Settings) -> str:
-    wanted = settings.files.store
+def _file_store_type(registry: Registry, settings: Settings, storage: type[Storage]) -> str:
+    wanted = settings.files.store or storage.file_store
     if wanted not in registry.file_stores:
         known = ", ".join(sorted(registry.file_stores)) or "none"
         raise settings.mistake(

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
-from hub.api import events, executions, flows, notices, sign_in, stream, system, triggers, webhooks
+from hub.api import events, executions, flows, nodes, notices, sign_in, stream, system, triggers, webhooks
 from hub.api.bodies import REQUEST_TIMEOUT
 from hub.api.guard import Guard
 from hub.api.routing import Call, Route
@@ -26,6 +26,7 @@ _ROUTES: tuple[Route, ...] = (
     *executions.ROUTES,
     *events.ROUTES,
     *notices.ROUTES,
+    *nodes.ROUTES,
     *triggers.ROUTES,
     *webhooks.ROUTES,
     *stream.ROUTES,

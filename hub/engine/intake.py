@@ -68,6 +68,11 @@ class Intake:
         """Learn where the triggers stand."""
         self._states = await self._services.storage.trigger_states()
 
+    async def learn(self, key: TriggerKey) -> None:
+        """Learn where a trigger stands that another hub may have moved on."""
+        states = await self._services.storage.trigger_states()
+        self._states[key] = states.get(key, TriggerState())
+
     def state(self, key: TriggerKey) -> Mapping[str, Any]:
         """A trigger's stored state, empty at first."""
         known = self._states.get(key)
@@ -122,8 +127,7 @@ class Intake:
                 accepted = await storage.accept(arrivals, at=now, move=move, room=room)
             except FenceRefused:
                 if move is not None:
-                    states = await storage.trigger_states()
-                    self._states[move.key] = states.get(move.key, TriggerState())
+                    await self.learn(move.key)
                 raise
             if move is not None:
                 self._states[move.key] = TriggerState(move.state, move.expected + 1)

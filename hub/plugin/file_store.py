@@ -33,7 +33,7 @@ class FileStore(ABC):
         self.data_dir = data_dir
         self.settings = settings
 
-    def use_storage(self, storage: Storage) -> None:
+    def use_storage(self, storage: Storage) -> None:  # noqa: B027 - most stores need none
         """Be given the hub's storage, before anything else: for a store that keeps its files there.
 
         Raises ``HubError`` when it does not go with it.

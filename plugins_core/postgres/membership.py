@@ -71,6 +71,8 @@ class Membership:
         self.on_drain: Callable[[], None] = lambda: None
         """Called once when somebody has asked this node to take nothing new."""
         self._is_draining = False
+        self.probe: str | None = None
+        """A file that it put into its file store."""
 
     @property
     def number(self) -> int:
@@ -118,12 +120,13 @@ class Membership:
     async def _insert(self, connection: Any) -> int:
         return int(
             await connection.fetchval(
-                "INSERT INTO nodes (identity, name, version, started_at, heartbeat_at, lease_expires_at)"
-                f" VALUES ($1, $2, $3, {NOW}, {NOW}, {NOW} + $4) RETURNING number",
+                "INSERT INTO nodes (identity, name, version, started_at, heartbeat_at, lease_expires_at, probe)"
+                f" VALUES ($1, $2, $3, {NOW}, {NOW}, {NOW} + $4, $5) RETURNING number",
                 self._identity,
                 self.name,
                 self._version,
                 self._lease,
+                self.probe,
             )
         )
 

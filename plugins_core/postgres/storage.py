@@ -380,6 +380,7 @@ class PostgresStorage(Storage):
         return next(node for node in await self.nodes() if node.number == number)
 
     async def put_probe(self, uri: str) -> None:
+        self._membership.probe = uri
         await self._write(lambda commit: leases.put_probe(commit, uri))
 
     async def recover(self) -> int:
