@@ -10,6 +10,7 @@ import json
 import os
 import re
 import signal
+import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -36,6 +37,8 @@ from hub.engine.timer import WallTimer
 from hub.errors import HubError, InvalidSettings, PluginError, StorageError, StorageLocked
 from hub.expressions import builtin_functions
 from hub.model.ids import new_id
+from hub.plugin.file_store import FileStore
+from hub.plugin.portable import Schema
 from hub.plugin.storage import Storage, StorageSettings
 from hub.plugin.trees import remove_tree
 from hub.registry import (
@@ -192,20 +195,70 @@ async def open_node(
         )
 
 
+def storage_type(place: Place) -> str:
+    """The plugin that keeps a place's storage. Raises ``InvalidSettings``."""
+    return _storage_class(load_plugins(place.settings.plugins), place.settings, place.storage_url).type
+
+
+async def schema_of(place: Place) -> Schema:
+    """How the tables of a place's storage stand, changing nothing. Raises ``InvalidSettings``."""
+    registry = with_plugin_settings(load_plugins(place.settings.plugins), place.settings)
+    storage_class = _storage_class(registry, place.settings, place.storage_url)
+    own = registry.settings_of(storage_class)
+    try:
+        return await storage_class.schema(
+            StorageSettings(place.storage_url, place.data_dir, SystemClock(), settings=own)
+        )
+    except StorageError as error:
+        raise _not_opened(place.storage_url, error) from error
+
+
+@asynccontextmanager
+async def opened_storage(
+    place: Place, *, beside: Place | None = None
+) -> AsyncIterator[tuple[Storage, FileStore]]:
+    """A place's storage and files, without a hub; ``beside`` is a place that is open already.
+
+    A data folder is locked only for a storage that one process holds: others are opened as one more node, which
+    takes over nothing.
+    """
+    registry = with_plugin_settings(load_plugins(place.settings.plugins), place.settings)
+    url = place.storage_url
+    storage_class = _storage_class(registry, place.settings, url)
+    async with AsyncExitStack() as stack:
+        node_dir = place.data_dir
+        if not storage_class.single_process:
+            node_dir = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="hub-db-")))
+        elif beside is None or beside.data_dir != place.data_dir:
+            stack.enter_context(locked(place.data_dir))
+        own = registry.settings_of(storage_class)
+        storage = await _opened(
+            stack, storage_class, StorageSettings(url, node_dir, SystemClock(), settings=own)
+        )
+        data_dir = place.data_dir if storage_class.single_process else node_dir
+        store_type = _file_store_type(registry, place.settings, storage_class)
+        files = make_file_store(registry, store_type, data_dir if store_type != "local" else place.data_dir)
+        files.use_storage(storage)
+        yield storage, files
+
+
 async def _opened(stack: AsyncExitStack, storage_class: type[Storage], settings: StorageSettings) -> Storage:
     try:
         return await stack.enter_async_context(storage_class.open(settings))
     except Exception as error:
         if isinstance(error, HubError) and type(error) is not StorageError:
             raise
-        # a driver's own words, behind the name of what it was asked to open
-        raise InvalidSettings(
-            f"the storage {_without_password(settings.url)} cannot be opened: {error}",
-            hint="see --storage, HUB_STORAGE and storage: in hub.yaml",
-        ) from error
+        raise _not_opened(settings.url, error) from error
 
 
-def _without_password(url: str) -> str:
+def _not_opened(url: str, error: Exception) -> InvalidSettings:
+    """A driver's own words, behind the name of what it was asked to open."""
+    hint = getattr(error, "hint", None) or "see --storage, HUB_STORAGE and storage: in hub.yaml"
+    return InvalidSettings(f"the storage {shown_url(url)} cannot be opened: {error}", hint=hint)
+
+
+def shown_url(url: str) -> str:
+    """A storage's URL without its password."""
     return re.sub(r"(://[^/@:]*):[^/@]*@", r"\1:***@", url)
 
 

@@ -67,6 +67,7 @@ from hub.plugin.notices import (
 )
 from hub.plugin.notifier import RETRY_SCHEDULE, Attachment, Gone, Notification, Notifier, NotifierContext
 from hub.plugin.outcomes import Fail, Failed, Outcome, Retry, Skip, Wait
+from hub.plugin.portable import TABLES, PortableLoad, PortableStorage, Rows, Schema
 from hub.plugin.posting import Answer, check_answer, post, web_address
 from hub.plugin.secrets import SecretSource
 from hub.plugin.shapes import (
@@ -117,6 +118,7 @@ __all__ = [
     "OLDEST_API",
     "RETRY_SCHEDULE",
     "SCRIPT",
+    "TABLES",
     "Accepted",
     "Answer",
     "Arrival",
@@ -191,6 +193,8 @@ __all__ = [
     "Parent",
     "Polled",
     "PollingTrigger",
+    "PortableLoad",
+    "PortableStorage",
     "Purged",
     "Queue",
     "QueueBehavior",
@@ -202,6 +206,8 @@ __all__ = [
     "Response",
     "Restart",
     "Retry",
+    "Rows",
+    "Schema",
     "Script",
     "SecretSource",
     "Skip",

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -49,6 +49,11 @@ class FileStore(ABC):
     async def put_file(self, owner: str, name: str, file: BinaryIO) -> str:
         """Store the rest of an open file; a store that need not hold it in memory says how."""
         return await self.put(owner, name, await asyncio.to_thread(file.read))
+
+    async def uris(self) -> AsyncIterator[str]:
+        """Every file there is. Raises ``Conflict`` where it cannot say."""
+        raise Conflict(f"the files of a {self.type} file store cannot be listed")
+        yield ""
 
     async def adopt(self, uri: str, file: BinaryIO) -> None:
         """Keep the rest of an open file under the URI that another store gave it; one that is there stays.

@@ -23,6 +23,7 @@ from hub.model.ids import FlowKey, TriggerKey
 from hub.model.task_run import TaskRun, TaskRunState
 from hub.plugin.nodes import NodeStorage
 from hub.plugin.notices import NewNotice, NoticeStorage
+from hub.plugin.portable import PortableStorage
 
 Item = TypeVar("Item")
 
@@ -269,7 +270,7 @@ class StorageSettings:
     """Its plugin's: an instance of the ``settings_model``, None where it has none."""
 
 
-class Storage(NoticeStorage, NodeStorage):
+class Storage(NoticeStorage, NodeStorage, PortableStorage):
     """Keeps flows, events, executions, task runs, logs, trigger states and notices.
 
     Raises, from every method: ``StorageUnavailable`` when nothing can be stored or read for now,

@@ -62,6 +62,19 @@ class PostgresFileStore(FileStore):
             return  # it is there already
         await self._put(uri, owner, _read(file, uri))
 
+    async def uris(self) -> AsyncIterator[str]:
+        after = ""
+        while True:
+            async with self._connection() as connection:
+                rows = await connection.fetch(
+                    "SELECT uri FROM files WHERE uri > $1 ORDER BY uri LIMIT 1000", after
+                )
+            for row in rows:
+                after = row[0]
+                yield after
+            if not rows:
+                return
+
     async def get(self, uri: str) -> bytes:
         return b"".join([chunk async for chunk in self._chunks(uri)])
 

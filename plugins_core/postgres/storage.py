@@ -33,11 +33,15 @@ from hub.plugin import (
     NoticeFilter,
     NoticeSettlement,
     Page,
+    PortableLoad,
     Purged,
     Recorded,
     Restart,
+    Rows,
+    Schema,
     Slice,
     Storage,
+    StorageError,
     StorageSettings,
     StorageUnavailable,
     StoredEvent,
@@ -416,6 +420,34 @@ class PostgresStorage(Storage):
 
     def on_drain(self, callback: Callable[[], None]) -> None:
         self._membership.on_drain = callback
+
+    # moved
+
+    @classmethod
+    async def schema(cls, settings: StorageSettings) -> Schema:
+        from plugins_core.postgres.driver import Driver, Failure, spelled
+        from plugins_core.postgres.portable import schema_of
+
+        address = address_of(settings.url)
+        given = settings.settings if settings.settings is not None else PostgresSettings()
+        try:
+            return await schema_of(Driver(address, given), address)
+        except Failure as error:
+            raise StorageError(spelled(error)) from error
+
+    @asynccontextmanager
+    async def dumped(self) -> AsyncIterator[AsyncIterator[Rows]]:
+        from plugins_core.postgres.portable import dumped
+
+        async with self.connection() as connection, dumped(connection) as rows:
+            yield rows
+
+    @asynccontextmanager
+    async def loading(self) -> AsyncIterator[PortableLoad]:
+        from plugins_core.postgres.portable import loading
+
+        async with self.connection() as connection, loading(connection) as load:
+            yield load
 
     # how it is reached
 

@@ -131,7 +131,7 @@ class Histories(RuleBasedStateMachine):
         self.at += timedelta(seconds=1)
         one = self._picked(pick)
         fence = one.fence - stale
-        changes: dict[str, Any] = {
+        kinds: dict[str, dict[str, Any]] = {
             "running": {"state": _S.RUNNING},
             "run": {"run": (path, "RUNNING")},
             "run ends": {"run": (path, "SUCCESS"), "progress": True},
@@ -140,7 +140,8 @@ class Histories(RuleBasedStateMachine):
             "pause": {"state": _S.PAUSED, "release": True, "wake_at": self.at + timedelta(seconds=3)},
             "release": {"release": True},
             "end": {"state": end},
-        }[kind]
+        }
+        changes = dict(kinds[kind])
         run = changes.pop("run", None)
         rows: tuple[TaskRun, ...] = ()
         if run is not None:
