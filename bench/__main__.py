@@ -11,8 +11,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from bench.cases import CASES, Options, Row
+from bench.cases import CASES as OTHERS
+from bench.cases import Options, Row
+from bench.postgres import postgres
 from bench.subjects import ROOT
+
+CASES = {**OTHERS, "p": postgres}
 
 
 def main() -> None:

@@ -71,27 +71,26 @@ class Neighbours:
     async def _follow(self) -> None:
         storage = self._services.storage
         while True:
-            await storage.wait_for_others(_LONGEST_WAIT)
+            may_claim = await storage.wait_for_others(_LONGEST_WAIT)
             try:
+                if may_claim:
+                    # what they left for whoever has room, before all that they only tell of
+                    ready_at = await storage.next_wake_at()
+                    if ready_at is not None:
+                        self._dispatcher.wake(ready_at)
                 while await self._hear():
                     pass
-                # what they left for whoever has room
-                ready_at = await storage.next_wake_at()
             except StorageError as error:
                 log.warning("storage is away; the other hubs are not heard", error=str(error))
                 await asyncio.sleep(_AWAY)
-                continue
-            if ready_at is not None:
-                self._dispatcher.wake(ready_at)
 
     async def _hear(self) -> bool:
         """Tell what is new; answers whether there may be more at once."""
-        before = self._after
-        sets, self._after = await self._services.storage.changes_of_others(after=before, limit=_AT_ONCE)
+        sets, self._after = await self._services.storage.changes_of_others(after=self._after, limit=_AT_ONCE)
         for one in sets:
             for change in one.changes:
                 await self._tell(change)
-        return len(sets) > 0 or self._after > before
+        return len(sets) == _AT_ONCE
 
     async def _tell(self, change: Change) -> None:
         if change.topic == "flow":

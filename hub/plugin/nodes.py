@@ -81,9 +81,11 @@ class NodeStorage:
         """What other hubs committed after number ``after``, oldest first, and the number that was read up to."""
         return [], after
 
-    async def wait_for_others(self, timeout: float) -> None:
-        """Return when another hub may have stored something, or after ``timeout`` seconds."""
+    async def wait_for_others(self, timeout: float) -> bool:
+        """Return when another hub may have stored something, or after ``timeout`` seconds; answers whether it may
+        have left something to be claimed."""
         await asyncio.sleep(timeout)
+        return True
 
     def on_lost(self, callback: Callable[[], None]) -> None:
         """Call back in the loop when this hub was ended by another: all that it held is lost."""

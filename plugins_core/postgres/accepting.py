@@ -225,7 +225,9 @@ class _Batch:
             claimed = ready and self.room > 0
             self.room -= claimed
             self._store_execution(arrival, new, work.at, state, error, claimed)
-            waiting += ready and not claimed
+            if ready and not claimed:
+                waiting += 1
+                self._commit.leaves_some = True
             if claimed:
                 claim = _born_claimed(arrival, new)
                 self._commit.kin.note_claim(claim, new.queue.key if new.queue else None)

@@ -19,6 +19,10 @@ _LOOK_AGAIN = 0.003
 # one statement, so that what is seen and which transactions are over are of one moment
 _HORIZON = "pg_snapshot_xmin(pg_current_snapshot())::text::bigint"
 _AFTER = f"SELECT number, at, node, items, {_HORIZON} FROM changes WHERE number > $1 ORDER BY number LIMIT $2"
+_OF_OTHERS = (
+    f"SELECT c.number, c.at, c.node, c.items, h.horizon FROM (SELECT {_HORIZON} AS horizon) h LEFT JOIN LATERAL"
+    " (SELECT * FROM changes WHERE number > $1 AND node <> $3 ORDER BY number LIMIT $2) c ON true ORDER BY c.number"
+)
 _NEWEST = f"SELECT coalesce(max(number), 0), {_HORIZON} FROM changes"
 
 
@@ -52,8 +56,24 @@ class Numbers:
         self, connection: Any, after: int, limit: int, own: int
     ) -> tuple[list[ChangeSet], int]:
         """See ``NodeStorage.changes_of_others``."""
-        rows = await self._settled(connection, after, limit)
-        return [_set_of(row) for row in rows if row[2] != own], rows[-1][0] if rows else after
+        rows, horizon = await self._settled_of_others(connection, after, limit, own)
+        if len(rows) < limit:
+            # all below the horizon has been read, this hub's own among it
+            after = max(after, horizon + self._transactions.base - 1)
+        return [_set_of(row) for row in rows], max([after, *(row[0] for row in rows)])
+
+    async def _settled_of_others(
+        self, connection: Any, after: int, limit: int, own: int
+    ) -> tuple[list[Any], int]:
+        until = asyncio.get_running_loop().time() + _SETTLING
+        while True:
+            found = await connection.fetch(_OF_OTHERS, after, limit, own)
+            horizon = int(found[0][4])
+            rows = [row for row in found if row[0] is not None]
+            settled = [row for row in rows if row[0] < horizon + self._transactions.base]
+            if len(settled) == len(rows) or asyncio.get_running_loop().time() > until:
+                return settled, horizon
+            await asyncio.sleep(_LOOK_AGAIN)
 
     async def _settled(self, connection: Any, after: int, limit: int) -> list[Any]:
         """Rows that nothing can come before any more."""

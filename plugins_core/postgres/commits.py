@@ -39,6 +39,8 @@ class Commit:
     kin: Kin
     changes: list[tuple[str | None, ...]] = field(default_factory=list)
     """Topic, id, state, flow and, of an execution that has ended, its parent."""
+    leaves_some: bool = False
+    """Whether it leaves something that any hub may claim."""
 
 
 class Member(Protocol):

@@ -18,8 +18,9 @@ from plugins_core.postgres.address import Address
 
 log = structlog.get_logger("hub.postgres")
 
-_COMPANY = 0.002
-"""Seconds that one notification waits for more to tell of."""
+_COMPANY = 0.01
+"""Seconds between two notifications, and between two looks at what they told of."""
+_CLAIM = "+"
 _FIRST_BACKOFF = 0.2
 _LONGEST_BACKOFF = 5.0
 
@@ -32,13 +33,29 @@ class Bell:
         self._channel = address.channel
         self._own = own
         self._ringing = asyncio.Event()
+        self._leaves_some = False
         self._task: asyncio.Task[None] | None = None
-        self.heard = asyncio.Event()
-        """Set when another hub has stored something."""
+        self._heard = asyncio.Event()
+        self._may_claim = False
 
-    def ring(self) -> None:
-        """Something was stored."""
+    def ring(self, *, leaves_some: bool) -> None:
+        """Something was stored, which perhaps leaves something to be claimed by any hub."""
+        self._leaves_some |= leaves_some
         self._ringing.set()
+
+    async def listen(self, timeout: float) -> bool:
+        """Return when another has rung, or after ``timeout`` seconds; answers whether something may be claimed."""
+        try:
+            async with asyncio.timeout(timeout):
+                await self._heard.wait()
+        except TimeoutError:
+            return True  # nobody said so, which is no proof: a notification may be lost
+        # those that came with it are one
+        if not self._may_claim:
+            await asyncio.sleep(_COMPANY)
+        self._heard.clear()
+        may_claim, self._may_claim = self._may_claim, False
+        return may_claim
 
     def start(self) -> None:
         self._task = asyncio.get_running_loop().create_task(self._run(), name="postgres bell")
@@ -57,7 +74,8 @@ class Bell:
                 async with connected(self._driver, "news") as connection:
                     await connection.add_listener(self._channel, self._hear)
                     # what was told while nobody listened
-                    self.heard.set()
+                    self._may_claim = True
+                    self._heard.set()
                     backoff = _FIRST_BACKOFF
                     await self._ring_for_ever(connection)
             await asyncio.sleep(backoff)
@@ -71,11 +89,15 @@ class Bell:
                     await self._ringing.wait()
             if self._ringing.is_set():
                 self._ringing.clear()
-                await connection.execute(f"SELECT pg_notify('{self._channel}', '{self._own()}')")
+                told = f"{self._own()}{_CLAIM if self._leaves_some else ''}"
+                self._leaves_some = False
+                await connection.execute(f"SELECT pg_notify('{self._channel}', '{told}')")
             else:
                 await connection.execute("SELECT 1")
             await asyncio.sleep(_COMPANY)
 
     def _hear(self, connection: Any, pid: int, channel: str, payload: str) -> None:
-        if payload != str(self._own()):
-            self.heard.set()
+        number = payload.removesuffix(_CLAIM)
+        if number != str(self._own()):
+            self._may_claim |= number != payload
+            self._heard.set()

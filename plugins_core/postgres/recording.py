@@ -78,6 +78,7 @@ async def run_records(commit: Commit, works: Sequence[RecordWork], kin: dict[str
             # nothing may follow an end in the same commit either
             held.claimed = False
             commit.kin.forget(step.execution_id)
+            commit.leaves_some |= step.release and not work.ends
         if step.arrivals:
             work.brings = AcceptWork(step.arrivals, step.at)
     await steps.write(connection)
@@ -169,6 +170,7 @@ async def _follow_up(commit: Commit, work: RecordWork, kin: Relations, rows: dic
     ready = 0
     if parent is not None and parent in rows:
         woken, ready = await wake_parent(commit.connection, parent, work.step.at)
+        commit.leaves_some |= ready > 0
     work.answer = Recorded(tuple(claims), ready, woken)
 
 

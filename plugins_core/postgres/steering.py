@@ -83,6 +83,7 @@ async def request_kill(
         if following is not None:
             await queues.count(queues_of([following]))
             await run_accepts(commit, [following], queues)
+    commit.leaves_some = True
     asked = await find(commit.connection, execution_id)
     return Killed(asked, tuple(one.id for one in held), tuple(one.id for one, _ in ended), tuple(woken))
 
@@ -158,6 +159,7 @@ async def restart(commit: Commit, wanted: Restart) -> Execution:
         before.id,
     )
     commit.changes.append(("execution", before.id, state.value, str(before.flow)))
+    commit.leaves_some = True
     return await find(connection, before.id)
 
 

@@ -142,8 +142,8 @@ class PostgresStorage(Storage):
 
     def tell(self, commit: Commit) -> None:
         """A transaction was committed."""
-        if commit.changes:
-            self._bell.ring()
+        if commit.changes or commit.leaves_some:
+            self._bell.ring(leaves_some=commit.leaves_some)
 
     # events and executions
 
@@ -391,7 +391,7 @@ class PostgresStorage(Storage):
         async with self.connection() as connection:
             released = await leases.recover(connection, self._membership.number)
         if released:
-            self._bell.ring()
+            self._bell.ring(leaves_some=True)
         return released
 
     async def lease(self, key: TriggerKey) -> bool:
@@ -405,15 +405,8 @@ class PostgresStorage(Storage):
             lambda connection: self._numbers.of_others(connection, after, limit, self._membership.number)
         )
 
-    async def wait_for_others(self, timeout: float) -> None:
-        heard = self._bell.heard
-        try:
-            async with asyncio.timeout(min(timeout, self.driver.settings.poll.total_seconds())):
-                await heard.wait()
-        except TimeoutError:
-            return
-        finally:
-            heard.clear()
+    async def wait_for_others(self, timeout: float) -> bool:
+        return await self._bell.listen(min(timeout, self.driver.settings.poll.total_seconds()))
 
     def on_lost(self, callback: Callable[[], None]) -> None:
         self._membership.on_lost = callback
