@@ -10,6 +10,7 @@ import contextlib
 import fcntl
 import os
 import re
+import tempfile
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ from urllib.parse import quote
 import structlog
 
 from hub.bus import Bus
-from hub.clock import Clock, SystemClock
+from hub.clock import Clock, HubClock, SystemClock
 from hub.config.notifiers import NotifierDeclaration, read_notifiers, read_notify
 from hub.config.plugins import with_plugin_settings
 from hub.config.settings import Settings
@@ -30,11 +31,14 @@ from hub.engine.places import Places
 from hub.engine.retention import RetentionRule
 from hub.engine.secrets import SecretVault
 from hub.engine.services import Services
+from hub.engine.sharing import share_files
 from hub.engine.timer import WallTimer
 from hub.errors import HubError, InvalidSettings, PluginError, StorageError, StorageLocked
 from hub.expressions import FunctionTable, builtin_functions
 from hub.model.flow import NotifyRule
 from hub.model.ids import new_id
+from hub.plugin.file_store import FileStore
+from hub.plugin.portable import Schema
 from hub.plugin.storage import Storage, StorageSettings
 from hub.plugin.trees import remove_tree
 from hub.registry import (
@@ -133,25 +137,29 @@ class Prepared:
     notify: Sequence[NotifyRule]
     storage: type[Storage]
     file_store: str
-    clock: Clock
+    clock: HubClock
+    follows: bool
+    """Whether the clock goes by the storage's, where that has one."""
 
 
 def prepare(place: Place, *, registry: Registry | None = None, clock: Clock | None = None) -> Prepared:
     """Load the plugins and check the settings. Raises ``InvalidSettings``, ``PluginError``."""
-    clock = clock or SystemClock()
+    given_clock, clock = clock, HubClock(clock or SystemClock())
     registry = with_plugin_settings(registry or load_plugins(place.settings.plugins), place.settings)
     functions = builtin_functions(clock.now).with_functions(registry.functions)
     notifiers = read_notifiers(place.settings, registry, functions)
     notify = read_notify(place.settings, notifiers, functions)
+    storage = _storage_class(registry, place.settings, place.storage_url)
     return Prepared(
         # after the rules are read: what names a notifier is checked against these from now on
         registry=registry.with_notifier_names(notifiers),
         functions=functions,
         notifiers=notifiers,
         notify=notify,
-        storage=_storage_class(registry, place.settings, place.storage_url),
-        file_store=_file_store_type(registry, place.settings),
+        storage=storage,
+        file_store=_file_store_type(registry, place.settings, storage),
         clock=clock,
+        follows=given_clock is None,
     )
 
 
@@ -181,6 +189,8 @@ async def open_node(
             stack.enter_context(locked(place.data_dir))
         where = StorageSettings(url, place.data_dir, clock, settings=own)
         storage = await _opened(stack, prepared.storage, where)
+        if prepared.follows and storage.clock is not None:
+            prepared.clock.follow(storage.clock)
         with usable(place.data_dir):
             instance = _instance(place.data_dir)
         ended = await run_cleaners(registry, instance)
@@ -193,6 +203,8 @@ async def open_node(
         listeners, registry = make_listeners(registry)
         vault = SecretVault(sources)
         file_store = make_file_store(registry, prepared.file_store, place.data_dir)
+        file_store.use_storage(storage)
+        await share_files(storage, file_store, instance)
         services = Services(
             storage=storage,
             bus=Bus(),
@@ -225,20 +237,70 @@ async def open_node(
         )
 
 
+def storage_type(place: Place) -> str:
+    """The plugin that keeps a place's storage. Raises ``InvalidSettings``."""
+    return _storage_class(load_plugins(place.settings.plugins), place.settings, place.storage_url).type
+
+
+async def schema_of(place: Place) -> Schema:
+    """How the tables of a place's storage stand, changing nothing. Raises ``InvalidSettings``."""
+    registry = with_plugin_settings(load_plugins(place.settings.plugins), place.settings)
+    storage_class = _storage_class(registry, place.settings, place.storage_url)
+    own = registry.settings_of(storage_class)
+    try:
+        return await storage_class.schema(
+            StorageSettings(place.storage_url, place.data_dir, SystemClock(), settings=own)
+        )
+    except StorageError as error:
+        raise _not_opened(place.storage_url, error) from error
+
+
+@asynccontextmanager
+async def opened_storage(
+    place: Place, *, beside: Place | None = None
+) -> AsyncIterator[tuple[Storage, FileStore]]:
+    """A place's storage and files, without a hub; ``beside`` is a place that is open already.
+
+    A data folder is locked only for a storage that one process holds: others are opened as one more node, which
+    takes over nothing.
+    """
+    registry = with_plugin_settings(load_plugins(place.settings.plugins), place.settings)
+    url = place.storage_url
+    storage_class = _storage_class(registry, place.settings, url)
+    async with AsyncExitStack() as stack:
+        node_dir = place.data_dir
+        if not storage_class.single_process:
+            node_dir = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="hub-db-")))
+        elif beside is None or beside.data_dir != place.data_dir:
+            stack.enter_context(locked(place.data_dir))
+        own = registry.settings_of(storage_class)
+        storage = await _opened(
+            stack, storage_class, StorageSettings(url, node_dir, SystemClock(), settings=own)
+        )
+        data_dir = place.data_dir if storage_class.single_process else node_dir
+        store_type = _file_store_type(registry, place.settings, storage_class)
+        files = make_file_store(registry, store_type, data_dir if store_type != "local" else place.data_dir)
+        files.use_storage(storage)
+        yield storage, files
+
+
 async def _opened(stack: AsyncExitStack, storage_class: type[Storage], settings: StorageSettings) -> Storage:
     try:
         return await stack.enter_async_context(storage_class.open(settings))
     except Exception as error:
         if isinstance(error, HubError) and type(error) is not StorageError:
             raise
-        # a driver's own words, behind the name of what it was asked to open
-        raise InvalidSettings(
-            f"the storage {_without_password(settings.url)} cannot be opened: {error}",
-            hint="see --storage, HUB_STORAGE and storage: in hub.yaml",
-        ) from error
+        raise _not_opened(settings.url, error) from error
 
 
-def _without_password(url: str) -> str:
+def _not_opened(url: str, error: Exception) -> InvalidSettings:
+    """A driver's own words, behind the name of what it was asked to open."""
+    hint = getattr(error, "hint", None) or "see --storage, HUB_STORAGE and storage: in hub.yaml"
+    return InvalidSettings(f"the storage {shown_url(url)} cannot be opened: {error}", hint=hint)
+
+
+def shown_url(url: str) -> str:
+    """A storage's URL without its password."""
     return re.sub(r"(://[^/@:]*):[^/@]*@", r"\1:***@", url)
 
 
@@ -281,8 +343,8 @@ def _storage_class(registry: Registry, settings: Settings, url: str) -> type[Sto
     return found
 
 
-def _file_store_type(registry: Registry, settings: Settings) -> str:
-    wanted = settings.files.store
+def _file_store_type(registry: Registry, settings: Settings, storage: type[Storage]) -> str:
+    wanted = settings.files.store or storage.file_store
     if wanted not in registry.file_stores:
         known = ", ".join(sorted(registry.file_stores)) or "none"
         raise settings.mistake(

@@ -30,6 +30,20 @@ class SystemClock:
         return datetime.now(UTC)
 
 
+class HubClock:
+    """A hub's clock, which may be another's once it is known: several hubs follow that of their storage."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+
+    def follow(self, clock: Clock) -> None:
+        """From now on show what this one shows."""
+        self._clock = clock
+
+    def now(self) -> datetime:
+        return self._clock.now()
+
+
 class LoopClock:
     """A clock that moves with the running event loop's own time, for virtual time in tests."""
 

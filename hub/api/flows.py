@@ -50,7 +50,7 @@ async def get_flow(call: Call) -> web.Response:
     key = key_of(call)
     revision = call.number("revision")
     if revision is None:
-        record = call.node.catalog.get(key)
+        record = await call.node.catalog.find(key)
         if record is None:
             raise NotFound(f"no flow {key}")
         revision = record.revision

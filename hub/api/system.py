@@ -46,6 +46,11 @@ async def metrics(call: Call) -> web.Response:
     Gauge("hub_executions_running_here", "Executions this node moves.", registry=registry).set(
         node.dispatcher.running
     )
+    nodes = await node.services.storage.nodes()
+    if nodes:
+        gauge = Gauge("hub_nodes", "Hubs over this storage, by state.", ["state"], registry=registry)
+        gauge.labels("alive").set(sum(not one.is_silent for one in nodes))
+        gauge.labels("silent").set(sum(one.is_silent for one in nodes))
     Gauge("hub_flows", "Flows in use.", registry=registry).set(len(node.catalog.records()))
     Gauge("hub_flow_files_broken", "Flow files that cannot be used.", registry=registry).set(
         len(node.catalog.broken)

@@ -671,6 +671,26 @@ class TriggerTest(View):
     events: list[EventReceipt] = Field([], description="The events that were stored, none if it was refused.")
 
 
+class NodeView(View):
+    """One of the hubs over a storage."""
+
+    number: int
+    name: str = Field(description="Its machine and process.")
+    version: str
+    state: str = Field(description="`alive`, `draining`, or `silent`: the others take over what it moves.")
+    executions: int = Field(description="How many executions it moves.")
+    this: bool = Field(description="Whether it is the hub that was asked.")
+    started_at: str
+    heartbeat_at: str
+    lease_expires_at: str
+
+
+class NodeList(View):
+    """The hubs over a storage."""
+
+    items: list[NodeView]
+
+
 class TriggerList(View):
     """Triggers of the flows in use."""
 

@@ -38,6 +38,8 @@ _COMMANDS = {
         "hub.cli.triggers:triggers",
         "List triggers (webhook URLs, next planned times) and test them.",
     ),
+    "db": ("hub.cli.db:db", "Bring a storage up to date, back it up, copy it into another."),
+    "nodes": ("hub.cli.nodes:nodes", "List the hubs over one storage, and drain one."),
     "reference": ("hub.cli.reference:reference", "Write the reference pages."),
     "plugins": ("hub.cli.plugins:plugins", "List, install and check plugins, and begin a new one."),
     "reload": ("hub.cli.reload:reload", "Have a new process take over, without a refused request."),

@@ -79,9 +79,10 @@ class Files(Model):
     """What of the file system flows may use."""
 
     roots: list[str] = Field(["."], description="Folders that file tasks and triggers may touch.")
-    store: str = Field(
-        "local",
-        description="Where payloads and files are kept: the type of a file store that a plugin brings.",
+    store: str | None = Field(
+        None,
+        description="Where payloads and files are kept: the type of a file store that a plugin brings; by default the"
+        " one that goes with the storage, `local` or `postgres`.",
     )
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
 from collections.abc import Set as AbstractSet
@@ -32,6 +33,11 @@ log = structlog.get_logger("hub.flows")
 _MOST_COMPILED = 500
 _ENABLED_SINCE = "enabledSince"
 _MOST_NAMED = 5
+_UNKNOWN_FOR = 1.0
+"""Seconds in which a flow that nobody knows is not looked for again."""
+_MOST_UNKNOWN = 1_000
+_LOOKED_THROUGH = 50
+"""How many revisions are looked through for a content."""
 _MISSING_HINT = (
     "install or mend the plugin, or take the file away; plugins: {NAME: {enabled: false}} in hub.yaml starts"
     " the hub with these flows broken"
@@ -64,6 +70,9 @@ class FlowCatalog:
         self._changed: list[Callable[[FlowKey], None]] = []
         self._changing = asyncio.Lock()
         self._chains = Chains()
+        self._is_shared = not services.storage.single_process
+        # flows that nobody knew when they were last looked for, and until when they are not looked for again
+        self._unknown: OrderedDict[FlowKey, float] = OrderedDict()
         self.broken: dict[str, tuple[Problem, ...]] = {}
         """Files whose newest text cannot be used, with what is wrong; the last good revision stays in use. Flows
         too whose plugins are gone, by their files or their names."""
@@ -71,10 +80,7 @@ class FlowCatalog:
     async def open(self) -> None:
         """Learn what the storage knows."""
         for record in await self._services.storage.flows():
-            self._records[record.key] = record
-            if not record.disabled:
-                labels = record.summary.get("labels", {})
-                self._chains.put(self._waiting(record.key, labels, always_of(record.summary)))
+            self._learn(record)
 
     def check_types(self) -> None:
         """Show flows as broken that need a type which no plugin brings.
@@ -149,6 +155,62 @@ class FlowCatalog:
 
     def get(self, key: FlowKey) -> FlowRecord | None:
         return self._records.get(key)
+
+    async def find(self, key: FlowKey) -> FlowRecord | None:
+        """A flow in use; of several hubs over one storage, another may have just put it."""
+        found = self._records.get(key)
+        if found is not None or not self._is_shared:
+            return found
+        now = time.monotonic()
+        if self._unknown.get(key, 0.0) > now:
+            return None
+        await self.refresh(key)
+        found = self._records.get(key)
+        if found is None:
+            self._unknown[key] = now + _UNKNOWN_FOR
+            if len(self._unknown) > _MOST_UNKNOWN:
+                self._unknown.popitem(last=False)
+        return found
+
+    async def refresh(self, key: FlowKey) -> None:
+        """Learn how a flow stands in the storage, where another hub may have put or retired it."""
+        async with self._changing:
+            known = self._records.get(key)
+            try:
+                record: FlowRecord | None = await self._services.storage.flow(key)
+            except NotFound:
+                record = None
+            if record is None or record.retired_at is not None:
+                if known is None:
+                    return
+                del self._records[key]
+                self._chains.drop(key)
+            elif known == record:
+                return
+            else:
+                self._learn(record)
+            self._unknown.pop(key, None)
+            self.broken.pop(str(key), None)
+            self._tell(key)
+
+    async def is_alone(self) -> bool:
+        """Whether no other hub uses the storage."""
+        return all(node.is_this for node in await self._services.storage.nodes())
+
+    def _learn(self, record: FlowRecord) -> None:
+        self._records[record.key] = record
+        self._chains.drop(record.key)
+        if not record.disabled:
+            labels = record.summary.get("labels", {})
+            self._chains.put(self._waiting(record.key, labels, always_of(record.summary)))
+
+    async def revision_of(self, key: FlowKey, digest: str) -> int | None:
+        """The newest of a flow's last revisions with this content; None where none has it."""
+        for revision, _ in (await self._services.storage.revisions(key))[:_LOOKED_THROUGH]:
+            _, source = await self._services.storage.flow_source(key, revision)
+            if self.digest(source) == digest:
+                return revision
+        return None
 
     def triggers(self, key: FlowKey) -> tuple[TriggerDeclaration, ...]:
         """A flow's triggers, known without reading its source; none when it is not in use or disabled."""
@@ -267,7 +329,7 @@ class FlowCatalog:
     async def compiled(self, key: FlowKey, revision: int | None = None) -> CompiledFlow:
         """A revision ready to run, the newest by default. Raises ``NotFound``, ``InvalidFlow``, ``PluginError``."""
         if revision is None:
-            record = self._records.get(key)
+            record = await self.find(key)
             if record is None:
                 raise NotFound(f"no flow {key}")
             revision = record.revision

@@ -155,6 +155,10 @@ class Executor:
         """Give it back unfinished, without burning an attempt; another start goes on with it."""
         self.stops.stop(Reason.HAND_BACK)
 
+    def lose(self) -> None:
+        """Stop what runs: the claim is another hub's now."""
+        self.stops.stop(Reason.LOST)
+
     async def run(self) -> None:
         """Move it as far as it goes. Raises nothing: what goes wrong ends the execution or is logged."""
         try:

@@ -3,6 +3,11 @@
 A changed file is a new revision; a bad one keeps the last good revision and says why; a removed one retires
 its flow and keeps the history; a renamed or moved one takes its flow along. The file system's notification is
 a hint, a scan is the truth. What cannot be read is no proof that anything is gone.
+
+Of several hubs over one storage each has folders of its own. The same content is the same revision, whatever its
+path; a content that was never in use is a new one, whoever brings it. One that was in use and is not any more is
+an older one that somebody has still to replace: it is reported, and never put back, so that hubs whose folders
+differ do not overwrite each other by turns.
 """
 
 from __future__ import annotations
@@ -78,6 +83,8 @@ class FlowFolders:
         folders: Sequence[Path],
         catalog: FlowCatalog,
         load_tasks: Callable[[], Awaitable[AbstractSet[str]]] | None = None,
+        *,
+        is_shared: bool = False,
     ) -> None:
         self._folders = [folder.resolve() for folder in folders]
         self._catalog = catalog
@@ -87,6 +94,9 @@ class FlowFolders:
         self._seen: dict[str, Mark] = {}
         self._flow_of: dict[str, FlowKey] = {}
         self._has_begun = False
+        self._is_shared = is_shared
+        # what each file's text was when it was last taken, where several hubs have folders
+        self._digests: dict[str, str] = {}
         # files that could not be taken for no fault of their text: they are read again at every scan
         self._refused: set[str] = set()
         self._look = Look()
@@ -99,7 +109,11 @@ class FlowFolders:
             return
         if not self._has_begun:
             records = self._catalog.records()
-            self._flow_of = {record.origin: record.key for record in records if record.origin}
+            self._flow_of = {
+                record.origin: record.key
+                for record in records
+                if record.origin and self._is_ours(record.origin)
+            }
             self._has_begun = True
         if types:
             # what could not be used for want of one of them may be by now
@@ -195,8 +209,17 @@ class FlowFolders:
 
     def _reconsider(self, key: FlowKey) -> None:
         """A flow was put or retired: what was refused may be taken now."""
+        if self._is_shared:
+            # by another hub, perhaps: is its file here still what is in use?
+            for path in [path for path, flow in self._flow_of.items() if flow == key]:
+                self._seen.pop(path, None)
+                self._poke.set()
         if self._refused:
             self._poke.set()
+
+    def _is_ours(self, path: str) -> bool:
+        """Whether a file would lie in a folder of this hub."""
+        return not self._is_shared or any(Path(path).is_relative_to(folder) for folder in self._folders)
 
     # files
 
@@ -248,6 +271,8 @@ class FlowFolders:
 
     async def _put(self, path: str, source: str) -> Stored:
         """Store a file's flow, taking it over from another file that has it no more. Raises ``Conflict``."""
+        if self._is_shared:
+            return await self._put_shared(path, source)
         try:
             return await self._catalog.put(source, origin=path, file=path)
         except Conflict:
@@ -256,6 +281,31 @@ class FlowFolders:
             if known is None or known.origin is None or self._holds(known.origin, key):
                 raise
             return await self._catalog.put(source, origin=path, file=path, instead_of=known.origin)
+
+    async def _put_shared(self, path: str, source: str) -> Stored:
+        """Store a file's flow that other hubs may have files of too. Raises ``Conflict``."""
+        loaded = self._catalog.check(source, path)
+        key, digest = loaded.flow.key, self._catalog.digest(source)
+        twice = next((one for one, flow in self._flow_of.items() if flow == key and one != path), None)
+        if twice is not None and not self._is_gone(twice):
+            raise Conflict(f"flow {key} belongs to the file {twice}")
+        await self._catalog.refresh(key)
+        known = self._catalog.get(key)
+        if known is None or known.origin is None:
+            stored = await self._catalog.put(source, origin=path, file=path)
+        elif known.source_hash == digest:
+            stored = Stored(known, loaded)
+        else:
+            was_in_use = self._digests.get(path) == known.source_hash
+            older = None if was_in_use else await self._catalog.revision_of(key, digest)
+            if older is not None:
+                raise Conflict(
+                    f"flow {key}: this file is its revision {older}, and another hub has brought revision"
+                    f" {known.revision}; make the folders of all hubs the same, or put the flow by hub flows push"
+                )
+            stored = await self._catalog.put(source, origin=known.origin, file=path)
+        self._digests[path] = digest
+        return stored
 
     def _holds(self, path: str, key: FlowKey) -> bool:
         """Whether a file still gives a flow; one that cannot be used keeps what it gave last."""
@@ -270,8 +320,12 @@ class FlowFolders:
         """Whether the storage holds this very text for the file already: then it is not parsed now."""
         key = self._flow_of.get(path)
         record = self._catalog.get(key) if key is not None else None
-        if record is None or record.origin != path or record.source_hash != self._catalog.digest(source):
+        digest = self._catalog.digest(source)
+        if record is None or record.source_hash != digest or record.origin is None:
             return False
+        if record.origin != path and not self._is_shared:
+            return False
+        self._digests[path] = digest
         self._catalog.broken.pop(path, None)
         return True
 
@@ -305,9 +359,28 @@ class FlowFolders:
         if self._flow_of.get(path) == key:
             del self._flow_of[path]
         record = self._catalog.get(key)
-        if record is not None and record.origin == path:
+        if record is None:
+            return
+        if self._is_shared:
+            self._digests.pop(path, None)
+            await self._leave_shared(path, key, record.origin)
+        elif record.origin == path:
             await self._catalog.retire(key)
             log.info("flow retired: its file is gone", flow=str(key), file=path)
+
+    async def _leave_shared(self, path: str, key: FlowKey, origin: str | None) -> None:
+        """A file is gone here; other hubs may still have theirs, so only the last hub there is retires its flow."""
+        if origin is None or key in self._flow_of.values():
+            return
+        if await self._catalog.is_alone():
+            await self._catalog.retire(key)
+            log.info("flow retired: its file is gone", flow=str(key), file=path)
+        else:
+            log.warning(
+                "a flow's file is gone here; it stays in use, since other hubs may have it",
+                flow=str(key),
+                file=path,
+            )
 
     def _forget_gone(self) -> None:
         for path in [*self._catalog.broken]:

@@ -17,6 +17,8 @@ from hub.plugin.storage import LogLine, Page
 
 _COMPANY = 0.05
 """Seconds that news of a log line or task run waits for more."""
+_LOOK_AGAIN = 1.0
+"""Seconds between looks at an execution that another hub may move."""
 _WAITING = frozenset({ExecutionState.CREATED, ExecutionState.QUEUED})
 _BEGINNINGS = _WAITING | {ExecutionState.RUNNING}
 """The states that come before what happens in them; the others come after it."""
@@ -71,7 +73,10 @@ async def follow(
                 yield Step(execution=execution)
             if execution.state.is_terminal:
                 return
-            await _until_news_of(execution_id, news)
+            # what another hub does to it is told here only where its state changes
+            with suppress(TimeoutError):
+                async with asyncio.timeout(None if storage.single_process else _LOOK_AGAIN):
+                    await _until_news_of(execution_id, news)
 
 
 def _moment(run: TaskRun) -> datetime:

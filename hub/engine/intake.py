@@ -80,6 +80,11 @@ class Intake:
         """Learn where the triggers stand."""
         self._states = await self._services.storage.trigger_states()
 
+    async def learn(self, key: TriggerKey) -> None:
+        """Learn where a trigger stands that another hub may have moved on."""
+        states = await self._services.storage.trigger_states()
+        self._states[key] = states.get(key, TriggerState())
+
     def state(self, key: TriggerKey) -> Mapping[str, Any]:
         """A trigger's stored state, empty at first."""
         known = self._states.get(key)
@@ -152,8 +157,7 @@ class Intake:
             return await self._services.turns.write(namespace, accept)
         except FenceRefused:
             if move is not None and bookmark_of(move.key) is None:
-                states = await self._services.storage.trigger_states()
-                self._states[move.key] = states.get(move.key, TriggerState())
+                await self.learn(move.key)
             raise
 
     def _stored(

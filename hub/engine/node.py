@@ -9,6 +9,8 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import structlog
+
 from hub.config.notifiers import NotifierDeclaration
 from hub.engine.again import Again
 from hub.engine.catalog import FlowCatalog
@@ -20,6 +22,7 @@ from hub.engine.kills import Kills
 from hub.engine.listeners import Listeners
 from hub.engine.live import LiveFeed
 from hub.engine.local_tasks import LocalTasks
+from hub.engine.neighbours import Neighbours
 from hub.engine.notifications import Notifications
 from hub.engine.outbox import Outbox
 from hub.engine.retention import Retention, RetentionRule
@@ -34,6 +37,8 @@ from hub.model.flow import NotifyRule
 from hub.model.ids import FlowKey
 from hub.plugin.listener import Listener
 from hub.registry import Registry
+
+log = structlog.get_logger("hub.engine")
 
 DRAIN_GRACE = 30.0
 """Seconds that running tasks get when the hub stops."""
@@ -78,7 +83,18 @@ class Node:
         self.listeners = Listeners(services, listeners)
         others = [folder for folder in folders if folder not in task_folders]
         self.local_tasks = LocalTasks(task_folders, others=others, use=self.use)
-        self.folders = FlowFolders(folders, self.catalog, self._load_tasks)
+        is_shared = not services.storage.single_process
+        self.folders = FlowFolders(folders, self.catalog, self._load_tasks, is_shared=is_shared)
+        self.neighbours = (
+            Neighbours(
+                services, self.catalog, self.dispatcher, lost=self._lose_all, drain=self._begin_to_drain
+            )
+            if is_shared
+            else None
+        )
+        self._drain: asyncio.Task[None] | None = None
+        self.is_draining = False
+        """Whether it takes nothing new because somebody asked it to."""
         self.is_ready = False
         """From when every flow takes its events until the hub begins to stop."""
         self.drain_grace = DRAIN_GRACE
@@ -107,6 +123,8 @@ class Node:
         services.bus.open_to(self.intake)
         if with_triggers:
             self.listeners.start()
+        if self.neighbours is not None:
+            await self.neighbours.open()
         await self.catalog.open()
         await self.intake.open()
         await self.folders.scan()
@@ -118,6 +136,8 @@ class Node:
             asyncio.create_task(self.notifications.run(), name="notifications"),
             asyncio.create_task(TaskCensus(services).run(), name="census"),
         ]
+        if self.neighbours is not None:
+            jobs.append(asyncio.create_task(self.neighbours.run(), name="neighbours"))
         if with_triggers:
             for record in self.catalog.records():
                 self.triggers.refresh(record.key)
@@ -128,13 +148,31 @@ class Node:
             jobs.append(asyncio.create_task(self.retention.run(), name="retention"))
         for job in jobs:
             job.add_done_callback(lambda job: self._check(job, on_failure))
-        self.is_ready = True
+        self.is_ready = not self.is_draining
         try:
             with watched(services, self.longest_block):
                 yield
         finally:
             self.is_ready = False
             await self._stop(jobs)
+
+    def _lose_all(self) -> None:
+        """The others took this hub for dead: it holds nothing any more, and goes on as another."""
+        self.dispatcher.lose_all()
+        self.triggers.leases_lost()
+        self.services.owed.set()
+
+    def _begin_to_drain(self) -> None:
+        if self._drain is None:
+            self._drain = asyncio.get_running_loop().create_task(self.drain(), name="drain")
+
+    async def drain(self) -> None:
+        """Take nothing new, let what runs end or hand it back, and stay up until the process is stopped."""
+        self.is_draining = True
+        self.is_ready = False
+        await self.triggers.stop()
+        await self.dispatcher.drain(self.drain_grace)
+        log.info("drained: nothing runs here any more")
 
     async def kill(self, execution_id: str, reason: str = "killed") -> Execution:
         """Kill an execution wherever it stands, and those it waits for. Raises ``NotFound``."""
@@ -162,6 +200,8 @@ class Node:
         return found
 
     async def _stop(self, jobs: Sequence[asyncio.Task[None]]) -> None:
+        if self._drain is not None:
+            await self._drain
         await self.triggers.stop()
         await self.intake.settled()
         await self.dispatcher.drain(self.drain_grace)

@@ -14,6 +14,7 @@ from datetime import datetime, timedelta
 import structlog
 
 from hub.engine.services import Services
+from hub.engine.sharing import PROBES
 from hub.errors import NotFound, StorageError
 from hub.model.execution import TERMINAL, Execution
 from hub.plugin.storage import EventFilter, ExecutionFilter, Page, Purged
@@ -170,5 +171,6 @@ class Retention:
         for start in range(0, len(owners), _SWEEP_AT_ONCE):
             part = owners[start : start + _SWEEP_AT_ONCE]
             there = await self._services.storage.existing(part)
+            there |= {owner for owner in part if owner.startswith(PROBES)}
             await self._services.payloads.forget([owner for owner in part if owner not in there])
             await asyncio.sleep(_REST)

@@ -28,7 +28,7 @@ from hub.engine.rendering import Field
 from hub.engine.routes import Routes
 from hub.engine.services import Services
 from hub.engine.waiting_events import HEARD, WaitingHere, is_batched, topic_of
-from hub.errors import Conflict, HubError, InvalidInput, NotFound, TriggerUnusable
+from hub.errors import Conflict, HubError, InvalidInput, NotFound, StorageError, TriggerUnusable
 from hub.model import jsontext
 from hub.model.event import Occurrence, Origin, Receipt
 from hub.model.execution import Execution, ExecutionState
@@ -48,6 +48,8 @@ KEY_TAKEN = "another trigger of this flow has its key and a method of it"
 """Why a webhook is broken that no secret heals."""
 _FIRST_BACKOFF = 0.5
 _LONGEST_BACKOFF = 60.0
+_LEASE_AGAIN_AFTER = 2.0
+"""Seconds between two asks for a trigger that another hub runs."""
 _BUILT_AGAIN_AFTER = 1.0
 """Seconds between two tries to build a trigger that a request may be for."""
 
@@ -57,7 +59,8 @@ class TriggerStatus:
     """How a trigger does, for lists."""
 
     state: str = "starting"
-    """``starting``, ``running``, ``failing``, ``disabled`` or ``broken`` (it cannot be built)."""
+    """``starting``, ``running``, ``failing``, ``disabled``, ``broken`` (it cannot be built) or ``standby`` (another
+    hub over the same storage runs it)."""
     error: str | None = None
     failures: int = 0
     source: SourceStatus | None = None
@@ -97,6 +100,9 @@ class TriggerSupervisor:
         self._status: dict[TriggerKey, TriggerStatus] = {}
         self._changed: set[FlowKey] = set()
         self._settling = asyncio.Lock()
+        # triggers that this hub alone runs, of the several over one storage
+        self._leased: set[TriggerKey] = set()
+        self._is_shared = not services.storage.single_process
         self._poke = asyncio.Event()
 
     async def run(self) -> None:
@@ -117,6 +123,12 @@ class TriggerSupervisor:
                 key = self._changed.pop()
                 await self._replace(key)
 
+    def leases_lost(self) -> None:
+        """This hub was taken for dead: others may run what it ran alone."""
+        for name in [*self._leased]:
+            self._leased.discard(name)
+            self.refresh(name.flow_key)
+
     def refresh(self, key: FlowKey) -> None:
         """A flow was put or retired."""
         self._receiving.pop(key, None)
@@ -131,6 +143,7 @@ class TriggerSupervisor:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await self._intake.settled()
+        await self._give_back([*self._leased])
 
     def status(self, key: TriggerKey) -> TriggerStatus:
         """How a trigger does; one that only receives requests is running when its flow is in use."""
@@ -169,7 +182,7 @@ class TriggerSupervisor:
 
     async def _receive(self, key: FlowKey) -> Receiving:
         """Build the triggers of a flow that receive requests; remembered unless the flow changes meanwhile."""
-        record = self._catalog.get(key)
+        record = await self._catalog.find(key)
         receiving = Receiving([], [], time.monotonic() + _BUILT_AGAIN_AFTER)
         for declaration in self._catalog.triggers(key):
             component = self._services.registry.triggers.get(declaration.type)
@@ -216,6 +229,7 @@ class TriggerSupervisor:
         await asyncio.gather(*stopping, return_exceptions=True)
         # what an old one has just emitted is known before a new one asks where it stands
         await self._intake.settled(key)
+        await self._give_back([name for name in self._leased if name.flow_key == key])
         for name in [name for name in self._status if name.flow_key == key]:
             del self._status[name]
         self._routes.drop(key)
@@ -266,6 +280,8 @@ class TriggerSupervisor:
             began = loop.time()
             try:
                 trigger = await self.build(name.flow_key, declaration)
+                if self._is_shared and not trigger.anywhere:
+                    await self._until_leased(name, status)
                 status.state, status.error = "running", None
                 await trigger.run(self._context(name, trigger), self._emit(name, trigger))
                 raise RuntimeError("the trigger stopped by itself")
@@ -279,6 +295,22 @@ class TriggerSupervisor:
                 backoff = _FIRST_BACKOFF  # it had been well for longer than it would have to wait
             await asyncio.sleep(backoff * random.uniform(0.5, 1.0))
             backoff = min(backoff * 2, _LONGEST_BACKOFF)
+
+    async def _until_leased(self, name: TriggerKey, status: TriggerStatus) -> None:
+        """Wait until this hub is the one that runs a trigger: at once, or when the one that does has ended."""
+        storage = self._services.storage
+        while not await storage.lease(name):
+            status.state, status.error = "standby", None
+            await asyncio.sleep(_LEASE_AGAIN_AFTER * random.uniform(0.8, 1.2))
+        self._leased.add(name)
+        # where the one before it left off
+        await self._intake.learn(name)
+
+    async def _give_back(self, names: Sequence[TriggerKey]) -> None:
+        for name in names:
+            self._leased.discard(name)
+            with suppress(StorageError):  # it ends with this hub's own lease
+                await self._services.storage.give_back(name)
 
     def _break(self, name: TriggerKey, error: HubError) -> None:
         reason = self._services.vault.mask(error.message)

@@ -68,6 +68,7 @@ from hub.plugin.listener import (
     NewsStream,
     TaskRunEnded,
 )
+from hub.plugin.nodes import HubNode, NodeStorage
 from hub.plugin.notices import (
     MOST_TOGETHER,
     NewNotice,
@@ -80,6 +81,7 @@ from hub.plugin.notices import (
 )
 from hub.plugin.notifier import RETRY_SCHEDULE, Attachment, Gone, Notification, Notifier, NotifierContext
 from hub.plugin.outcomes import Fail, Failed, Outcome, Retry, Skip, Wait
+from hub.plugin.portable import TABLES, PortableLoad, PortableStorage, Rows, Schema
 from hub.plugin.posting import Answer, check_answer, post, web_address
 from hub.plugin.secrets import SecretSource
 from hub.plugin.shapes import (
@@ -130,6 +132,7 @@ __all__ = [
     "OLDEST_API",
     "RETRY_SCHEDULE",
     "SCRIPT",
+    "TABLES",
     "Accepted",
     "Answer",
     "Arrival",
@@ -178,6 +181,7 @@ __all__ = [
     "HttpRequest",
     "HttpTrigger",
     "HubError",
+    "HubNode",
     "InvalidInput",
     "Killed",
     "Listener",
@@ -188,6 +192,7 @@ __all__ = [
     "NewNotice",
     "News",
     "NewsStream",
+    "NodeStorage",
     "NotFound",
     "Notice",
     "NoticeClaim",
@@ -206,6 +211,8 @@ __all__ = [
     "Parent",
     "Polled",
     "PollingTrigger",
+    "PortableLoad",
+    "PortableStorage",
     "Purged",
     "Queue",
     "QueueBehavior",
@@ -217,6 +224,8 @@ __all__ = [
     "Response",
     "Restart",
     "Retry",
+    "Rows",
+    "Schema",
     "Script",
     "SecretSource",
     "Skip",

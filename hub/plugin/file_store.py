@@ -8,10 +8,15 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+from hub.errors import Conflict
+
+if TYPE_CHECKING:
+    from hub.plugin.storage import Storage
 
 
 class FileStore(ABC):
@@ -28,6 +33,12 @@ class FileStore(ABC):
         self.data_dir = data_dir
         self.settings = settings
 
+    def use_storage(self, storage: Storage) -> None:  # noqa: B027 - most stores need none
+        """Be given the hub's storage, before anything else: for a store that keeps its files there.
+
+        Raises ``HubError`` when it does not go with it.
+        """
+
     @abstractmethod
     async def put(self, owner: str, name: str, content: bytes) -> str:
         """Store ``content``; returns its URI once it is flushed, folder and all.
@@ -38,6 +49,18 @@ class FileStore(ABC):
     async def put_file(self, owner: str, name: str, file: BinaryIO) -> str:
         """Store the rest of an open file; a store that need not hold it in memory says how."""
         return await self.put(owner, name, await asyncio.to_thread(file.read))
+
+    async def uris(self) -> AsyncIterator[str]:
+        """Every file there is. Raises ``Conflict`` where it cannot say."""
+        raise Conflict(f"the files of a {self.type} file store cannot be listed")
+        yield ""
+
+    async def adopt(self, uri: str, file: BinaryIO) -> None:
+        """Keep the rest of an open file under the URI that another store gave it; one that is there stays.
+
+        Raises ``Conflict`` where its URIs are others.
+        """
+        raise Conflict(f"files cannot be moved into a {self.type} file store: its names are others")
 
     @abstractmethod
     async def get(self, uri: str) -> bytes:

@@ -22,7 +22,9 @@ from hub.model.flow import FlowRecord
 from hub.model.frozen import dataclass
 from hub.model.ids import FlowKey, TriggerKey
 from hub.model.task_run import TaskRun, TaskRunState
+from hub.plugin.nodes import NodeStorage
 from hub.plugin.notices import NewNotice, NoticeStorage
+from hub.plugin.portable import PortableStorage
 
 Item = TypeVar("Item")
 
@@ -179,6 +181,8 @@ class Change:
     """An execution's state after it."""
     flow: str | None = None
     """The flow it belongs to, ``namespace/id``."""
+    parent: str | None = None
+    """The execution that waits for it, where a storage of several hubs tells that one has ended."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,7 +271,7 @@ class StorageSettings:
     """Its plugin's: an instance of the ``settings_model``, None where it has none."""
 
 
-class Storage(NoticeStorage):
+class Storage(NoticeStorage, NodeStorage, PortableStorage):
     """Keeps flows, events, executions, task runs, logs, trigger states and notices.
 
     Raises, from every method: ``StorageUnavailable`` when nothing can be stored or read for now,

@@ -29,6 +29,9 @@ class Trigger(Component):
     """The CloudEvents type of its events; ``hub.`` and its own type where it says none."""
     Data: ClassVar[type[BaseModel] | None] = None
     """The model of what expressions see as ``trigger``."""
+    anywhere: ClassVar[bool] = False
+    """Of several hubs over one storage each runs it: something else sees to it that nothing is emitted twice, as
+    a delivery key or its source does. Otherwise one of them runs it at a time."""
 
     async def run(self, ctx: TriggerContext, emit: Emit) -> None:
         """Emit occurrences until cancelled."""

@@ -265,7 +265,7 @@ class KeepingContract:
         assert await storage.last_change() == last
         await started(storage)
         sets, is_whole = await storage.changes(after=last)
-        assert ([one.number for one in sets], is_whole) == ([last + 1], True)
+        assert ([one.number > last for one in sets], is_whole) == ([True], True)
         assert not (await storage.changes(after=last - 1))[1]
 
     # retention

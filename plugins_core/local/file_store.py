@@ -9,7 +9,7 @@ import io
 import os
 import re
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import BinaryIO
@@ -37,6 +37,24 @@ class LocalFileStore(FileStore):
 
     async def get(self, uri: str) -> bytes:
         return await asyncio.to_thread(lambda: self._existing(uri).read_bytes())
+
+    async def uris(self) -> AsyncIterator[str]:
+        for spread in await asyncio.to_thread(lambda: sorted(self._root.glob("??"))):
+            for path in await asyncio.to_thread(_files_below, spread):
+                yield f"{_SCHEME}{path.relative_to(self._root)}"
+
+    async def adopt(self, uri: str, file: BinaryIO) -> None:
+        if not _URI.match(uri) or ".." in uri.split("/"):
+            raise NotFound(f"{uri[:200]} is no name of a file in this file store")
+        path = self._root / uri.removeprefix(_SCHEME)
+
+        def adopt() -> None:
+            if not path.exists():
+                self._make(path.parent)
+                self._write(path, file)
+                _flush_folder(path.parent)
+
+        await asyncio.to_thread(adopt)
 
     async def delete(self, owners: Sequence[str]) -> None:
         def delete() -> None:
@@ -107,6 +125,10 @@ class LocalFileStore(FileStore):
         if not path.is_file():
             raise NotFound(f"{uri} is not in this file store any more")
         return path
+
+
+def _files_below(spread: Path) -> list[Path]:
+    return sorted(spread.glob("*/*"))
 
 
 def _flush_folder(folder: Path) -> None:

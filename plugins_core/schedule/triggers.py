@@ -19,6 +19,7 @@ from hub.plugin import (
     Delivery,
     Duration,
     Emit,
+    FenceRefused,
     Occurrence,
     Trigger,
     TriggerContext,
@@ -55,6 +56,8 @@ class _Schedule(Trigger):
     """What every schedule does; subclasses say when."""
 
     event_type: ClassVar[str] = "hub.schedule.fired"
+    # each planned time has its delivery key, so one hub wins and the others find it known
+    anywhere: ClassVar[bool] = True
     Data = ScheduleData
 
     missed: Literal["skip", "last", "all"] = Field(
@@ -95,13 +98,24 @@ class _Schedule(Trigger):
             for planned in await self._due(last, now):
                 if prepared is None or prepared.time != planned:
                     prepared = self._occurrence(planned, previous)
-                await emit(prepared, state={_LAST: iso(planned)})
+                await self._emit(ctx, emit, prepared, planned)
                 previous, prepared = planned, None
             # a clock that was put back must not bring planned times again
             last = max(last, now)
             # made while there is time: many schedules may have the same moment
             prepared = self._occurrence(self.next_after(last), previous)
             await self._wait(ctx, last)
+
+    async def _emit(self, ctx: TriggerContext, emit: Emit, prepared: Occurrence, planned: datetime) -> None:
+        """Emit a planned time, unless another hub was quicker."""
+        while True:
+            try:
+                await emit(prepared, state={_LAST: iso(planned)})
+                return
+            except FenceRefused:
+                # another has moved the state on: by this very time, as a rule, or by one before it
+                if await ctx.known([iso(planned)]):
+                    return
 
     async def _due(self, last: datetime, now: datetime) -> list[datetime]:
         find = partial(

@@ -12,7 +12,7 @@ import sqlite3
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
@@ -40,9 +40,12 @@ from hub.plugin import (
     NoticeFilter,
     NoticeSettlement,
     Page,
+    PortableLoad,
     Purged,
     Recorded,
     Restart,
+    Rows,
+    Schema,
     Slice,
     Storage,
     StorageError,
@@ -59,7 +62,7 @@ from hub.plugin import (
     jsontext,
     to_micros,
 )
-from plugins_core.sqlite import accepting, notices, past, recording, steering
+from plugins_core.sqlite import accepting, notices, past, portable, recording, steering
 from plugins_core.sqlite.migrate import migrate
 from plugins_core.sqlite.rows import (
     EVENT_COLUMNS,
@@ -510,6 +513,18 @@ class SqliteStorage(Storage):
         if not rows:
             raise NotFound(f"no flow {key}")
         return [(row[0], from_micros(row[1])) for row in rows]
+
+    # moved
+
+    @classmethod
+    async def schema(cls, settings: StorageSettings) -> Schema:
+        return await asyncio.to_thread(portable.schema_of, _path_of(settings.url))
+
+    def dumped(self) -> AbstractAsyncContextManager[AsyncIterator[Rows]]:
+        return portable.dumped(self._path)
+
+    def loading(self) -> AbstractAsyncContextManager[PortableLoad]:
+        return portable.loading(self._path)
 
     # how it is reached
 

@@ -31,10 +31,10 @@ def test_a_storage_that_cannot_be_opened_is_named(tmp_path: Path, storage: str) 
 
 
 def test_a_password_is_not_in_the_message() -> None:
-    from hub.app import _without_password
+    from hub.app import shown_url
 
-    assert _without_password("postgresql://me:s3cret@host/db") == "postgresql://me:***@host/db"
-    assert _without_password("sqlite:///a@b") == "sqlite:///a@b"
+    assert shown_url("postgresql://me:s3cret@host/db") == "postgresql://me:***@host/db"
+    assert shown_url("sqlite:///a@b") == "sqlite:///a@b"
 
 
 def test_a_data_folder_that_cannot_be_used_is_named(tmp_path: Path) -> None:

@@ -1,0 +1,1 @@
+"""State and files in PostgreSQL, shared by any number of hubs."""

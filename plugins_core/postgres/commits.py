@@ -1,0 +1,168 @@
+"""One transaction, from its beginning to a certain answer.
+
+Every write runs under the shared lock of its node's incarnation: whoever ends the node takes that lock alone, so
+nothing of an ended node is committed afterwards. When the line breaks while a commit is under way, the server is
+asked what became of it, so that no write is answered wrongly and none is done twice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any, Protocol, TypeVar
+
+from hub.plugin import StorageUnavailable, jsontext
+from plugins_core.postgres.kin import Kin
+
+T = TypeVar("T")
+
+_ASKING = 30.0
+"""Seconds in which a server that was lost during a commit has to come back, to say what became of it."""
+_ASK_AGAIN = 0.1
+_MOST_TRIES = 5
+NOW = "(extract(epoch from clock_timestamp()) * 1000000)::bigint"
+"""The database's clock in microseconds."""
+
+
+class NodeEnded(Exception):
+    """This incarnation was ended by another node: it was silent for longer than its lease."""
+
+
+@dataclass(slots=True)
+class Commit:
+    """One transaction under way: its connection, its node, and what it changes that live views show."""
+
+    connection: Any
+    node: int
+    kin: Kin
+    changes: list[tuple[str | None, ...]] = field(default_factory=list)
+    """Topic, id, state, flow and, of an execution that has ended, its parent."""
+    leaves_some: bool = False
+    """Whether it leaves something that any hub may claim."""
+
+
+class Member(Protocol):
+    """The incarnation that writes."""
+
+    @property
+    def number(self) -> int: ...
+
+    async def renew(self, ended: int) -> None:
+        """Become another incarnation, once ``ended`` has been ended."""
+
+
+class Transactions:
+    """Runs transactions for one node."""
+
+    def __init__(self, driver: Any, member: Member, told: Callable[[Commit], None]) -> None:
+        self._driver = driver
+        self._member = member
+        self._told = told
+        self.kin = Kin()
+        self.base = 0
+        """What is added to a transaction's number to make it the number of a change."""
+
+    async def on(self, connection: Any, work: Callable[[Commit], Awaitable[T]]) -> T:
+        """Run ``work`` in a transaction of a connection; its answer once that is durable.
+
+        Raises what ``work`` raises, with nothing stored, and the driver's ``Failure``. What stood in the way of
+        another is run again.
+        """
+        tries = 0
+        while True:
+            tries += 1
+            node = self._member.number
+            try:
+                return await self._once(connection, node, work)
+            except NodeEnded:
+                if tries >= _MOST_TRIES:
+                    raise StorageUnavailable("this node is ended again and again by others") from None
+                await self._member.renew(node)
+            except Exception as error:
+                from plugins_core.postgres.driver import is_transient
+
+                if not is_transient(error) or tries >= _MOST_TRIES:
+                    raise
+
+    async def _once(self, connection: Any, node: int, work: Callable[[Commit], Awaitable[T]]) -> T:
+        if not await begin(connection, node):
+            await roll_back(connection)
+            raise NodeEnded
+        commit = Commit(connection, node, self.kin)
+        try:
+            answer = await work(commit)
+            number = await self._number(commit)
+        except BaseException:
+            await roll_back(connection)
+            raise
+        await self._commit(connection, number)
+        self._told(commit)
+        return answer
+
+    async def _number(self, commit: Commit) -> str:
+        """The transaction's own number, and the row of what it changed under it."""
+        if not commit.changes:
+            return str(await commit.connection.fetchval("SELECT pg_current_xact_id()::text"))
+        return str(
+            await commit.connection.fetchval(
+                "INSERT INTO changes (number, at, node, items)"
+                f" VALUES (pg_current_xact_id()::text::bigint + $1, {NOW}, $2, $3)"
+                " RETURNING pg_current_xact_id()::text",
+                self.base,
+                commit.node,
+                jsontext.dumps(commit.changes),
+            )
+        )
+
+    async def _commit(self, connection: Any, number: str) -> None:
+        from plugins_core.postgres.driver import Failure
+
+        try:
+            await connection.execute("COMMIT")
+        except Failure as error:
+            connection.terminate()
+            if not await self._was_committed(number):
+                raise StorageUnavailable(f"postgres: the commit did not arrive: {error}") from error
+
+    async def _was_committed(self, number: str) -> bool:
+        """What became of a commit whose answer was lost. Raises ``StorageUnavailable`` when nobody says."""
+        from plugins_core.postgres.driver import Failure, connected
+
+        loop = asyncio.get_running_loop()
+        until = loop.time() + _ASKING
+        while True:
+            try:
+                async with connected(self._driver, "asks") as asking:
+                    status = await asking.fetchval("SELECT pg_xact_status($1::text::xid8)", number)
+                if status != "in progress":
+                    return bool(status == "committed")
+            except Failure as error:
+                if loop.time() >= until:
+                    raise StorageUnavailable(f"postgres: nobody knows of a commit: {error}") from error
+            if loop.time() >= until:
+                raise StorageUnavailable("postgres: a commit is under way and does not end")
+            await asyncio.sleep(_ASK_AGAIN)
+
+
+async def begin(connection: Any, node: int) -> bool:
+    """Begin a transaction under the lock of a node; answers whether the node has not been ended."""
+    told = await connection.execute(
+        f"BEGIN; SELECT pg_advisory_xact_lock_shared({node});"
+        f" SELECT 1 FROM nodes WHERE number = {node} AND ended_at IS NULL"
+    )
+    return bool(told == "SELECT 1")
+
+
+async def roll_back(connection: Any) -> None:
+    """Undo what is open; a connection that cannot is closed, which undoes it too."""
+    from plugins_core.postgres.driver import Failure
+
+    if connection.is_closed():
+        return
+    try:
+        await connection.execute("ROLLBACK")
+    except Failure:
+        with contextlib.suppress(Exception):
+            connection.terminate()

@@ -1,0 +1,44 @@
+"""Services that tests share; each is started by the first test of a worker that asks for it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.services.postgres import PostgresServer
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[PostgresServer]:
+    """A PostgreSQL that flushes nothing: for tests in which nothing goes down."""
+    with PostgresServer() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def durable_postgres() -> Iterator[PostgresServer]:
+    """A PostgreSQL that keeps what it answered: for tests in which something goes down."""
+    with PostgresServer(durable=True) as server:
+        yield server
+
+
+@pytest.fixture
+def database(postgres_server: PostgresServer) -> str:
+    """A new database's URL."""
+    return postgres_server.database()
+
+
+@pytest.fixture(scope="module")
+def module_database(postgres_server: PostgresServer) -> str:
+    """A database's URL, one for all tests of a module: each empties it first."""
+    return postgres_server.database()
+
+
+@pytest.fixture
+def data_dir(tmp_path: Path) -> Path:
+    """A hub's data folder."""
+    folder = tmp_path / "data"
+    folder.mkdir()
+    return folder
