@@ -13,7 +13,7 @@ import pytest
 
 from hub.clock import SystemClock
 from hub.errors import FenceRefused, InvalidInput, StorageError, StorageUnavailable
-from hub.model.execution import ExecutionState
+from hub.model.execution import Claim, ExecutionState, Queue
 from hub.model.ids import TriggerKey
 from hub.plugin import Arrival, EventFilter, ExecutionFilter, Page, Storage, StorageSettings
 from hub.testing.storage_samples import (
@@ -212,10 +212,8 @@ async def test_a_kill_reaches_a_child_that_is_just_being_born(nodes: list[Storag
 
 
 async def test_ends_over_nodes_let_in_as_many_as_a_queue_has_room_for(nodes: list[Storage]) -> None:
-    from hub.model.execution import Queue
-
     queue = Queue("q", 2)
-    claims = []
+    claims: list[Claim] = []
     for n in range(30):
         [accepted] = await nodes[n % 3].accept([Arrival((an_execution(queue=queue),))], at=AT)
         claims += accepted.claims
