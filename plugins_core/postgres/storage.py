@@ -147,15 +147,15 @@ class PostgresStorage(Storage):
 
     # events and executions
 
-    async def accept(
+    def accept(
         self,
         arrivals: Sequence[Arrival],
         *,
         at: datetime,
         move: TriggerMove | None = None,
         room: int | None = None,
-    ) -> list[Accepted]:
-        return await self._writers.accept(AcceptWork.of_call(arrivals, at, move, room))
+    ) -> asyncio.Future[list[Accepted]]:
+        return self._writers.accept(AcceptWork.of_call(arrivals, at, move, room))
 
     async def record(self, transition: Transition) -> Recorded:
         return await self._writers.record(RecordWork(transition))
