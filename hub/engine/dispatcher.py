@@ -61,9 +61,6 @@ class Dispatcher:
         self._reserved = 0
         # asked for between the claim and the first step: the executor is not there yet to be told
         self._killed_early: OrderedDict[str, str] = OrderedDict()
-        # claimed here and not at its end yet, whether or not its executor is there
-        self._here: set[str] = set()
-        self._is_shared = not services.storage.single_process
         self._backlog = False
         self._draining = False
         self._handing_back = False
@@ -190,8 +187,6 @@ class Dispatcher:
         if executor is not None:
             executor.kill(reason)
             return
-        if self._is_shared and not self.is_here(execution_id):
-            return  # another hub holds it, and hears of the kill
         self._killed_early[execution_id] = reason
         if len(self._killed_early) > _MOST_KILLED_EARLY:
             self._killed_early.popitem(last=False)
@@ -199,14 +194,9 @@ class Dispatcher:
         if suspect is not None:
             self._spawn(suspect)
 
-    def is_here(self, execution_id: str) -> bool:
-        """Whether this node holds an execution, begun or about to begin."""
-        return execution_id in self._here
-
     def lose_all(self) -> None:
         """This hub was taken for dead: what it holds is another's now."""
-        for claim in self._lane.take_all():
-            self._here.discard(claim.execution.id)
+        self._lane.take_all()
         for executor in list(self._running.values()):
             executor.lose()
 
@@ -351,9 +341,7 @@ class Dispatcher:
     def _launch(self, claim: Claim) -> None:
         if self._draining:
             self._own(self._give_back(claim))
-            return
-        self._here.add(claim.execution.id)
-        if claim.suspect:
+        elif claim.suspect:
             self._lane.add(claim)
         else:
             self._spawn(claim)
@@ -401,8 +389,6 @@ class Dispatcher:
             log.error("execution could not be ended", execution=execution.id, error=str(error))
         finally:
             self._killed_early.pop(execution.id, None)
-            if execution.id not in self._running:
-                self._here.discard(execution.id)
             self._lane.ended(execution.id)
             self._let_go(execution.flow.namespace)
 

@@ -126,7 +126,7 @@ class Executor:
         self.owned: OwnedWork[str] = OwnedWork()
         """What its tasks have asked of the hub."""
         self.started_at = claim.execution.started_at or services.clock.now()
-        self._killed = "killed"
+        self._killed = claim.execution.error or "killed"
         self._warned: set[str] = set()
 
     # from outside

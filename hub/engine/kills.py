@@ -52,7 +52,8 @@ class Kills:
             except Conflict:
                 continue  # it has started another meanwhile, which is to be told of too
         for held in killed.held:
-            self._holder.kill(held, reason)
+            if held not in killed.elsewhere:
+                self._holder.kill(held, reason)
         for ended in killed.ended:
             services.watches.end(ended, ())
             self._holder.tell_parents(killed.woken, ended)

@@ -102,15 +102,21 @@ class Neighbours:
             self._tell_event(change.id, change.flow)
 
     async def _tell_execution(self, change: Change, state: ExecutionState) -> None:
-        if state is ExecutionState.KILLING and self._dispatcher.is_here(change.id):
-            with suppress(NotFound):
-                found = await self._services.storage.execution(change.id)
-                self._dispatcher.kill(change.id, found.error or "killed")
+        if state is ExecutionState.KILLING:
+            await self._kill_here(change.id)
         if state.is_terminal:
             self._services.watches.end(change.id, ())
             if change.parent is not None:
                 self._dispatcher.tell_parents((change.parent,), change.id)
         self._services.bus.tell("execution", change.id, state=state.value)
+
+    async def _kill_here(self, execution_id: str) -> None:
+        """Another has asked for the end of an execution that may be held here, or is just being claimed."""
+        storage = self._services.storage
+        if await storage.held_here([execution_id]):
+            with suppress(NotFound):
+                found = await storage.execution(execution_id)
+                self._dispatcher.kill(execution_id, found.error or "killed")
 
     def _tell_event(self, event_id: str, flow: str) -> None:
         """It may wait for a batch of one of its flow's triggers."""

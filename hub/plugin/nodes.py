@@ -6,7 +6,7 @@ Every method has a default that is right for a storage which one process holds a
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, ClassVar
@@ -76,6 +76,10 @@ class NodeStorage:
 
     async def give_back(self, key: TriggerKey) -> None:
         """This hub does not run a trigger any more."""
+
+    async def held_here(self, ids: Sequence[str]) -> set[str]:
+        """Which of these executions this hub has claimed."""
+        return set(ids)
 
     async def changes_of_others(self, *, after: int, limit: int = 500) -> tuple[list[ChangeSet], int]:
         """What other hubs committed after number ``after``, oldest first, and the number that was read up to."""

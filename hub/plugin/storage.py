@@ -155,6 +155,8 @@ class Killed:
     """Those that it ended at once."""
     woken: tuple[str, ...] = ()
     """The claimed ones that waited for one of them."""
+    elsewhere: tuple[str, ...] = ()
+    """Of those that are held the ones that another hub holds: it hears of the kill."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,7 +30,7 @@ from plugins_core.postgres.task_runs import end_task_runs
 _FAMILY = (
     "WITH RECURSIVE family(id) AS (SELECT id FROM executions WHERE id = $1 AND ended_at IS NULL UNION"
     " SELECT e.id FROM executions e JOIN family f ON e.parent_id = f.id WHERE e.ended_at IS NULL)"
-    " SELECT e.id, e.claimed, e.fence, e.queue, e.parent_id, e.namespace || '/' || e.flow"
+    " SELECT e.id, e.claimed, e.fence, e.queue, e.parent_id, e.namespace || '/' || e.flow, e.node"
     " FROM executions e JOIN family f ON e.id = f.id ORDER BY e.seq"
 )
 
@@ -45,6 +45,7 @@ class _Member:
     queue: str | None
     parent: str | None
     flow: str
+    node: int | None
 
 
 async def request_kill(
@@ -85,7 +86,13 @@ async def request_kill(
             await run_accepts(commit, [following], queues)
     commit.leaves_some = True
     asked = await find(commit.connection, execution_id)
-    return Killed(asked, tuple(one.id for one in held), tuple(one.id for one, _ in ended), tuple(woken))
+    return Killed(
+        asked,
+        tuple(one.id for one in held),
+        tuple(one.id for one, _ in ended),
+        tuple(woken),
+        tuple(one.id for one in held if one.node != commit.node),
+    )
 
 
 def _end_of(one: _Member) -> ExecutionState:

@@ -147,15 +147,15 @@ class PostgresStorage(Storage):
 
     # events and executions
 
-    async def accept(
+    def accept(
         self,
         arrivals: Sequence[Arrival],
         *,
         at: datetime,
         move: TriggerMove | None = None,
         room: int | None = None,
-    ) -> list[Accepted]:
-        return await self._writers.accept(AcceptWork.of_call(arrivals, at, move, room))
+    ) -> asyncio.Future[list[Accepted]]:
+        return self._writers.accept(AcceptWork.of_call(arrivals, at, move, room))
 
     async def record(self, transition: Transition) -> Recorded:
         return await self._writers.record(RecordWork(transition))
@@ -399,6 +399,14 @@ class PostgresStorage(Storage):
 
     async def give_back(self, key: TriggerKey) -> None:
         await self._write(lambda commit: leases.give_back(commit, key))
+
+    async def held_here(self, ids: Sequence[str]) -> set[str]:
+        rows = await self._rows(
+            "SELECT id FROM executions WHERE id = ANY($1::text[]) AND claimed = 1 AND node = $2",
+            list(ids),
+            self._membership.number,
+        )
+        return {row[0] for row in rows}
 
     async def changes_of_others(self, *, after: int, limit: int = 500) -> tuple[list[ChangeSet], int]:
         return await self._read(

@@ -60,6 +60,9 @@ class Writers:
 
     def accept(self, work: AcceptWork) -> asyncio.Future[list[Accepted]]:
         """Store what has arrived. Raises ``StorageOverloaded`` when too much is waiting."""
+        source = _source_of(work)
+        if source is not None:
+            return self._submit(self._of(source), work)
         return self._submit(min(self._writers, key=lambda writer: writer.waiting), work)
 
     def record(self, work: RecordWork) -> asyncio.Future[Recorded]:
@@ -244,6 +247,14 @@ async def run_works(commit: Commit, works: Sequence[Work]) -> None:
     for record in records:
         if record.brings is not None and record.answer is not None:
             record.answer = _with_what_it_brought(record.answer, record.brings)
+
+
+def _source_of(work: AcceptWork) -> str | None:
+    """What a work is about that may be about others too, which take effect in the order in which they came."""
+    if work.move is not None:
+        return str(work.move.key)
+    batches = (arrival.event for arrival in work.arrivals if arrival.takes)
+    return next((event.source for event in batches if event is not None), None)
 
 
 def _with_what_it_brought(recorded: Recorded, brought: AcceptWork) -> Recorded:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,10 +12,20 @@ from hub.testing import Harness, harness
 from tests.support.stage import Stage
 
 
-@pytest.fixture(params=["memory:", "sqlite"])
+# PostgreSQL with the long tests: the storages are held to one contract, so its turn here need not come each time
+@pytest.fixture(params=["memory:", "sqlite", pytest.param("postgres", marks=pytest.mark.faults)])
 async def hub(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Harness]:
-    url = f"sqlite:///{tmp_path / 'hub.db'}" if request.param == "sqlite" else request.param
-    async with harness(tmp_path, storage=url, environ={"HUB_SECRET_TOKEN": "s3cr3t-value"}) as hub:
+    url = request.param
+    plugins: dict[str, Any] = {}
+    settings: dict[str, Any] = {}
+    if url == "sqlite":
+        url = f"sqlite:///{tmp_path / 'hub.db'}"
+    elif url == "postgres":
+        url = request.getfixturevalue("database")
+        plugins = {"postgres": {"allowUnsafe": True}}
+        settings = {"files": {"store": "local"}}
+    environ = {"HUB_SECRET_TOKEN": "s3cr3t-value"}
+    async with harness(tmp_path, storage=url, environ=environ, plugins=plugins, settings=settings) as hub:
         yield hub
 
 

@@ -181,14 +181,17 @@ async def test_what_the_settings_choose_is_made_with_its_plugins_settings(tmp_pa
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("files:\n  store: s3\n", ':2:10  error: files.store: no file store is called "s3"; there are local'),
+        (
+            "files:\n  store: s3\n",
+            ':2:10  error: files.store: no file store is called "s3"; there are local, postgres',
+        ),
         (
             "storage: redis://x\n",
-            ':1:10  error: storage: no storage answers to "redis:"; there are memory, sqlite',
+            ':1:10  error: storage: no storage answers to "redis:"; there are memory, postgres, postgresql, sqlite',
         ),
         (
             "plugins: {local: {enabled: false}}\n",
-            'files.store: no file store is called "local"; there are none',
+            'files.store: no file store is called "local"; there are postgres',
         ),
     ],
 )

@@ -313,6 +313,25 @@ def test_compose_holds_to_its_schema(tmp_path: Path) -> None:
     assert "restarts" in schema_errors(spoilt, builtin="compose-spec")
 
 
+def test_the_cluster_holds_to_the_schema_too() -> None:
+    assert schema_errors(DOCKER / "compose.cluster.yaml", builtin="compose-spec") == ""
+
+
+def test_the_cluster_is_two_hubs_with_a_data_folder_each_over_one_database(tmp_path: Path) -> None:
+    cluster = yaml.parse((DOCKER / "compose.cluster.yaml").read_text()).root.plain()
+    services, common = cluster["services"], cluster["x-hub"]
+    hubs = [services["hub-1"], services["hub-2"]]
+    data = {volume.split(":")[0] for one in hubs for volume in one["volumes"] if volume.endswith(":/data")}
+    assert data == {"data-1", "data-2"}
+    assert common["healthcheck"]["test"] == ["CMD", *HEALTH_CHECK]
+    assert (common["read_only"], common["cap_drop"]) == (True, ["ALL"])
+    named = {name for one in (common, services["postgres"]) for name in one["secrets"]}
+    assert named == set(cluster["secrets"])
+    shutil.copy(DOCKER / "hub.cluster.yaml", tmp_path / "hub.yaml")
+    settings = load_settings({}, folder=tmp_path).settings
+    assert settings.storage == "postgresql://hub@postgres/hub"
+
+
 def test_compose_names_what_there_is() -> None:
     build = SERVICE["build"]
     assert (DOCKER / build["context"] / build["dockerfile"]).resolve() == DOCKER / "Dockerfile"
