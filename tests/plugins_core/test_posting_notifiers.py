@@ -253,7 +253,9 @@ async def test_a_mistake_stops_the_start_and_shows_no_address(
     assert "secret-path" not in str(found.value)
 
 
-async def test_a_receiver_that_never_takes_it_is_tried_by_the_schedule_of_the_standard(tmp_path: Path) -> None:
+async def test_a_receiver_that_never_takes_it_is_tried_by_the_schedule_of_the_standard(
+    tmp_path: Path,
+) -> None:
     """Immediately, then 5 s, 5 min, 30 min, 2 h, 5 h, 10 h, 14 h, 20 h and 24 h after the one before."""
     second, minute, hour = 1, 60, 3600
     wanted = [5 * second, 5 * minute, 30 * minute, *(n * hour for n in (2, 5, 10, 14, 20, 24))]
