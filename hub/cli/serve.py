@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import sys
-import threading
-import time
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -14,10 +12,8 @@ from typing import Any
 
 import click
 
+from hub.cli.looping import run_loop
 from hub.cli.places import data_option
-
-_PATIENCE = 2.0
-"""Seconds that the threads of plugins have once everything else has ended."""
 
 
 @click.command()
@@ -86,22 +82,6 @@ def serve(
             task_folders=[resolved(given) for given in flows],
         )
     )
-    _leave_threads()
-
-
-def _leave_threads() -> None:
-    """End the process though a plugin's thread runs on: the interpreter would wait for it, for ever perhaps."""
-    # those of an executor are waited for even where they are daemons, as in a thread that is one
-    pooled = set(getattr(sys.modules.get("concurrent.futures.thread"), "_threads_queues", ()))
-    until = time.monotonic() + _PATIENCE
-    for thread in threading.enumerate():
-        if thread is not threading.current_thread() and (not thread.daemon or thread in pooled):
-            thread.join(max(until - time.monotonic(), 0))
-            if thread.is_alive():
-                with suppress(OSError, ValueError):
-                    print(f'left behind at the end: the thread "{thread.name}"', file=sys.stderr)
-                    sys.stdout.flush()
-                os._exit(0)
 
 
 def _say(line: str) -> None:
@@ -132,15 +112,3 @@ def resolved(path: Path) -> Path:
 def end_at_sigterm() -> None:
     """A SIGTERM before anything has begun ends the process as one that comes later does: with 0."""
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
-
-
-def run_loop(main: Any) -> None:
-    """Run a coroutine on the fastest loop there is."""
-    if sys.platform == "linux":
-        import uvloop
-
-        uvloop.run(main)
-    else:
-        import asyncio
-
-        asyncio.run(main)
