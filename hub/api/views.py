@@ -489,6 +489,7 @@ class FlowList(View):
 
     items: list[FlowView]
     broken: list[BrokenFile] = []
+    next_cursor: str | None = None
 
 
 class FlowPut(FlowView):
@@ -637,6 +638,7 @@ class TriggerList(View):
     """Triggers of the flows in use."""
 
     items: list[TriggerView]
+    next_cursor: str | None = None
 
 
 class ListenerView(View):
