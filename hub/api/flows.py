@@ -7,6 +7,7 @@ from aiohttp import web
 from hub.api.answers import masked_answer, model_answer, prefers_json, problem_view
 from hub.api.executions import view_of
 from hub.api.headers import media_type
+from hub.api.names import NAMES_PAGE, names_page
 from hub.api.routing import Call, Query, Route, parsed
 from hub.api.views import (
     BrokenFile,
@@ -42,7 +43,8 @@ async def list_flows(call: Call) -> web.Response:
         BrokenFile(file=file, problems=[ProblemView(**problem_view(p)) for p in problems])
         for file, problems in sorted(call.node.catalog.broken.items())
     ]
-    return model_answer(FlowList(items=[FlowView.of(r) for r in records], broken=broken))
+    page, cursor = names_page(call, records, lambda record: tuple(record.key))
+    return model_answer(FlowList(items=[FlowView.of(r) for r in page], broken=broken, next_cursor=cursor))
 
 
 async def get_flow(call: Call) -> web.Response:
@@ -129,7 +131,7 @@ ROUTES = (
         list_flows,
         "List the flows in use.",
         FlowList,
-        query=(Query("namespace", "Only this namespace."),),
+        query=(Query("namespace", "Only this namespace."), *NAMES_PAGE),
     ),
     Route(
         "GET",

@@ -8,6 +8,7 @@ from urllib.parse import quote
 from aiohttp import web
 
 from hub.api.answers import error_answer, json_answer, masked_answer
+from hub.api.names import NAMES_PAGE, names_page
 from hub.api.routing import Call, Query, Route
 from hub.api.views import (
     EventReceipt,
@@ -31,13 +32,19 @@ _NEXT_TIMES = 3
 async def list_triggers(call: Call) -> web.Response:
     """Those of a namespace or a flow, where one is named."""
     namespace, flow = call.text("namespace"), call.text("flow")
-    items: list[TriggerView] = []
-    for key in [record.key for record in call.node.catalog.records()]:
-        if namespace in (None, key.namespace) and flow in (None, key.id):
-            await call.node.triggers.look_again(key)
-            items += [await _view(call, key, one) for one in call.node.catalog.triggers(key)]
+    catalog = call.node.catalog
+    found = [
+        (record.key, one)
+        for record in catalog.records()
+        if namespace in (None, record.key.namespace) and flow in (None, record.key.id)
+        for one in catalog.triggers(record.key)
+    ]
+    page, cursor = names_page(call, found, lambda item: (*item[0], item[1].id))
+    for key in dict.fromkeys(key for key, _ in page):
+        await call.node.triggers.look_again(key)
+    items = [await _view(call, key, one) for key, one in page]
     # not masked: a webhook's key is part of the URL that this list is for
-    return json_answer(TriggerList(items=items).model_dump(by_alias=True))
+    return json_answer(TriggerList(items=items, next_cursor=cursor).model_dump(by_alias=True))
 
 
 async def test_trigger(call: Call) -> web.Response:
@@ -102,7 +109,11 @@ ROUTES = (
         list_triggers,
         "List triggers: state, webhook URLs, next planned times.",
         TriggerList,
-        query=(Query("namespace", "Only this namespace."), Query("flow", "Only flows of this id.")),
+        query=(
+            Query("namespace", "Only this namespace."),
+            Query("flow", "Only flows of this id."),
+            *NAMES_PAGE,
+        ),
     ),
     Route(
         "POST",

@@ -498,6 +498,7 @@ class FlowList(View):
 
     items: list[FlowView]
     broken: list[BrokenFile] = []
+    next_cursor: str | None = None
 
 
 class FlowPut(FlowView):
@@ -695,6 +696,7 @@ class TriggerList(View):
     """Triggers of the flows in use."""
 
     items: list[TriggerView]
+    next_cursor: str | None = None
 
 
 class ListenerView(View):

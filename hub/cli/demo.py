@@ -35,7 +35,8 @@ _MADE_BY = "HUB_MAKE"
 )
 def demo(port: int, data: Path) -> None:
     """Serve the first blueprints, send one event and show what happens; Ctrl-C ends it."""
-    from hub.cli.serve import end_at_sigterm, run_loop
+    from hub.cli.looping import run_loop
+    from hub.cli.serve import end_at_sigterm
 
     end_at_sigterm()
     from hub.app import Place

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -100,7 +101,12 @@ def program_name() -> str:
 def main() -> None:
     """Run the command and exit."""
     code = _run()
-    sys.exit(settle(code if isinstance(code, int) else 0))
+    code = settle(code if isinstance(code, int) else 0)
+    if threading.active_count() > 1:
+        from hub.cli.looping import leave_threads
+
+        leave_threads(code)
+    sys.exit(code)
 
 
 def _run() -> Any:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from hub.cli.given import pairs, read_inputs, read_json
+from hub.cli.looping import run_loop
 from hub.cli.places import with_hub
 from hub.cli.steps import StepPrinter
 from hub.errors import InvalidFlow, InvalidInput, NotFound, Unreachable
@@ -130,7 +131,7 @@ def _until_signalled(work: Coroutine[Any, Any, T]) -> T:
         return await work
 
     try:
-        return asyncio.run(run())
+        return run_loop(run(), fastest=False)
     except asyncio.CancelledError:
         raise KeyboardInterrupt from None
 

@@ -5,21 +5,15 @@ from __future__ import annotations
 import os
 import signal
 import sys
-import threading
-import time
-from collections.abc import Coroutine, Mapping
+from collections.abc import Mapping
 from contextlib import nullcontext, suppress
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 
+from hub.cli.looping import run_loop
 from hub.cli.places import data_option
-
-T = TypeVar("T")
-
-_PATIENCE = 2.0
-"""Seconds that the threads of plugins have once everything else has ended."""
 
 
 @click.command()
@@ -111,22 +105,6 @@ def serve(
     if heir is not None and heir.reading is not None:
         # whoever started this process goes on with it, whichever process the hub is
         become(heir.pid, heir.reading)
-    _leave_threads()
-
-
-def _leave_threads() -> None:
-    """End the process though a plugin's thread runs on: the interpreter would wait for it, for ever perhaps."""
-    # those of an executor are waited for even where they are daemons, as in a thread that is one
-    pooled = set(getattr(sys.modules.get("concurrent.futures.thread"), "_threads_queues", ()))
-    until = time.monotonic() + _PATIENCE
-    for thread in threading.enumerate():
-        if thread is not threading.current_thread() and (not thread.daemon or thread in pooled):
-            thread.join(max(until - time.monotonic(), 0))
-            if thread.is_alive():
-                with suppress(OSError, ValueError):
-                    print(f'left behind at the end: the thread "{thread.name}"', file=sys.stderr)
-                    sys.stdout.flush()
-                os._exit(0)
 
 
 def _say(line: str) -> None:
@@ -157,15 +135,3 @@ def resolved(path: Path) -> Path:
 def end_at_sigterm() -> None:
     """A SIGTERM before anything has begun ends the process as one that comes later does: with 0."""
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
-
-
-def run_loop(main: Coroutine[Any, Any, T]) -> T:
-    """Run a coroutine on the fastest loop there is."""
-    if sys.platform == "linux":
-        import uvloop
-
-        answer: T = uvloop.run(main)
-        return answer
-    import asyncio
-
-    return asyncio.run(main)

@@ -54,6 +54,8 @@ class SequenceEnd:
     warned: bool = False
     is_late: bool = False
     """Whether the time of the flow itself was over; it takes the place of the task then."""
+    culprit: str | None = None
+    """The task that failed, ``failed_task`` itself or one inside it."""
 
 
 class Host(Protocol):
@@ -232,17 +234,18 @@ class Executor:
         )
         end = main
         if main.failed_task is not None and flow.errors:
-            scope.names["error"] = {"task": main.failed_task, "message": main.error}
+            scope.names["error"] = {"task": main.culprit, "message": main.error}
             await self.sequence(flow.errors, scope)
         if flow.finally_:
             if main.failed_task is not None:
-                scope.names["error"] = {"task": main.failed_task, "message": main.error}
+                scope.names["error"] = {"task": main.culprit, "message": main.error}
             after = await self.sequence(flow.finally_, scope)
             end = SequenceEnd(
                 main.failed_task or after.failed_task,
                 main.error or after.error,
                 main.warned or after.warned,
                 main.is_late,
+                main.culprit or after.culprit,
             )
         await self._conclude(end, scope)
 
@@ -348,13 +351,14 @@ class Executor:
                 else:
                     await self.recorder.rows(ended.row, progress=True, notices=ended.notices)
             if ended.is_failure:
-                return SequenceEnd(declaration.id, ended.error, warned)
+                culprit = ended.culprit or declaration.id
+                return SequenceEnd(declaration.id, ended.error, warned, culprit=culprit)
             warned = warned or ended.state is TaskRunState.WARNING
         return SequenceEnd(None, None, warned)
 
     def timed_out(self, reason: str) -> SequenceEnd:
         """The end of a flow's tasks whose time is over."""
-        return SequenceEnd(self.flow.flow.id, reason, is_late=True)
+        return SequenceEnd(self.flow.flow.id, reason, is_late=True, culprit=self.flow.flow.id)
 
     # groups
 
@@ -376,6 +380,7 @@ class Executor:
             else:
                 await group.work_side_by_side(workers)
         if group.failed:
+            live.culprit = group.culprit
             raise Fail(group.error or "a child task failed")
         if group.warned:
             self._warned.add(live.path)

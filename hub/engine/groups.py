@@ -33,6 +33,7 @@ class Group:
         self._scope = scope
         self.failed = 0
         self.error: str | None = None
+        self.culprit: str | None = None
         # where an earlier walk had got to; iterations below it are complete
         first = warned = 0
         if live.progress is not None:
@@ -62,6 +63,7 @@ class Group:
             if end.failed_task is not None:
                 self.failed += 1
                 self.error = self.error or end.error
+                self.culprit = self.culprit or end.culprit
                 continue
             self.warned += end.warned
             if branch.index is not None:

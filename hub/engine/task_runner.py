@@ -35,6 +35,8 @@ ROUND = "$round"
 """… that holds which try a restart goes on with, where what it had started has succeeded since."""
 _CRASHES = "$crashes"
 """… that holds how often in a row the node went down while it ran."""
+_CULPRIT = "$culprit"
+"""… that holds, of a group that has failed, the id of the task in it that did: a later walk does not look inside."""
 _MOST_BLAMED_STARTS = 3
 """Starts of a suspect that took the node down, after which its task is not tried again."""
 _MOST_CRASHES = 10
@@ -53,6 +55,8 @@ class Ended:
     row: TaskRun | None = None
     notices: tuple[NewNotice, ...] = ()
     """What ``row`` owes."""
+    culprit: str | None = None
+    """The id of the task inside it that failed first, and so made it fail."""
 
     @property
     def is_failure(self) -> bool:
@@ -66,6 +70,7 @@ class LiveRun:
     __slots__ = (
         "attempts",
         "child",
+        "culprit",
         "deadline",
         "decisions",
         "executor",
@@ -125,6 +130,8 @@ class LiveRun:
         """How often in a row it waited for nothing."""
         self.owed: list[NewNotice] = []
         """The notices that this attempt owes, stored with the end of the task run."""
+        self.culprit: str | None = None
+        """The task of a group that failed first."""
         self.killed: threading.Event | None = None
         """What a thread looks at, where one runs for it."""
 
@@ -220,7 +227,7 @@ async def run_task(
     """
     if stored is not None and stored.state.is_terminal:
         await _take_outputs(executor, task, scope, stored)
-        return Ended(stored.state, stored.error)
+        return Ended(stored.state, stored.error, culprit=(stored.decisions or {}).get(_CULPRIT))
     executor.stops.check(group)
     live = LiveRun(executor, task, scope.prefix + task.declaration.id, stored, group)
     if stored is not None and live.decisions:
@@ -449,10 +456,16 @@ async def _end(
         )
     if outputs is not None:
         scope.outputs[live.task.declaration.id] = outputs
-    row = live.row(state, outputs=packed, error=error, ended_at=executor.services.clock.now())
+    decisions, culprit = None, live.culprit if error is not None and not live.is_late else None
+    if culprit is not None:
+        live.decisions[_CULPRIT] = culprit
+        decisions = await live.packed_decisions()
+    row = live.row(
+        state, outputs=packed, error=error, decisions=decisions, ended_at=executor.services.clock.now()
+    )
     executor.forget(live)
     notices = tuple(live.owed)
     if not record:
-        return Ended(state, error, row, notices)
+        return Ended(state, error, row, notices, culprit)
     await executor.recorder.rows(row, progress=True, notices=notices)
-    return Ended(state, error)
+    return Ended(state, error, culprit=culprit)

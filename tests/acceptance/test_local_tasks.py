@@ -69,3 +69,31 @@ def test_a_file_that_uses_them_is_run_and_checked_where_the_folder_is_named(
     [report] = [one for one in json.loads(listed.stdout) if one["name"].endswith("tasks.py")]
     assert report["state"] == "failed"
     assert "SyntaxError" in report["error"]
+
+
+_STUCK = """
+import asyncio, time
+from hub.plugin import task
+
+@task
+async def stuck() -> None:
+    \"""Stay in a thread of the loop's own.\"""
+    await asyncio.to_thread(time.sleep, 3600)
+"""
+_STUCK_FLOW = "id: f\nnamespace: t\ntasks: [{id: a, type: local.stuck, timeout: PT0.3S}]\n"
+
+
+def test_a_thread_that_a_task_left_holds_up_no_end(tmp_path: Path) -> None:
+    flows = tmp_path / "flows"
+    flows.mkdir()
+    (flows / "tasks.py").write_text(_STUCK)
+    (flows / "f.hub.yaml").write_text(_STUCK_FLOW)
+    done = hub_command("run", "flows/f.hub.yaml", "--flows", "flows", cwd=tmp_path, timeout=30)
+    assert done.returncode == 1
+    assert "timed out after PT0.3S" in done.stdout
+    assert 'left behind at the end: the thread "asyncio' in done.stderr
+    with HubProcess(tmp_path, flows=flows) as hub:
+        started = hub.call("POST", "/api/v1/flows/t/f/executions", {}).json
+        assert hub.ended(started["id"])["state"] == "FAILED"
+        assert hub.stop(timeout=15) == 0
+    assert 'left behind at the end: the thread "asyncio' in hub.log.read_text()

@@ -30,6 +30,10 @@ def test_a_webhook_without_its_secret_is_said_at_the_start_and_has_no_url(tmp_pa
         assert 'no secret "LATER"' in listed
         assert "/tr/good/k" in listed
         assert "/tr/bad/k" not in listed
+        # it comes later, and no request has to come first
+        (tmp_path / "secrets.env").write_text("LATER=a secret\n")
+        (tmp_path / "secrets.env").chmod(0o600)
+        assert "/tr/bad/k" in hub_command("triggers", "list", cwd=tmp_path).stdout
 
 
 def test_triggers_of_one_flow_are_listed_by_its_full_name(tmp_path: Path) -> None:

@@ -173,3 +173,31 @@ async def test_what_the_file_store_cannot_keep_is_sent_again(serving: Serve, tmp
             assert (answer.status, answer.headers["retry-after"]) == (503, "1"), answer.raw
         small = await ask("POST", "/api/v1/webhooks/q/w/k", b"small", {"Content-Type": "text/plain"})
         assert small.status == 202
+
+
+async def test_flows_and_triggers_come_page_by_page_where_a_limit_is_given(serving: Serve) -> None:
+    async with serving() as ask:
+        for number in range(5):
+            hooks = ", ".join(f"{{id: h{n}, type: webhook, key: k{n}}}" for n in (2, 1))
+            await ask.node.catalog.put(
+                f"id: f{number}\nnamespace: q.{number % 2}\ntriggers: [{hooks}]\n"
+                "tasks: [{id: a, type: log, message: x}]\n"
+            )
+        for place, count in (("flows", 5), ("triggers", 10)):
+            whole = (await ask("GET", f"/api/v1/{place}")).json
+            assert (len(whole["items"]), whole["nextCursor"]) == (count, None)
+            seen: list[Any] = []
+            cursor = ""
+            while cursor is not None:
+                page = (await ask("GET", f"/api/v1/{place}?limit=2{cursor and f'&cursor={cursor}'}")).json
+                assert len(page["items"]) <= 2
+                seen += page["items"]
+                cursor = page["nextCursor"]
+            assert [(one["namespace"], one["id"]) for one in seen] == [
+                (one["namespace"], one["id"]) for one in whole["items"]
+            ]
+        # what the cursor names may be gone by then
+        found = (await ask("GET", "/api/v1/triggers?limit=1&cursor=q.0/f2/gone")).json["items"]
+        assert [(one["flow"], one["id"]) for one in found] == [("f4", "h2")]
+        for query in ("limit=0", "limit=x", "limit=1001", "cursor=nonsense", "cursor=a/b/c/d"):
+            assert (await ask("GET", f"/api/v1/triggers?{query}")).status == 422

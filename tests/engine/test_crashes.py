@@ -55,6 +55,24 @@ async def test_one_that_was_running_goes_on_at_once(tmp_path: Path, stage: Stage
     assert loop.time() - began < 2
 
 
+async def test_the_task_that_failed_is_still_known_after_a_crash(tmp_path: Path, stage: Stage) -> None:
+    blocking(stage)
+    source = (
+        "id: f\nnamespace: t\ntasks: [{id: outer, type: flow.sequential, tasks: [{id: bad, type: execution.fail}]}]\n"
+        "errors:\n  - {id: a, type: test.call, name: a}\n  - {id: b, type: return, value: '{{ error.task }}'}\n"
+    )
+    async with stage.hub(tmp_path, "staged:x") as hub:
+        await hub.put(source)
+        started = await hub.start("t/f")
+        await stage.reached("a running")
+        await at_rest(hub)
+        stage.crash()
+    stage.bodies.pop("a")
+    async with stage.hub(tmp_path, "staged:x") as hub:
+        await hub.ended(started.id)
+        assert (await hub.task_runs(started.id))["b"].outputs == {"value": "bad"}
+
+
 async def test_many_that_were_running_do_not_wait_for_each_other(tmp_path: Path, stage: Stage) -> None:
     blocking(stage)
     async with stage.hub(tmp_path, "staged:x") as hub:

@@ -99,6 +99,42 @@ finally:
     assert "never" not in await hub.task_runs(ended.id)
 
 
+_INSIDE = {
+    "sequential": "{id: outer, type: flow.sequential, tasks: [{id: ok, type: log, message: x}, BAD]}",
+    "parallel": "{id: outer, type: flow.parallel, tasks: [{id: ok, type: log, message: x}, BAD]}",
+    "loop": "{id: outer, type: flow.loop, values: [1, 2], tasks: [BAD]}",
+    "side by side": "{id: outer, type: flow.loop, values: [1, 2], concurrencyLimit: 2, tasks: [BAD]}",
+    "deep": "{id: outer, type: flow.loop, values: [1], tasks: [{id: g, type: flow.if, condition: true, then: [BAD]}]}",
+    "guard": "{id: outer, type: flow.sequential, tasks: [{id: bad, type: log, message: x, when: '{{ 1 / (labels | length) }}'}]}",
+}
+
+
+@pytest.mark.parametrize("kind", sorted(_INSIDE))
+async def test_the_task_that_failed_is_named_and_not_the_group_around_it(hub: Harness, kind: str) -> None:
+    bad = "{id: bad, type: execution.fail, message: too bad}"
+    body = f"""
+tasks: [{_INSIDE[kind].replace("BAD", bad)}]
+errors: [{{id: alarm, type: return, value: "{{{{ error.task }}}}"}}]
+finally: [{{id: end, type: return, value: "{{{{ error.task }}}}"}}]
+"""
+    ended = await run(hub, body)
+    runs = await hub.task_runs(ended.id)
+    assert {name: runs[name].outputs for name in ("alarm", "end")} == {
+        "alarm": {"value": "bad"},
+        "end": {"value": "bad"},
+    }
+
+
+async def test_a_group_whose_own_time_is_over_is_what_failed(hub: Harness) -> None:
+    body = """
+tasks:
+  - {id: outer, type: flow.sequential, timeout: PT0.2S, tasks: [{id: nap, type: script.shell, script: sleep 9}]}
+errors: [{id: alarm, type: return, value: "{{ error.task }}"}]
+"""
+    ended = await run(hub, body)
+    assert (await hub.task_runs(ended.id))["alarm"].outputs == {"value": "outer"}
+
+
 async def test_finally_runs_after_success_and_errors_do_not(hub: Harness) -> None:
     body = """
 tasks: [{id: a, type: log, message: a}]

@@ -196,4 +196,5 @@ def test_the_process_ends_beside_a_stuck_thread(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=False
     )
-    assert (done.returncode, done.stdout.split()) == (0, ["running", "over"]), done.stderr
+    said = [line for line in done.stdout.splitlines() if "a component does what it must not" not in line]
+    assert (done.returncode, said) == (0, ["running", "over"]), done.stderr
