@@ -121,13 +121,14 @@ def check_all(hub: HubProcess, load: Load, *, more: int = 0) -> None:
     assert (hub.data / "slept").read_text() == "begun\n", "what ran was begun again"
 
 
-async def slow_upload(hub: HubProcess, *, seconds: float) -> int:
-    """Send a request whose body takes its time; answers the status."""
+async def upload_over_a_reload(hub: HubProcess) -> int:
+    """Send a request whose body takes longer than a handover may keep others waiting; answers the status."""
     reader, writer = await asyncio.open_connection("127.0.0.1", hub.port)
     body = json.dumps({"n": "x" * 2_000}).encode()
     head = f"POST {_PATHS[0]} HTTP/1.1\r\nHost: 127.0.0.1:{hub.port}\r\nContent-Type: application/json\r\n"
     writer.write(head.encode() + b"Content-Length: %d\r\n\r\n" % len(body) + body[:1_000])
-    await asyncio.sleep(seconds)
+    assert (await asyncio.to_thread(hub.call, "POST", "/api/v1/reload")).status == 202
+    await asyncio.sleep(4)
     writer.write(body[1_000:])
     status = int((await reader.readline()).split()[1])
     writer.close()
@@ -141,17 +142,18 @@ async def test_a_load_notices_nothing_of_reloads(hub: HubProcess) -> None:
     following = await command(hub, "executions", "logs", slow["id"], "-f")
     async with webhook_load(hub.port, _PATHS) as load:
         await load.more(50)
-        # the first one waits for the script, the second for a body that is on its way
+        # one that waits for a script, one for nothing, one for a body that is on its way
         for number in (1, 2):
-            uploading = asyncio.create_task(slow_upload(hub, seconds=4)) if number == 2 else None
             code, said = await reload(hub)
             assert code == 0, said
             assert "has taken over after" in said
             pids.add(hub_pid(hub))
             assert hub.call("GET", "/api/v1/reload").json["number"] == number
             await load.more(50)
-    assert uploading is not None
-    assert await uploading == 202
+        assert await upload_over_a_reload(hub) == 202
+        while hub.call("GET", "/api/v1/reload").json["number"] < 3:
+            await asyncio.sleep(0.05)
+        await load.more(50)
     assert len(pids) == 3
     assert "the handover waits for what runs" in hub.log.read_text()
     assert hub.ended(slow["id"])["state"] == "SUCCESS"
