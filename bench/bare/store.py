@@ -6,8 +6,11 @@ import asyncio
 import queue
 import sqlite3
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
+
+import orjson
 
 SCHEMA = """
 CREATE TABLE events (seq INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, source TEXT, type TEXT, time INTEGER,
@@ -17,13 +20,22 @@ CREATE TABLE executions (seq INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, names
   state TEXT, trigger TEXT, event_id TEXT, inputs TEXT, labels TEXT, outputs TEXT, created_at INTEGER,
   started_at INTEGER, ended_at INTEGER, claimed INTEGER, fence INTEGER);
 CREATE UNIQUE INDEX executions_by_event ON executions (event_id, namespace, flow, trigger);
-CREATE INDEX executions_by_flow ON executions (namespace, flow);
 CREATE INDEX executions_live ON executions (state) WHERE ended_at IS NULL;
+CREATE INDEX executions_by_time ON executions (created_at);
+CREATE INDEX executions_by_namespace ON executions (namespace, seq, created_at);
+CREATE INDEX executions_by_flow ON executions (namespace, flow, seq, created_at);
+CREATE INDEX executions_by_flow_id ON executions (flow, seq, created_at);
+CREATE INDEX executions_past ON executions (state, seq, created_at) WHERE ended_at IS NOT NULL;
+CREATE INDEX executions_past_by_namespace ON executions (namespace, state, seq, created_at) WHERE ended_at IS NOT NULL;
 CREATE TABLE task_runs (seq INTEGER PRIMARY KEY, execution_id TEXT NOT NULL, scope TEXT NOT NULL, name TEXT NOT NULL,
   task TEXT, type TEXT, state TEXT, attempts INTEGER, outputs TEXT, started_at INTEGER, ended_at INTEGER,
   UNIQUE (execution_id, scope, name));
+CREATE INDEX task_runs_live ON task_runs (execution_id) WHERE ended_at IS NULL;
+CREATE TABLE changes (number INTEGER PRIMARY KEY AUTOINCREMENT, at INTEGER, items TEXT);
 """
-Write = Callable[[sqlite3.Connection], None]
+Change = tuple[str, str, str | None]
+Write = Callable[[sqlite3.Connection], list[Change] | None]
+"""Writes its rows and answers what live views will show: what, its id and its state."""
 
 
 class Store:
@@ -55,9 +67,13 @@ class Store:
             while not self._jobs.empty():
                 jobs.append(self._jobs.get())
             connection.execute("BEGIN IMMEDIATE")
+            changes: list[Change] = []
             for job in jobs:
                 if job is not None:
-                    job[0](connection)
+                    changes += job[0](connection) or ()
+            if changes:
+                connection.execute("INSERT INTO changes (at, items) VALUES (?, ?)",
+                                   (time.time_ns() // 1000, orjson.dumps(changes).decode()))  # fmt: skip
             connection.execute("COMMIT")
             done = [job[1] for job in jobs if job is not None]
             self._loop.call_soon_threadsafe(lambda done=done: [one.set_result(None) for one in done])

@@ -12,7 +12,7 @@ import uvloop
 from aiohttp import web
 from uuid_utils import uuid7
 
-from bench.bare.store import Store
+from bench.bare.store import Change, Store
 
 
 async def main(path: str) -> None:
@@ -30,13 +30,14 @@ async def main(path: str) -> None:
         )
         event, execution, now = str(uuid7()), str(uuid7()), time.time_ns() // 1000
 
-        def accept(db: sqlite3.Connection) -> None:
+        def accept(db: sqlite3.Connection) -> list[Change]:
             db.execute("INSERT INTO events (id, source, type, time, namespace, flow, trigger, depth, received_at,"
                        " data, verdicts) VALUES (?, ?, ?, ?, ?, ?, ?, 0, ?, ?, '[]')",
                        (event, "/bench/one/hook", "received", now, "bench", "one", "hook", now, data.decode()))  # fmt: skip
             db.execute("INSERT INTO executions (id, namespace, flow, revision, state, trigger, event_id, inputs, labels,"
                        " created_at, claimed, fence) VALUES (?, ?, ?, 1, 'CREATED', ?, ?, '{}', '{}', ?, 1, 1)",
                        (execution, "bench", "one", "hook", event, now))  # fmt: skip
+            return [("event", event, None), ("execution", execution, "CREATED")]
 
         await store.write(accept)
         job = asyncio.ensure_future(finish(execution, body["n"]))
@@ -48,12 +49,13 @@ async def main(path: str) -> None:
     async def finish(execution: str, n: int) -> None:
         now = time.time_ns() // 1000
 
-        def end(db: sqlite3.Connection) -> None:
+        def end(db: sqlite3.Connection) -> list[Change]:
             db.execute("INSERT INTO task_runs (execution_id, scope, name, task, type, state, attempts, outputs,"
                        " started_at, ended_at) VALUES (?, '', 'answer', 'answer', 'return', 'SUCCESS', 1, ?, ?, ?)",
                        (execution, orjson.dumps({"value": n}).decode(), now, now))  # fmt: skip
             db.execute("UPDATE executions SET state = 'SUCCESS', started_at = ?, ended_at = ?, claimed = 0"
                        " WHERE id = ? AND fence = 1", (now, now, execution))  # fmt: skip
+            return [("execution", execution, "SUCCESS")]
 
         await store.write(end)
         done[0] += 1

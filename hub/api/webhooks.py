@@ -32,7 +32,7 @@ async def receive(call: Call) -> web.Response:
     asked = HttpRequest(
         method=request.method,
         headers=joined(request.headers),
-        query=_several(request.query),
+        query=_several(request.query) if request.query_string else {},
         body=decoded(request, raw),
         raw=raw,
         content_type=kind,
@@ -52,9 +52,11 @@ def _sent(answer: HttpAnswer) -> web.Response:
         return web.Response(status=answer.status, headers=answer.headers)
     is_text = isinstance(answer.body, str)
     body = answer.body.encode() if is_text else jsontext.dump_bytes(answer.body)
-    headers = dict(answer.headers)
-    if not any(name.lower() == "content-type" for name in headers):
-        headers["Content-Type"] = "text/plain; charset=utf-8" if is_text else "application/json"
+    headers = {"Content-Type": "text/plain; charset=utf-8" if is_text else "application/json"}
+    if answer.headers:
+        if any(name.lower() == "content-type" for name in answer.headers):
+            headers.clear()
+        headers.update(answer.headers)
     return web.Response(body=body, status=answer.status, headers=headers)
 
 

@@ -12,6 +12,7 @@ import structlog
 
 from hub.engine.compiled import CompiledTask
 from hub.engine.outputs import outputs_of, plain
+from hub.engine.rendering import Field
 from hub.engine.scope import RunScope
 from hub.engine.stopping import Leaving, Stopped
 from hub.engine.task_context import RunningTask
@@ -62,8 +63,11 @@ async def attempt(live: LiveRun, scope: RunScope) -> Mapping[str, Any]:
         if live.task.timeout is not None:
             length = await _length(live, scope)
             alarm = await _set_alarm(live, length)
-        component = live.task.ready or await _component(live, scope)
+        component = live.task.ready
+        if component is None and live.task.decided:
+            component = await _decided_component(live, scope)
         with stops.code_of_others(live):
+            component = component or live.task.instance(await _rendered(live, live.task.fields, scope))
             returned = await _run(live, component, RunningTask(live.executor, live, scope))
         return outputs_of(returned, live.task.component.Output)
     except RunsOn:
@@ -209,20 +213,18 @@ async def _set_alarm(live: LiveRun, length: timedelta) -> asyncio.TimerHandle:
 # fields
 
 
-async def _component(live: LiveRun, scope: RunScope) -> Task:
-    """The component with its fields rendered; deciding ones are stored first and read afterwards."""
-    task: CompiledTask = live.task
+async def _rendered(live: LiveRun, fields: Mapping[str, Field], scope: RunScope) -> dict[str, Any]:
     vault = live.executor.services.vault
-    values: dict[str, Any] = {}
-    decided: dict[str, Any] = {}
+    return {name: await field.render(scope.names, vault) for name, field in fields.items()}
+
+
+async def _decided_component(live: LiveRun, scope: RunScope) -> Task:
+    """The component of a task whose path some field decides: that is stored first and read afterwards."""
+    task: CompiledTask = live.task
+    is_new = VALUES not in live.decisions
     with live.executor.stops.code_of_others(live):
-        for name, field in task.fields.items():
-            values[name] = await field.render(scope.names, vault)
-        if task.decided and VALUES not in live.decisions:
-            for name, field in task.decided.items():
-                decided[name] = await field.render(scope.names, vault)
-    if task.decided:
-        if VALUES not in live.decisions:
-            await live.decide(VALUES, lambda: plain(decided))
-        values.update(live.decisions[VALUES])
-    return task.instance(values)
+        values = await _rendered(live, task.fields, scope)
+        decided = await _rendered(live, task.decided, scope) if is_new else {}
+    if is_new:
+        await live.decide(VALUES, lambda: plain(decided))
+    return task.instance({**values, **live.decisions[VALUES]})

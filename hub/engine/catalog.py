@@ -266,13 +266,18 @@ class FlowCatalog:
             if record is None:
                 raise NotFound(f"no flow {key}")
             revision = record.revision
-        found = self._compiled.get((key, revision))
+        found = self.known(key, revision)
         if found is None:
             _, source = await self._services.storage.flow_source(key, revision)
             found = self._make(self.check(source), revision)
             self._compiled[key, revision] = found
             self._trim()
-        else:
+        return found
+
+    def known(self, key: FlowKey, revision: int) -> CompiledFlow | None:
+        """A revision that is ready to run already."""
+        found = self._compiled.get((key, revision))
+        if found is not None:
             self._compiled.move_to_end((key, revision))
         return found
 

@@ -161,6 +161,10 @@ class CompiledFlow:
         }
         """What expressions see as ``flow``."""
 
+    def prepares(self, trigger: str) -> bool:
+        """Whether the trigger of that id has to prepare an execution before it goes on."""
+        return trigger in self._prepares
+
     async def preparing(self, trigger: str, functions: FunctionTable, vault: Any) -> Trigger | None:
         """The trigger of that id, if it has to prepare an execution before it goes on. Raises ``HubError``."""
         ready = self._ready_triggers.get(trigger)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -70,22 +69,22 @@ class Dispatcher:
 
     # what others call
 
-    @contextmanager
-    def places(self, wanted: int) -> Iterator[int]:
+    def reserve(self, wanted: int) -> int:
         """Keep places free while new executions are stored; answers how many of them may be born claimed.
 
-        None may past older ones that still wait.
+        None may past older ones that still wait. What is kept is owed to ``free``.
         """
-        free = 0
+        kept = 0
         if not self._backlog and not self._draining:
-            free = max(min(wanted, self._limit - self._busy), 0)
-        self._reserved += free
-        try:
-            yield free
-        finally:
-            self._reserved -= free
-            if self._backlog and free:
-                self._poke.set()
+            kept = max(min(wanted, self._limit - self._busy), 0)
+        self._reserved += kept
+        return kept
+
+    def free(self, kept: int) -> None:
+        """Keep places free no longer."""
+        self._reserved -= kept
+        if self._backlog and kept:
+            self._poke.set()
 
     @property
     def _busy(self) -> int:
@@ -112,6 +111,10 @@ class Dispatcher:
     def serve(self, intake: Intake, kills: Kills) -> None:
         """Hand in the intake, for the flows that ends and tasks start, and what kills these."""
         self._intake, self._kills = intake, kills
+
+    def hears_ends(self, flow: CompiledFlow) -> bool:
+        """Whether an end of the flow may bring anything."""
+        return self._intake is not None and self._intake.hears_ends(flow)
 
     async def end_of(
         self,
@@ -336,11 +339,8 @@ class Dispatcher:
             self._spawn(claim)
 
     def _spawn(self, claim: Claim) -> asyncio.Task[None]:
-        namespace = claim.execution.flow.namespace
-        self._held[namespace] += 1
-        task = self._own(self._run_one(claim))
-        task.add_done_callback(lambda _: self._let_go(namespace))
-        return task
+        self._held[claim.execution.flow.namespace] += 1
+        return self._own(self._run_one(claim))
 
     def _let_go(self, namespace: str) -> None:
         self._held[namespace] -= 1
@@ -350,11 +350,11 @@ class Dispatcher:
     def _own(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
         task.add_done_callback(self._ended)
         return task
 
     def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
         if self._backlog:
             self._poke.set()
         if not task.cancelled() and (error := task.exception()) is not None:
@@ -382,8 +382,12 @@ class Dispatcher:
         finally:
             self._killed_early.pop(execution.id, None)
             self._lane.ended(execution.id)
+            self._let_go(execution.flow.namespace)
 
     async def _compiled(self, execution: Execution) -> CompiledFlow:
+        known = self._catalog.known(execution.flow, execution.revision)
+        if known is not None:
+            return known
         return await persist(
             lambda: self._catalog.compiled(execution.flow, execution.revision),
             execution=execution.id,

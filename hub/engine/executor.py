@@ -24,6 +24,7 @@ from hub.engine.logs import ExecutionLog
 from hub.engine.outbox import Outbox
 from hub.engine.outputs import plain
 from hub.engine.owned import OwnedWork
+from hub.engine.payloads import is_put_away
 from hub.engine.recording import Recorder
 from hub.engine.scope import RunScope, top_scope
 from hub.engine.services import Services
@@ -73,6 +74,9 @@ class Host(Protocol):
 
     def trigger_context(self, key: TriggerKey, trigger: Trigger, /) -> TriggerContext:
         """What a trigger is given that prepares an execution, whether or not it runs."""
+
+    def hears_ends(self, flow: CompiledFlow, /) -> bool:
+        """Whether an end of the flow may bring anything."""
 
     async def end_of(
         self,
@@ -197,10 +201,13 @@ class Executor:
         if not self.claim.fresh:
             stored = await recorder.persist(lambda: services.storage.scope_task_runs(self.execution_id, ""))
         trigger = execution.trigger_data or {}
+        if is_put_away(trigger):
+            put_away = trigger
+            trigger = await recorder.persist(lambda: services.payloads.unpack(put_away))
         scope = top_scope(
             self.claim,
             flow=self.flow.names,
-            trigger=await recorder.persist(lambda: services.payloads.unpack(trigger)),
+            trigger=trigger,
             started_at=self.started_at,
             stored=stored,
             shows_execution=self.flow.shows_execution,
@@ -235,7 +242,11 @@ class Executor:
     async def _prepare(self, scope: RunScope) -> str | None:
         """Let the trigger make its data true; answers why it cannot."""
         execution, services = self.claim.execution, self.services
-        if execution.trigger is None or execution.event_id is None:
+        if (
+            execution.trigger is None
+            or execution.event_id is None
+            or not self.flow.prepares(execution.trigger)
+        ):
             return None
         try:
             with self.stops.code_of_others(None):
@@ -459,7 +470,10 @@ class Executor:
     async def _brought_by_end(
         self, state: ExecutionState, outputs: Mapping[str, Any] | None, error: str | None
     ) -> Arrival | None:
-        execution, host = replace(self.claim.execution, started_at=self.started_at), self.host
+        host = self.host
+        if not host.hears_ends(self.flow):
+            return None
+        execution = replace(self.claim.execution, started_at=self.started_at)
         try:
             return await self.recorder.persist(
                 lambda: host.end_of(execution, state, outputs=outputs, error=error)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import os
 import stat
+import threading
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import suppress
@@ -17,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import structlog
-from watchfiles import awatch
+from watchfiles import watch
 
 from hub.engine.catalog import FlowCatalog, Stored
 from hub.errors import (
@@ -164,18 +165,24 @@ class FlowFolders:
             await asyncio.sleep(_LOOK_FOR_FOLDERS)
             return
         every = _RESCAN if len(existing) == len(self._folders) else _LOOK_FOR_FOLDERS
-        async for changes in awatch(
-            *existing,
-            debounce=_SETTLE_MS,
-            step=10,
-            rust_timeout=int(every * 1000),
-            yield_on_timeout=True,
-            ignore_permission_denied=True,
-        ):
-            if changes:
-                self._poke.set()
-            if self._watched() != watched:
-                return
+        loop, stop = asyncio.get_running_loop(), threading.Event()
+        hints: asyncio.Queue[bool | None] = asyncio.Queue()
+
+        def hint(is_change: bool) -> None:
+            with suppress(RuntimeError):  # the loop is gone
+                loop.call_soon_threadsafe(hints.put_nowait, is_change)
+
+        watching = loop.create_task(asyncio.to_thread(_watch, existing, every, stop, hint))
+        watching.add_done_callback(lambda _: hints.put_nowait(None))
+        try:
+            while (is_change := await hints.get()) is not None:
+                if is_change:
+                    self._poke.set()
+                if self._watched() != watched:
+                    return
+        finally:
+            stop.set()
+            await watching
 
     def _watched(self) -> tuple[object, ...]:
         """What is to be watched: a folder that was made anew is another one."""
@@ -318,6 +325,25 @@ class FlowFolders:
         for folder, reason in look.missing.items():
             if self._look.missing.get(folder) != reason:
                 log.warning(f"flow folder {reason}; watching for it", folder=str(folder))
+
+
+def _watch(
+    folders: Sequence[Path], every: float, stop: threading.Event, hint: Callable[[bool], None]
+) -> None:
+    """Call ``hint`` with True when something changed, and with False every so many seconds, until it is stopped.
+
+    In a thread of its own: the library's own coroutine loads a second event loop library, 5 MiB of it.
+    """
+    for changes in watch(
+        *folders,
+        debounce=2 * _SETTLE_MS,
+        step=_SETTLE_MS,
+        rust_timeout=int(every * 1000),
+        yield_on_timeout=True,
+        ignore_permission_denied=True,
+        stop_event=stop,
+    ):
+        hint(bool(changes))
 
 
 def _look_into(folders: Iterable[Path]) -> Look:

@@ -7,11 +7,10 @@ executions is the dispatcher's business.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
-from typing import Any
+from typing import Any, Protocol
 
 import structlog
 
@@ -19,7 +18,7 @@ from hub.config.inputs import resolve_inputs
 from hub.engine.catalog import FlowCatalog
 from hub.engine.compiled import CompiledFlow
 from hub.engine.outbox import Outbox
-from hub.engine.owned import OwnedWork
+from hub.engine.owned import OwnedAnswers
 from hub.engine.routes import DEEPEST, Routes
 from hub.engine.services import Services
 from hub.engine.telling import tell_accepted
@@ -40,6 +39,19 @@ log = structlog.get_logger("hub.engine")
 _TOO_DEEP = f"more than {DEEPEST} flows started each other, one after another"
 
 
+class Dispatching(Protocol):
+    """Who starts what is stored here."""
+
+    def reserve(self, wanted: int, /) -> int:
+        """Keep places free while new executions are stored; answers how many of them may be born claimed."""
+
+    def free(self, kept: int, /) -> None:
+        """Keep places free no longer."""
+
+    def take(self, accepted: Accepted, /) -> None:
+        """Run what was claimed."""
+
+
 class Intake:
     """The gate of the bus."""
 
@@ -50,18 +62,16 @@ class Intake:
         routes: Routes,
         outbox: Outbox,
         *,
-        dispatch: Callable[[Accepted], None],
-        places: Callable[[int], AbstractContextManager[int]],
+        dispatcher: Dispatching,
     ) -> None:
         self._services = services
         self._catalog = catalog
         self._routes = routes
         self.outbox = outbox
         self._judge = Judge(services)
-        self._dispatch = dispatch
-        self._places = places
-        # stored events whose answers must not be lost, by the flow that they come from
-        self._owned: OwnedWork[FlowKey | None] = OwnedWork()
+        self._dispatcher = dispatcher
+        # what is being stored, by the flow that it comes from
+        self._storing: OwnedAnswers[FlowKey | None] = OwnedAnswers()
         self._states: dict[TriggerKey, TriggerState] = {}
 
     async def open(self) -> None:
@@ -96,7 +106,7 @@ class Intake:
         if state is not None and origin.key is not None:
             known = self._states.get(origin.key, TriggerState())
             move = TriggerMove(origin.key, state, known.version)
-        accepted = await self._owned.finish(origin.flow, self._accept(arrivals, now, move))
+        accepted = await self._accept(origin.flow, arrivals, now, move)
         if self._services.bus.has_listeners:
             for item, arrival in zip(accepted, arrivals, strict=True):
                 self._services.bus.tell(
@@ -108,34 +118,48 @@ class Intake:
 
     async def settled(self, flow: FlowKey | None = None) -> None:
         """Return once nothing is being stored any more that came from a flow's triggers, or from anywhere."""
-        await self._owned.settled(lambda key: flow in (None, key))
+        await self._storing.settled(lambda key: flow in (None, key))
 
     async def _accept(
-        self, arrivals: Sequence[Arrival], now: datetime, move: TriggerMove | None = None
+        self,
+        source: FlowKey | None,
+        arrivals: Sequence[Arrival],
+        now: datetime,
+        move: TriggerMove | None = None,
     ) -> list[Accepted]:
-        """Store, and hand on what that began. Owned: once stored it is known, whoever has gone meanwhile."""
-        storage = self._services.storage
-        namespace = next((new.flow.namespace for one in arrivals for new in one.executions), "")
+        """Store, and hand on what that began: once it is stored that happens, whoever has gone meanwhile."""
         wanted = sum(len(arrival.executions) for arrival in arrivals)
-        with self._places(wanted) as room:
+        namespace = source.namespace if source is not None else ""
+
+        async def accept() -> list[Accepted]:
+            room = self._dispatcher.reserve(wanted)
             try:
-                accepted = await storage.accept(arrivals, at=now, move=move, room=room)
-            except FenceRefused:
-                if move is not None:
-                    states = await storage.trigger_states()
-                    self._states[move.key] = states.get(move.key, TriggerState())
-                raise
+                work = self._services.storage.accept(arrivals, at=now, move=move, room=room)
+                return await self._storing.finish(
+                    source, work, lambda done: self._stored(arrivals, move, done)
+                )
+            finally:
+                self._dispatcher.free(room)
+
+        try:
+            return await self._services.turns.write(namespace, accept)
+        except FenceRefused:
             if move is not None:
-                self._states[move.key] = TriggerState(move.state, move.expected + 1)
-            # many are answered by one commit: what each does with its answer is a piece of its own
-            await self._services.turns.take(namespace)
-            for arrival, item in zip(arrivals, accepted, strict=True):
-                # before it runs: its birth comes first
-                tell_accepted(self._services, arrival, item)
-                self._dispatch(item)
-            if any(_owes(arrival) for arrival in arrivals):
-                self._services.owed.set()
-        return accepted
+                states = await self._services.storage.trigger_states()
+                self._states[move.key] = states.get(move.key, TriggerState())
+            raise
+
+    def _stored(
+        self, arrivals: Sequence[Arrival], move: TriggerMove | None, accepted: Sequence[Accepted]
+    ) -> None:
+        if move is not None:
+            self._states[move.key] = TriggerState(move.state, move.expected + 1)
+        for arrival, item in zip(arrivals, accepted, strict=True):
+            # before it runs: its birth comes first
+            tell_accepted(self._services, arrival, item)
+            self._dispatcher.take(item)
+        if any(_owes(arrival) for arrival in arrivals):
+            self._services.owed.set()
 
     async def _own_trigger(self, origin: Origin) -> Candidate | None:
         if origin.flow is None or origin.trigger is None:
@@ -215,6 +239,14 @@ class Intake:
 
     # ends
 
+    def hears_ends(self, flow: CompiledFlow) -> bool:
+        """Whether an end of the flow may be an event that anybody wants, or owe a notice."""
+        return self.outbox.is_about(flow) or self._routes_ends
+
+    @property
+    def _routes_ends(self) -> bool:
+        return not self._routes.is_empty and bool(self._routes.of_type(FLOW_FINISHED))
+
     async def end_of(
         self,
         execution: Execution,
@@ -255,7 +287,7 @@ class Intake:
         outputs: Mapping[str, Any] | None,
         error: str | None,
     ) -> Arrival | None:
-        if self._routes.is_empty or not self._routes.of_type(FLOW_FINISHED):
+        if not self._routes_ends:
             return None
         now = self._services.clock.now()
         flow = execution.flow
@@ -354,7 +386,7 @@ class Intake:
             task_runs=tuple(task_runs),
         )
         arrival = Arrival(executions=(new,), event=event, ends=await self._born_ends([new]))
-        await self._owned.finish(key, self._accept([arrival], now))
+        await self._accept(key, [arrival], now)
         return await self._services.storage.execution(new.id)
 
     async def _manual_event(

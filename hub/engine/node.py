@@ -63,8 +63,7 @@ class Node:
             self.catalog,
             self.routes,
             Outbox(services, notify, hub_url),
-            dispatch=self.dispatcher.take,
-            places=self.dispatcher.places,
+            dispatcher=self.dispatcher,
         )
         self.kills = Kills(services, self.intake, self.dispatcher)
         self.dispatcher.serve(self.intake, self.kills)

@@ -126,7 +126,8 @@ class Notifications:
             if not claims:
                 # all that was due was put off
                 next_at = await storage.next_notice_at(but=full)
-                return None if next_at is None else max(next_at, now + _REST)
+                next_at = None if next_at is None else max(next_at, now + _REST)
+                break
         if not self._jobs:
             self._is_idle.set()
         return next_at

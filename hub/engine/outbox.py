@@ -72,6 +72,10 @@ class Outbox:
             [await self._notice(name, rule, execution, state, names, now) for name, rule in wanted.items()]
         )
 
+    def is_about(self, flow: CompiledFlow) -> bool:
+        """Whether any rule may be about an end of the flow."""
+        return bool(flow.notify or self._rules)
+
     def _about(self, flow: CompiledFlow | None, key: FlowKey) -> Iterable[CompiledRule]:
         if flow is not None:
             yield from flow.notify

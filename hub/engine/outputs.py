@@ -23,9 +23,11 @@ def outputs_of(returned: Any, model: type[BaseModel] | None = None) -> Mapping[s
         return {}
     if isinstance(returned, BaseModel):
         returned = spelled(returned)
-    elif isinstance(returned, Mapping):
+    elif isinstance(returned, dict | Mapping):  # the first of them is asked for in no time
         returned = spelled(returned, model)
-    found: Mapping[str, Any] = plain(returned if isinstance(returned, Mapping) else {"value": returned})
+    found: Mapping[str, Any] = plain(
+        returned if isinstance(returned, dict | Mapping) else {"value": returned}
+    )
     return found
 
 

@@ -122,22 +122,24 @@ class Recorder:
         if notices:
             arrivals = (*arrivals, Arrival(notices=notices))
         transition = self._transition(task_runs=rows, logs=lines, arrivals=arrivals, **changes)
+        services = self._services
         try:
-            recorded = await self.persist(lambda: self._services.storage.record(transition))
+            recorded = await services.turns.write(
+                self._claim.execution.flow.namespace,
+                lambda: self.persist(lambda: services.storage.record(transition)),
+            )
         except FenceRefused:
             # whatever else runs here runs for nobody
             self._stops.stop(Reason.LOST)
             raise
-        # many are answered by one commit: what each does with its answer is a piece of its own
-        await self._services.turns.take(self._claim.execution.flow.namespace)
-        if any(arrival.notices for arrival in arrivals):
-            self._services.owed.set()
+        if arrivals and any(arrival.notices for arrival in arrivals):
+            services.owed.set()
         for row in rows:
-            self._services.watches.row(self._id, row)
-        if self._services.bus.has_listeners:
+            services.watches.row(self._id, row)
+        if services.bus.has_listeners:
             for row in rows:
-                self._services.bus.tell("taskRun", self._id, path=row.path, state=row.state.value)
-        tell_task_runs(self._services, self._claim.execution, rows)
+                services.bus.tell("taskRun", self._id, path=row.path, state=row.state.value)
+        tell_task_runs(services, self._claim.execution, rows)
         return recorded
 
     async def persist(self, work: Callable[[], Awaitable[T]]) -> T:

@@ -59,8 +59,9 @@ class SuspectLane:
 
     def ended(self, execution_id: str) -> None:
         """An execution runs no more."""
-        self._others.discard(execution_id)
-        self._changed.set()
+        if execution_id in self._others:
+            self._others.remove(execution_id)
+            self._changed.set()
 
     async def run(self) -> None:
         """Start those that wait, until cancelled."""

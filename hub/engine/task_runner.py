@@ -221,7 +221,6 @@ async def run_task(
     if stored is not None and stored.state.is_terminal:
         await _take_outputs(executor, task, scope, stored)
         return Ended(stored.state, stored.error)
-    await executor.services.turns.take(executor.claim.execution.flow.namespace)
     executor.stops.check(group)
     live = LiveRun(executor, task, scope.prefix + task.declaration.id, stored, group)
     if stored is not None and live.decisions:

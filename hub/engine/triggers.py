@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import structlog
+from pydantic import BaseModel
 
 from hub.bus import Bus, Subscription
 from hub.engine.catalog import FlowCatalog
@@ -321,8 +322,13 @@ class BusEmit:
     ) -> list[Receipt]:
         several = [occurrences] if isinstance(occurrences, Occurrence) else list(occurrences)
         if self._model is not None:
-            several = [replace(one, data=spelled(one.data, self._model)) for one in several]
+            several = [self._spelled(one, self._model) for one in several]
         return await self._bus.publish(self._origin, several, state, event_type=self._event_type)
+
+    @staticmethod
+    def _spelled(one: Occurrence, model: type[BaseModel]) -> Occurrence:
+        data = spelled(one.data, model)
+        return one if data is one.data else replace(one, data=data)
 
 
 class RunningTrigger(TriggerContext):

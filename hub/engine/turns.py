@@ -1,10 +1,10 @@
-"""Whose turn it is: what the loop computes goes through here in small pieces, one namespace after another.
+"""Whose turn it is: what the loop computes and what the storage writes goes through here in small pieces, one
+namespace after another.
 
-A loop runs what is ready in the order in which it became ready, so a namespace with a thousand executions would
-make each step of another's only one wait for a thousand others. Requests and executions ask for a turn before
-they compute and after each write; in a round of the loop turns are given for about two milliseconds, and the
-namespaces take them in rotation. None gets more than half of the loop's time: a loop that is always busy answers
-everybody late, however fair it is.
+A loop runs what is ready in the order in which it became ready, and a commit takes along whatever waits for it.
+So a namespace with a thousand executions would make each step of another's only one wait for a thousand others,
+and each of its writes for a thousand rows. In company a namespace has few writes under way at a time, and what
+it computes is given out in rounds that take well under a millisecond, in which the namespaces take turns.
 
 All of that is for company. A namespace that is alone at work has every turn at once and all of the time: spread
 out, its writes would share fewer commits.
@@ -14,22 +14,20 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict, deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from time import perf_counter
+from typing import TypeVar
 
 from hub.errors import StorageOverloaded
 
-_ROUND = 0.002
+T = TypeVar("T")
+
+_ROUND = 0.0005
 """Seconds that the turns of one round should take together."""
-_SHARE = 0.5
-"""The part of the loop's time that one of several namespaces may have."""
-_CREDIT = 0.02
-"""Seconds that a namespace which was quiet may use at once."""
-_MOST_OWED = 0.05
-"""Seconds: the piece may have been long for reasons of somebody else."""
+_WRITES = 4
+"""How many writes of each of several namespaces are under way at a time."""
 _COMPANY = 1.0
 """Seconds for which a namespace counts as being at work after its last turn."""
-_MOST_KNOWN = 1_000
 
 
 class Turns:
@@ -37,34 +35,40 @@ class Turns:
 
     def __init__(self, most_waiting: int = 5_000, *, now: Callable[[], float] = perf_counter) -> None:
         self._now = now
-        self._lines: OrderedDict[str, deque[asyncio.Future[None]]] = OrderedDict()
         self._most_waiting = most_waiting
-        self._in_round: list[str] = []
-        """Whose turns the present round has."""
+        self._lines: OrderedDict[str, deque[asyncio.Future[None]]] = OrderedDict()
+        self._in_round = 0
         self._began = 0.0
-        self._piece = 0.0005
+        self._piece = 0.0002
         """Seconds that a turn takes, of late."""
-        self._pause: asyncio.TimerHandle | None = None
-        self._credits: dict[str, tuple[float, float]] = {}
-        """What each may still use at once, and when that was reckoned."""
+        self._writing: dict[str, int] = {}
+        """How many writes of each are under way."""
+        self._writers: dict[str, deque[asyncio.Future[None]]] = {}
         self._newest = ""
-        self._joined_at = float("-inf")
+        self._joined_at = 0.0
         """When somebody asked who was another than the one before."""
+        self._in_company = False
+
+    def is_alone(self, namespace: str) -> bool:
+        """Whether all who asked of late were this namespace: then it has its turn."""
+        if namespace != self._newest:
+            self._in_company = self._newest != ""
+            self._newest, self._joined_at = namespace, self._now()
+        elif self._in_company and not self._lines and not self._writers:
+            self._in_company = self._now() - self._joined_at <= _COMPANY
+        return not self._in_company
+
+    # computing
 
     async def take(self, namespace: str) -> None:
-        """Return when it is a namespace's turn."""
-        now = self._now()
-        if namespace != self._newest:
-            self._newest, self._joined_at = namespace, now
-        if self._is_alone(now) and not self._lines:
+        """Return when it is a namespace's turn to compute."""
+        if self.is_alone(namespace):
             return
-        if not self._in_round and namespace not in self._lines and self._may(namespace, now):
-            self._give([namespace])
+        if not self._in_round and not self._lines:
+            self._give(1)
             return
         turn = asyncio.get_running_loop().create_future()
         self._lines.setdefault(namespace, deque()).append(turn)
-        if not self._in_round and self._pause is None:
-            self._next()
         await turn
 
     async def take_or_refuse(self, namespace: str) -> None:
@@ -74,22 +78,20 @@ class Turns:
             raise StorageOverloaded(f"{self._most_waiting} requests of {namespace} are waiting")
         await self.take(namespace)
 
-    def _give(self, namespaces: list[str]) -> None:
+    def _give(self, turns: int) -> None:
         """A round begins; it is over once everybody in it has come to a wait."""
-        self._in_round = namespaces
+        self._in_round = turns
         self._began = self._now()
         asyncio.get_running_loop().call_soon(self._next)
 
     def _next(self) -> None:
-        now = self._now()
-        self._reckon(now)
-        given: list[str] = []
+        piece = (self._now() - self._began) / self._in_round
+        self._piece += (min(piece, 0.01) - self._piece) * 0.1
+        self._in_round = 0
         most = max(1, int(_ROUND / self._piece))
-        while len(given) < most:
-            namespace = next((one for one in self._lines if self._may(one, now)), None)
-            if namespace is None:
-                break
-            line = self._lines[namespace]
+        given = 0
+        while self._lines and given < most:
+            namespace, line = next(iter(self._lines.items()))
             turn = line.popleft()
             if line:
                 self._lines.move_to_end(namespace)
@@ -97,39 +99,47 @@ class Turns:
                 del self._lines[namespace]
             if not turn.done():  # else who asked has gone
                 turn.set_result(None)
-                given.append(namespace)
+                given += 1
         if given:
             # behind those who were woken: by then their pieces are done
             self._give(given)
-        elif self._lines and self._pause is None:
-            wait = min(-self._credit(one, now) / _SHARE for one in self._lines)
-            self._pause = asyncio.get_running_loop().call_later(max(wait, 0.001), self._go_on)
 
-    def _go_on(self) -> None:
-        self._pause = None
-        if not self._in_round:
-            self._next()
+    # writing
 
-    def _reckon(self, now: float) -> None:
-        """Charge the round that is over to those who had it."""
-        if not self._in_round:
+    async def write(self, namespace: str, work: Callable[[], Awaitable[T]]) -> T:
+        """The answer of a write, begun when it is a namespace's turn."""
+        if self.is_alone(namespace):
+            return await work()
+        await self._begin_write(namespace)
+        try:
+            return await work()
+        finally:
+            self._end_write(namespace)
+
+    async def _begin_write(self, namespace: str) -> None:
+        under_way = self._writing.get(namespace, 0)
+        if under_way < _WRITES:
+            self._writing[namespace] = under_way + 1
             return
-        piece = (now - self._began) / len(self._in_round)
-        self._piece += (min(piece, 0.01) - self._piece) * 0.1
-        for namespace in self._in_round:
-            left = max(self._credit(namespace, now) - piece, -_MOST_OWED)
-            self._credits[namespace] = (left, now)
-        self._in_round = []
-        if len(self._credits) > _MOST_KNOWN:
-            self._credits.clear()
+        turn = asyncio.get_running_loop().create_future()
+        self._writers.setdefault(namespace, deque()).append(turn)
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if not turn.cancelled():  # it had got its turn already
+                self._end_write(namespace)
+            raise
 
-    def _may(self, namespace: str, now: float) -> bool:
-        return self._is_alone(now) or self._credit(namespace, now) >= 0
-
-    def _is_alone(self, now: float) -> bool:
-        """Whether all who asked of late were one namespace."""
-        return now - self._joined_at > _COMPANY
-
-    def _credit(self, namespace: str, now: float) -> float:
-        known = self._credits.get(namespace)
-        return _CREDIT if known is None else min(known[0] + (now - known[1]) * _SHARE, _CREDIT)
+    def _end_write(self, namespace: str) -> None:
+        """Hand the place on to the next, if anybody waits for one."""
+        line = self._writers.get(namespace)
+        while line:
+            turn = line.popleft()
+            if not line:
+                del self._writers[namespace]
+            if not turn.done():
+                turn.set_result(None)
+                return
+        self._writing[namespace] -= 1
+        if not self._writing[namespace]:
+            del self._writing[namespace]

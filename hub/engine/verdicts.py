@@ -6,7 +6,6 @@ Called by the intake for each trigger that may want an event. A refusal says whi
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -19,6 +18,7 @@ from hub.expressions import values_read
 from hub.model import jsontext
 from hub.model.event import Event, Verdict
 from hub.model.execution import NewExecution, Queue
+from hub.model.frozen import dataclass
 from hub.model.ids import TriggerKey, new_id
 
 _LONGEST_VALUE = 80

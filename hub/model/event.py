@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import datetime, timedelta
 from typing import Any
 
+from hub.model.frozen import dataclass
 from hub.model.ids import FlowKey, TriggerKey
 
 RESERVED = "hub."

@@ -25,7 +25,7 @@ def spelled(value: Any, model: type[BaseModel] | None = None) -> Any:
     """A model as plain data, or plain data that ``model`` describes, with the names that users write."""
     if isinstance(value, BaseModel):
         return renamed(value, value.model_dump(by_alias=True))
-    if isinstance(value, Mapping) and model is not None and (fields := _fields(model)):
+    if model is not None and isinstance(value, dict | Mapping) and (fields := _fields(model)):
         return {fields.get(name, name): _inside(item, model, name) for name, item in value.items()}
     return value
 

@@ -8,9 +8,9 @@ executions may share one commit, but each item gets its own answer, and an answe
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import datetime
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
@@ -19,6 +19,7 @@ from hub.clock import Clock
 from hub.model.event import Event, Receipt, StoredEvent, Verdict
 from hub.model.execution import Claim, Execution, ExecutionState, NewExecution
 from hub.model.flow import FlowRecord
+from hub.model.frozen import dataclass
 from hub.model.ids import FlowKey, TriggerKey
 from hub.model.task_run import TaskRun, TaskRunState
 from hub.plugin.notices import NewNotice, NoticeStorage
@@ -288,15 +289,17 @@ class Storage(NoticeStorage):
     # events and executions
 
     @abstractmethod
-    async def accept(
+    def accept(
         self,
         arrivals: Sequence[Arrival],
         *,
         at: datetime,
         move: TriggerMove | None = None,
         room: int | None = None,
-    ) -> list[Accepted]:
+    ) -> Awaitable[list[Accepted]]:
         """Store events, their executions and a trigger's new state in one transaction.
+
+        Written as a coroutine function, or as one that begins the work and answers a future.
 
         Admission is decided here: each execution is born CREATED, QUEUED, CANCELLED or FAILED by its queue,
         and CANCELLED when the one that it belongs to is being killed or has ended. At most ``room`` of them

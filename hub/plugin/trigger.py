@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import datetime
 from functools import lru_cache
 from typing import Any, ClassVar
@@ -13,6 +13,7 @@ from pydantic import BaseModel
 
 from hub.model import jsontext
 from hub.model.event import Event
+from hub.model.frozen import dataclass
 from hub.plugin.component import Component
 from hub.plugin.context import Emit, TriggerContext
 

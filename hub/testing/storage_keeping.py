@@ -242,7 +242,7 @@ class KeepingContract:
             seen.extend(change.id for one in sets for change in one.changes)
             return bool(sets)
 
-        writes = [asyncio.create_task(storage.accept([Arrival((one,))], at=AT)) for one in executions]
+        writes = [asyncio.ensure_future(storage.accept([Arrival((one,))], at=AT)) for one in executions]
         while not all(write.done() for write in writes):
             await read_on(2)
             await asyncio.sleep(0)

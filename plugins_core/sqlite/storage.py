@@ -10,7 +10,7 @@ import base64
 import os
 import sqlite3
 import threading
-from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
 from datetime import datetime
@@ -113,15 +113,15 @@ class SqliteStorage(Storage):
 
     # events and executions
 
-    async def accept(
+    def accept(
         self,
         arrivals: Sequence[Arrival],
         *,
         at: datetime,
         move: TriggerMove | None = None,
         room: int | None = None,
-    ) -> list[Accepted]:
-        return await self._writer.submit(self._accepts, accepting.AcceptWork(arrivals, at, move, room))
+    ) -> Awaitable[list[Accepted]]:
+        return self._writer.submit(self._accepts, accepting.AcceptWork(arrivals, at, move, room))
 
     async def record(self, transition: Transition) -> Recorded:
         return await self._writer.submit(self._records, transition)
