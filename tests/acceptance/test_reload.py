@@ -204,6 +204,22 @@ async def test_where_the_new_process_cannot_start_the_old_one_goes_on(hub: HubPr
     assert "hub.yaml:1:25" in hub.log.read_text()
 
 
+async def test_where_it_fails_with_everything_in_its_hands_the_old_one_takes_it_back(tmp_path: Path) -> None:
+    start = (sys.executable, str(_BUGS), "heir_cannot_open")
+    with HubProcess(folder_of(tmp_path), flows=tmp_path / "flows", start=start) as hub:
+        before = hub_pid(hub)
+        async with webhook_load(hub.port, _PATHS) as load:
+            await load.more(20)
+            code, said = await reload(hub)
+            assert code == 7
+            assert "the disk is full" in said
+            await load.more(20)
+            assert hub_pid(hub) == before
+            assert "again after" in await asyncio.to_thread(hub.process.stdout.readline)  # type: ignore[union-attr]
+        check(hub, load)
+        assert hub.stop() == 0
+
+
 async def test_a_plugin_is_upgraded_and_one_that_is_missed_stops_the_reload(tmp_path: Path) -> None:
     folder = folder_of(tmp_path)
     env = install(tmp_path / "site", "acme", _PLUGIN.replace("VERSION", "1"))
@@ -230,6 +246,9 @@ async def test_a_plugin_is_upgraded_and_one_that_is_missed_stops_the_reload(tmp_
             assert told(hub) == {"v": 2}
             await load.more(20)
             assert hub_pid(hub) == before
+            # that was found before anybody had to wait
+            assert hub.call("GET", "/api/v1/reload").json["number"] == 2
+            assert hub.log.read_text().count("flow needs a plugin that is not there") == 0
         assert load.failures == []
         assert set(load.statuses) == _ANSWERED
 
