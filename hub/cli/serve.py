@@ -68,17 +68,19 @@ def serve(
     if dev != bool(plugins):
         raise click.UsageError("--dev and --plugin PATH go together")
     end_at_sigterm()
-    from hub.cli.logs import configure_logs
     from hub.serving.predecessor import Predecessor
 
     predecessor = Predecessor.of(os.environ)
-    configure_logs(log_level)
     with predecessor.told_of_failure() if predecessor is not None else nullcontext():
+        from hub.cli.logs import configure_logs
+
+        configure_logs(log_level)
         from hub.app import Place
         from hub.config.settings import load_settings
         from hub.registry import read_project
-        from hub.serving import Watching, become
-        from hub.serving import serve as serve_place
+        from hub.serving.serving import Watching
+        from hub.serving.serving import serve as serve_place
+        from hub.serving.stand_in import become
 
         folder = Path.cwd()
         loaded = load_settings(

@@ -22,31 +22,21 @@ from hub.config.flows import LoadedFlow, load_flow
 from hub.config.loops import Chains, Waiting, waiting
 from hub.config.summary import always_of, flow_summary, triggers_of, types_of
 from hub.engine.compiled import CompiledFlow
+from hub.engine.needs import missing, refusal
 from hub.engine.services import Services
-from hub.errors import FlowLoop, InvalidFlow, NotFound, PluginError, Position, Problem
+from hub.errors import FlowLoop, InvalidFlow, NotFound, Position, Problem
 from hub.model.flow import FlowRecord, TriggerDeclaration
 from hub.model.ids import FlowKey
-from hub.registry import Registry
 
 log = structlog.get_logger("hub.flows")
 
 _MOST_COMPILED = 500
 _ENABLED_SINCE = "enabledSince"
-_MOST_NAMED = 5
 _UNKNOWN_FOR = 1.0
 """Seconds in which a flow that nobody knows is not looked for again."""
 _MOST_UNKNOWN = 1_000
 _LOOKED_THROUGH = 50
 """How many revisions are looked through for a content."""
-_MISSING_HINT = (
-    "install or mend the plugin, or take the file away; plugins: {NAME: {enabled: false}} in hub.yaml starts"
-    " the hub with these flows broken"
-)
-
-
-def _missing(registry: Registry, kind: str, name: str) -> str:
-    reason = registry.explain(kind, name) or f'no plugin "{name.split(".", 1)[0]}" is installed'
-    return f'the {kind} type "{name}": {reason}'
 
 
 class Stored(NamedTuple):
@@ -91,28 +81,20 @@ class FlowCatalog:
         registry = self._services.registry
         stopping: list[str] = []
         for record in self.records():
-            missing = (
-                []
-                if record.disabled
-                else [
-                    (kind, name)
-                    for kind, name in types_of(record.summary)
-                    if name not in (registry.tasks if kind == "task" else registry.triggers)
-                ]
-            )
-            if not missing:
+            wanted = () if record.disabled else types_of(record.summary)
+            gone = {name: reason for kind, name in wanted if (reason := missing(registry, kind, name))}
+            if not gone:
                 continue
-            reasons = [_missing(registry, kind, name) for kind, name in missing]
+            reasons = list(gone.values())
             file = record.origin or str(record.key)
             self.broken[file] = tuple(Problem(reason, Position(1, 1), file=file) for reason in reasons)
             log.error(
                 "flow needs a plugin that is not there", flow=str(record.key), problem="; ".join(reasons)
             )
-            if not all(registry.is_switched_off(name) for _, name in missing):
+            if not all(registry.is_switched_off(name) for name in gone):
                 stopping.append(f"flow {record.key} needs {'; '.join(reasons)}")
         if stopping:
-            more = f" (and {len(stopping) - _MOST_NAMED} more flows)" if len(stopping) > _MOST_NAMED else ""
-            raise PluginError("; ".join(stopping[:_MOST_NAMED]) + more, hint=_MISSING_HINT)
+            raise refusal(stopping)
 
     def types_changed(self, types: AbstractSet[str]) -> None:
         """Components of these types are other ones now, or gone: flows are made ready anew, and judged anew.

@@ -63,8 +63,10 @@ class Tool:
             more += [f"--pip-args={' '.join(kept)}"] if kept else []
             _run([*self.program, "inject", *more, Path(sys.prefix).name, *requirements], shows=True)
         elif self.name == "uv tool":
-            more = ["--constraints", str(keeping)] if keeping is not None else []
-            self._uv_tool(lambda known: _added(known, requirements), more)
+            # it would write constraints into its receipt and keep to them for ever; what is there it leaves as it is
+            command = [*self._uv_pip("install"), *kept, *self._upgraded(requirements, upgrade)]
+            _run([*command, *requirements], shows=True)
+            self._uv_tool(lambda known: _added(known, requirements))
         elif self.name == "uv":
             command = [*self._uv_pip("install"), *kept, *self._upgraded(requirements, upgrade)]
             _run([*command, *requirements], shows=True)
@@ -78,7 +80,7 @@ class Tool:
             _run([*self.program, "uninject", Path(sys.prefix).name, *names], shows=True)
         elif self.name == "uv tool":
             gone = {normal(name) for name in names}
-            self._uv_tool(lambda known: [one for one in known if name_of(one) not in gone], [])
+            self._uv_tool(lambda known: [one for one in known if name_of(one) not in gone])
         elif self.name == "uv":
             _run([*self._uv_pip("uninstall"), *names], shows=True)
         else:
@@ -93,12 +95,10 @@ class Tool:
         names = [name for name in map(name_of, requirements) if upgrade and name]
         return [word for name in names for word in ("--upgrade-package", name)]
 
-    def _uv_tool(self, changed: Callable[[list[str]], list[str]], more: Sequence[str]) -> None:
+    def _uv_tool(self, changed: Callable[[list[str]], list[str]]) -> None:
         """Install the tool anew with other packages beside it: those of its receipt, changed."""
         hub, beside = read_receipt(Path(sys.prefix) / "uv-receipt.toml")
-        _run(
-            [*self.program, "install", *more, hub, *(f"--with={one}" for one in changed(beside))], shows=True
-        )
+        _run([*self.program, "install", hub, *(f"--with={one}" for one in changed(beside))], shows=True)
 
 
 def find_tool() -> Tool:

@@ -15,10 +15,13 @@ import sys
 from collections.abc import Iterator, MutableMapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
 from hub.errors import HubError, Unreachable
 from hub.serving.channel import Channel
+
+if TYPE_CHECKING:
+    from hub.registry import Registry
 
 VARIABLE = "_HUB_PREDECESSOR"
 """Names the channel to the process that started this one."""
@@ -47,8 +50,8 @@ class Predecessor:
     def __init__(self, channel: Channel) -> None:
         self._channel = channel
         self._pid = os.getppid()
-        self._ends = False
-        """Whether it ends, and another process stands in for the hub."""
+        self._stand_in = self._pid
+        """The process that stands in for the hub from then on."""
 
     @classmethod
     def of(cls, environ: MutableMapping[str, str]) -> Predecessor | None:
@@ -68,17 +71,22 @@ class Predecessor:
                 self._channel.say_now("failed", message=message, hint=said.hint if said else None)
             raise
 
-    async def leaves(self, version: str) -> Estate:
+    async def leaves(self, version: str, registry: Registry) -> Estate:
         """Say that all is ready which could be made so beside a running hub, and wait for what it leaves.
 
-        Raises ``Unreachable`` when it has ended instead.
+        Raises ``PluginError`` where a flow in use needs what is not here, ``Unreachable`` when it has ended instead.
         """
+        from hub.engine.needs import check_needs  # not sooner: see hub.serving
+
+        word = await self._channel.hear()
+        if word is not None and word.name == "needs":
+            check_needs([(kind, name, flow) for kind, name, flow in word.about["types"]], registry)
         with suppress(OSError):
             await self._channel.say("prepared", version=version)
         word = await self._channel.hear()
         if word is None or word.name != "take over":
             raise Unreachable("the hub that was to be taken over has ended", hint="start one with: hub serve")
-        self._ends = bool(word.about["ends"])
+        self._stand_in = int(word.about["standIn"])
         lock, listening, news, *connections = word.files
         return Estate(
             number=int(word.about["number"]),
@@ -95,10 +103,12 @@ class Predecessor:
             await self._channel.say("serving")
         # it closes its end by ending, or by becoming the small program that is this one's parent from then on
         await self._channel.hear()
-        while self._ends and os.getppid() == self._pid:
+        while self._stand_in != self._pid and os.getppid() == self._pid:
             await asyncio.sleep(_LOOK_EVERY)  # its files are closed a moment before it is gone
         if sys.platform == "linux":
             ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+        if os.getppid() != self._stand_in:
+            os.kill(os.getpid(), signal.SIGTERM)  # it has gone before it could be noticed
 
     def leave(self) -> None:
         """Wait for nothing more of it."""

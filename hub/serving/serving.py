@@ -29,6 +29,7 @@ from hub.api import Api, Door, listen, start_api
 from hub.app import ADDRESS_FILE, Place, Prepared, locked, open_node, prepare, sign, write_private
 from hub.clock import process_age
 from hub.engine.last_words import last_words
+from hub.engine.needs import needs_of
 from hub.engine.node import Node, cancelled_from_within
 from hub.errors import Conflict
 from hub.registry import Project, load_projects
@@ -115,7 +116,7 @@ async def serve(
     loaded_at = time.time()
     prepared = prepare(place, registry=load_projects(projects, place.settings.plugins) if projects else None)
     with ExitStack() as stack:
-        held, number = await _take(place, predecessor, stop, stack)
+        held, number = await _take(place, prepared, predecessor, stop, stack)
         if held is None:
             return None
         stack.callback(held.let_go)
@@ -154,12 +155,12 @@ def _reload_at_hang_up(reloading: Reloading) -> None:
 
 
 async def _take(
-    place: Place, predecessor: Predecessor | None, stop: _Stop, stack: ExitStack
+    place: Place, prepared: Prepared, predecessor: Predecessor | None, stop: _Stop, stack: ExitStack
 ) -> tuple[_Held | None, int]:
     """What a node is to be served with, new or left by a predecessor; nothing where it was told to stop meanwhile."""
     if predecessor is None:
         return _Held(stack.enter_context(locked(place.data_dir))), 0
-    leaving = asyncio.ensure_future(predecessor.leaves(__version__))
+    leaving = asyncio.ensure_future(predecessor.leaves(__version__, prepared.registry))
     stopping = asyncio.ensure_future(stop.asked.wait())
     try:
         await asyncio.wait([leaving, stopping], return_when=asyncio.FIRST_COMPLETED)
@@ -260,6 +261,8 @@ class _Serving:
         )
         self._stop.node = node
         node.longest_block = place.settings.limits.longest_block
+        if self._reloading is not None:
+            self._reloading.needs = lambda: needs_of(node.catalog.records())
         server = place.settings.server
         if self._held.listening is None:
             self._held.listening = listen(server.host, server.port)

@@ -14,7 +14,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -23,6 +23,7 @@ import structlog
 
 from hub import __version__
 from hub.api import ReloadStatus
+from hub.engine.needs import Need
 from hub.errors import Conflict
 from hub.serving.channel import Channel, Word
 from hub.serving.predecessor import VARIABLE
@@ -67,17 +68,19 @@ class Successor:
     def pid(self) -> int:
         return self._process.pid
 
-    async def prepared(self) -> None:
-        """Wait until it could take over. Raises ``Conflict`` saying why it cannot."""
+    async def prepared(self, needs: Sequence[Need]) -> None:
+        """Wait until it could take over, with all that the flows need. Raises ``Conflict`` saying why it cannot."""
+        with suppress(OSError):
+            await self._channel.say("needs", types=list(needs))
         word = await self._word(_LONGEST_PREPARATION)
         if word is None or word.name != "prepared":
             raise await self._failure(word)
         self.version = str(word.about["version"])
 
-    async def take_over(self, files: Sequence[int], *, number: int, closed_at: float, ends: bool) -> None:
+    async def take_over(self, files: Sequence[int], *, number: int, closed_at: float, stand_in: int) -> None:
         """Leave it everything and wait until it serves. Raises ``Conflict`` when it does not come to that."""
         with suppress(OSError):
-            await self._channel.say("take over", files, number=number, closedAt=closed_at, ends=ends)
+            await self._channel.say("take over", files, number=number, closedAt=closed_at, standIn=stand_in)
         word = await self._word(_LONGEST_OPENING)
         if word is None or word.name != "serving":
             raise await self._failure(word)
@@ -123,6 +126,8 @@ class Reloading:
         self.asked = asyncio.Event()
         """Set once a process is ready to take over."""
         self.successor: Successor | None = None
+        self.needs: Callable[[], Sequence[Need]] = tuple
+        """What the flows in use need of a new process."""
 
     def status(self) -> ReloadStatus:
         return self._status
@@ -139,7 +144,7 @@ class Reloading:
         self._status = replace(self._status, state="preparing", number=number, error=None, seconds=None)
         successor = Successor()
         try:
-            await successor.prepared()
+            await successor.prepared(self.needs())
         except Conflict as error:
             self.failed(error)
             raise
@@ -177,7 +182,10 @@ class Reloading:
         files = [lock, listening.fileno(), told, *(one.fileno() for one in connections)]
         try:
             await successor.take_over(
-                files, number=self._status.number, closed_at=closed_at, ends=reading is None
+                files,
+                number=self._status.number,
+                closed_at=closed_at,
+                stand_in=os.getpid() if reading is not None else os.getppid(),
             )
         except BaseException:
             if reading is not None:

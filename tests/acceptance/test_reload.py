@@ -121,13 +121,14 @@ def check_all(hub: HubProcess, load: Load, *, more: int = 0) -> None:
     assert (hub.data / "slept").read_text() == "begun\n", "what ran was begun again"
 
 
-async def slow_upload(hub: HubProcess, *, seconds: float) -> int:
-    """Send a request whose body takes its time; answers the status."""
+async def upload_over_a_reload(hub: HubProcess) -> int:
+    """Send a request whose body takes longer than a handover may keep others waiting; answers the status."""
     reader, writer = await asyncio.open_connection("127.0.0.1", hub.port)
     body = json.dumps({"n": "x" * 2_000}).encode()
     head = f"POST {_PATHS[0]} HTTP/1.1\r\nHost: 127.0.0.1:{hub.port}\r\nContent-Type: application/json\r\n"
     writer.write(head.encode() + b"Content-Length: %d\r\n\r\n" % len(body) + body[:1_000])
-    await asyncio.sleep(seconds)
+    assert (await asyncio.to_thread(hub.call, "POST", "/api/v1/reload")).status == 202
+    await asyncio.sleep(4)
     writer.write(body[1_000:])
     status = int((await reader.readline()).split()[1])
     writer.close()
@@ -141,17 +142,18 @@ async def test_a_load_notices_nothing_of_reloads(hub: HubProcess) -> None:
     following = await command(hub, "executions", "logs", slow["id"], "-f")
     async with webhook_load(hub.port, _PATHS) as load:
         await load.more(50)
-        # the first one waits for the script, the second for a body that is on its way
+        # one that waits for a script, one for nothing, one for a body that is on its way
         for number in (1, 2):
-            uploading = asyncio.create_task(slow_upload(hub, seconds=4)) if number == 2 else None
             code, said = await reload(hub)
             assert code == 0, said
             assert "has taken over after" in said
             pids.add(hub_pid(hub))
             assert hub.call("GET", "/api/v1/reload").json["number"] == number
             await load.more(50)
-    assert uploading is not None
-    assert await uploading == 202
+        assert await upload_over_a_reload(hub) == 202
+        while hub.call("GET", "/api/v1/reload").json["number"] < 3:
+            await asyncio.sleep(0.05)
+        await load.more(50)
     assert len(pids) == 3
     assert "the handover waits for what runs" in hub.log.read_text()
     assert hub.ended(slow["id"])["state"] == "SUCCESS"
@@ -202,6 +204,22 @@ async def test_where_the_new_process_cannot_start_the_old_one_goes_on(hub: HubPr
     assert "hub.yaml:1:25" in hub.log.read_text()
 
 
+async def test_where_it_fails_with_everything_in_its_hands_the_old_one_takes_it_back(tmp_path: Path) -> None:
+    start = (sys.executable, str(_BUGS), "heir_cannot_open")
+    with HubProcess(folder_of(tmp_path), flows=tmp_path / "flows", start=start) as hub:
+        before = hub_pid(hub)
+        async with webhook_load(hub.port, _PATHS) as load:
+            await load.more(20)
+            code, said = await reload(hub)
+            assert code == 7
+            assert "the disk is full" in said
+            await load.more(20)
+            assert hub_pid(hub) == before
+            assert "again after" in await asyncio.to_thread(hub.process.stdout.readline)  # type: ignore[union-attr]
+        check(hub, load)
+        assert hub.stop() == 0
+
+
 async def test_a_plugin_is_upgraded_and_one_that_is_missed_stops_the_reload(tmp_path: Path) -> None:
     folder = folder_of(tmp_path)
     env = install(tmp_path / "site", "acme", _PLUGIN.replace("VERSION", "1"))
@@ -228,6 +246,9 @@ async def test_a_plugin_is_upgraded_and_one_that_is_missed_stops_the_reload(tmp_
             assert told(hub) == {"v": 2}
             await load.more(20)
             assert hub_pid(hub) == before
+            # that was found before anybody had to wait
+            assert hub.call("GET", "/api/v1/reload").json["number"] == 2
+            assert hub.log.read_text().count("flow needs a plugin that is not there") == 0
         assert load.failures == []
         assert set(load.statuses) == _ANSWERED
 

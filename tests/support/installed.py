@@ -56,7 +56,9 @@ def environment_of(folder: Path, tool: str) -> tuple[Path, dict[str, str]]:
     the tool from asking an index."""
     wheel = build_wheel(folder / "hub-dist")
     if tool == "uv":
-        env = {"UV": _uv(), "UV_NO_INDEX": "1", "UV_OFFLINE": "1"}
+        settings = folder / "uv.toml"
+        settings.write_text("no-index = true\n")
+        env = {"UV": _uv(), "UV_CONFIG_FILE": str(settings), "UV_OFFLINE": "1"}
         return install(wheel, folder / "venv"), env
     commands = environment_to_install_into(folder / "venv")
     env = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(wheel.parent)}

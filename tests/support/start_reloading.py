@@ -56,6 +56,29 @@ def opened_too_early() -> None:
     serving._Serving._open = opened  # type: ignore[method-assign]
 
 
+def heir_cannot_open() -> None:
+    """The new process fails once everything is left to it."""
+    from hub.errors import StorageUnavailable
+    from hub.serving import serving
+    from hub.serving.predecessor import Predecessor
+
+    leaves, opened = Predecessor.leaves, serving._Serving._open
+    heirs: list[Any] = []
+
+    async def left(self: Any, *about: Any) -> Any:
+        estate = await leaves(self, *about)
+        heirs.append(estate)
+        return estate
+
+    async def open_or_fail(self: Any, *about: Any, **more: Any) -> Any:
+        if heirs:
+            raise StorageUnavailable("the disk is full")
+        return await opened(self, *about, **more)
+
+    Predecessor.leaves = left  # type: ignore[assignment, method-assign]
+    serving._Serving._open = open_or_fail  # type: ignore[method-assign]
+
+
 def what_runs_not_awaited() -> None:
     """What runs is handed back at once, and begun again."""
     from hub.engine.dispatcher import Dispatcher
