@@ -8,12 +8,12 @@ import sqlite3
 import statistics
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
+from bench.rows import Options, Row
 from bench.subjects import Hub, folder, free_port, hub, memory_mib, python, server
 
 _ONE = """id: one
@@ -45,27 +45,6 @@ outputs: [{id: n, value: "{{ outputs.answer.value }}"}]
 _SPAN = timedelta(days=28)
 """Over how long the past executions of (i) are spread."""
 _SCRIPT = 'x=1\necho "hello $x"\n'
-
-
-@dataclass(frozen=True)
-class Row:
-    """One line of the table; ``aim`` says what ``ratio`` should be."""
-
-    case: str
-    what: str
-    hub: float
-    bare: float | None
-    unit: str
-    ratio: float | None = None
-    aim: str = ""
-    holds: bool | None = None
-
-
-@dataclass(frozen=True)
-class Options:
-    command: str
-    rounds: int
-    quick: bool
 
 
 def _median(values: list[float]) -> float:
@@ -661,6 +640,15 @@ def deep_cursor(running: Hub, path: str) -> str | None:
     return cursor
 
 
+def kafka(options: Options) -> list[Row]:
+    """(k) a topic of 1 KB records: one execution each, batches of 500, append to SUCCESS, memory while a million wait."""
+    from bench.kafka import measure  # needs a broker: nobody else pays for it
+
+    count = 4000 if options.quick else 20000
+    rate = _median([_hub_load(options, 32, count)["perSecond"] for _ in range(options.rounds)])
+    return measure(options, rate)
+
+
 CASES: dict[str, Callable[[Options], list[Row]]] = {
     "a": webhook,
     "b": sequence,
@@ -672,4 +660,5 @@ CASES: dict[str, Callable[[Options], list[Row]]] = {
     "g": schedules,
     "h": streams,
     "i": lists,
+    "k": kafka,
 }

@@ -11,6 +11,7 @@ import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any, Literal, Protocol
 
 from hub.plugin import iso, jsontext
@@ -80,8 +81,9 @@ def time_of(timestamp: int) -> datetime:
     return datetime.fromtimestamp(min(max(timestamp, 0), _LATEST) / 1000, UTC)
 
 
+@lru_cache(maxsize=1024)
 def moment(timestamp: int) -> str:
-    """A record's timestamp as text."""
+    """A record's timestamp as text; many records have the same."""
     return iso(time_of(timestamp))
 
 
