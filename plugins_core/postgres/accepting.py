@@ -336,7 +336,7 @@ class _Batch:
         if self._task_runs:
             await upsert_task_runs(connection, self._task_runs)
         if self._notices:
-            await owe(connection, self._notices)
+            await owe(self._commit, self._notices)
         if self._taken:
             await connection.execute(
                 "UPDATE events e SET batch = v.batch FROM unnest($1::text[], $2::text[]) AS v(id, batch)"

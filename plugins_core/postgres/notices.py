@@ -23,12 +23,15 @@ from hub.plugin import (
     to_micros,
 )
 from plugins_core.postgres.commits import Commit
-from plugins_core.postgres.rows import arrays, clean, json_or_none, lock_number, moment
+from plugins_core.postgres.rows import arrays, clean, flow_name, json_or_none, lock_number, moment
 
 NOTICE_COLUMNS = (
     "id, notifier, state, content, created_at, due_at, delivery_id, attempts, error, settled_at, topic,"
     " namespace, flow, execution_id"
 )
+_TOPIC = "notice"
+"""What live views are told of a notice under."""
+_STANDS = " RETURNING id, state, namespace, flow"
 _MICROSECOND = timedelta(microseconds=1)
 _OWED, _FREE = "state = 'owed'", "state = 'owed' AND claimed = 0"
 _CLAIMING = lock_number("claim notices")
@@ -56,9 +59,15 @@ def notice_of(row: Sequence[Any]) -> Notice:
 # owed
 
 
-async def owe(connection: Any, notices: Sequence[tuple[NewNotice, datetime]]) -> None:
+async def owe(commit: Commit, notices: Sequence[tuple[NewNotice, datetime]]) -> None:
     """Store notices, each with the moment it is owed from; those whose ids are known are there already."""
-    await connection.execute(_INSERT, *arrays([_row(notice, to_micros(at)) for notice, at in notices]))
+    rows = arrays([_row(notice, to_micros(at)) for notice, at in notices])
+    _tell(commit, await commit.connection.fetch(_INSERT, *rows))
+
+
+def _tell(commit: Commit, rows: Sequence[Any]) -> None:
+    """Tell live views where notices stand now: rows of ``_STANDS``."""
+    commit.changes += [(_TOPIC, id, state, flow_name(namespace, flow)) for id, state, namespace, flow in rows]
 
 
 _INSERT = (
@@ -67,7 +76,7 @@ _INSERT = (
     " v.created, v.due FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[],"
     " $7::text[], $8::bigint[], $9::bigint[], $10::bigint[])"
     " AS v(id, notifier, namespace, flow, execution, content, topic, gap, created, due)"
-    " ON CONFLICT (id) DO NOTHING"
+    f" ON CONFLICT (id) DO NOTHING{_STANDS}"
 )
 
 
@@ -207,16 +216,16 @@ async def _claimed(commit: Commit, delivery_id: str) -> NoticeClaim:
 
 async def settle(commit: Commit, settlements: Sequence[NoticeSettlement]) -> list[bool]:
     """See ``NoticeStorage.settle_notices``."""
-    return [await _settle(commit.connection, one) for one in settlements]
+    return [await _settle(commit, one) for one in settlements]
 
 
-async def _settle(connection: Any, one: NoticeSettlement) -> bool:
+async def _settle(commit: Commit, one: NoticeSettlement) -> bool:
     at = to_micros(one.at)
     is_owed = one.state is NoticeState.OWED
-    found = await connection.execute(
+    found = await commit.connection.fetch(
         "UPDATE notices SET claimed = 0, node = NULL, crashes = 0, state = $1, due_at = $2, settled_at = $3,"
         " error = $4, progress = coalesce($5, progress), attempts = attempts + $6"
-        " WHERE delivery_id = $7 AND claimed = 1 AND fence = $8",
+        f" WHERE delivery_id = $7 AND claimed = 1 AND fence = $8{_STANDS}",
         one.state.value,
         to_micros(one.due_at or one.at) if is_owed else None,
         None if is_owed else at,
@@ -226,16 +235,16 @@ async def _settle(connection: Any, one: NoticeSettlement) -> bool:
         one.delivery_id,
         one.fence,
     )
-    settled = bool(found != "UPDATE 0")
-    if settled and one.disables is not None:
-        await connection.execute(
+    _tell(commit, found)
+    if found and one.disables is not None:
+        await commit.connection.execute(
             "INSERT INTO disabled_notifiers (name, reason, at) VALUES ($1, $2, $3)"
             " ON CONFLICT (name) DO UPDATE SET reason = excluded.reason, at = excluded.at",
             one.disables,
             clean(one.error) or "",
             at,
         )
-    return settled
+    return bool(found)
 
 
 # by hand
@@ -253,13 +262,14 @@ async def retry(commit: Commit, notice_id: str, at: datetime) -> Notice:
     """See ``NoticeStorage.retry_notice``."""
     connection = commit.connection
     await _undelivered(connection, notice_id)
-    await connection.execute(
+    found = await connection.fetch(
         "UPDATE notices SET state = 'owed', due_at = $2, settled_at = NULL, attempts = 0, crashes = 0"
         " WHERE claimed = 0 AND (id = $1 OR (state IN ('owed', 'dead')"
-        " AND delivery_id = (SELECT delivery_id FROM notices WHERE id = $1)))",
+        f" AND delivery_id = (SELECT delivery_id FROM notices WHERE id = $1))){_STANDS}",
         notice_id,
         to_micros(at),
     )
+    _tell(commit, found)
     return await find(connection, notice_id)
 
 
@@ -267,12 +277,13 @@ async def drop(commit: Commit, notice_id: str, at: datetime) -> Notice:
     """See ``NoticeStorage.drop_notice``."""
     connection = commit.connection
     await _undelivered(connection, notice_id)
-    await connection.execute(
+    found = await connection.fetch(
         "UPDATE notices SET state = 'dropped', due_at = NULL, settled_at = $1, claimed = 0, node = NULL"
-        " WHERE id = $2",
+        f" WHERE id = $2{_STANDS}",
         to_micros(at),
         notice_id,
     )
+    _tell(commit, found)
     return await find(connection, notice_id)
 
 
