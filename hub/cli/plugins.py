@@ -16,6 +16,7 @@ import click
 
 from hub.cli.output import output_option, show
 from hub.cli.places import server_options, with_hub
+from hub.cli.plugin_docs import docs
 
 if TYPE_CHECKING:
     from hub.client import HubClient
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
 @click.group()
 def plugins() -> None:
     """List plugins, and begin a new one."""
+
+
+plugins.add_command(docs)
 
 
 @plugins.command("new")
