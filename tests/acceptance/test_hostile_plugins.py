@@ -38,11 +38,11 @@ LOADING = {
     "leaves": ("import os\nos._exit(3)", "ends its process with exit code 3 when it is loaded, at site/asynchub_leaves.py:2"),
     "crashes": ("import ctypes\nctypes.string_at(0)", "ends its process by SIGSEGV when it is loaded, at site/asynchub_crashes.py:2"),
     "kills": ("import os, signal\nos.kill(os.getpid(), signal.SIGKILL)", "ends its process by SIGKILL"),
-    "sleeps": ("import time\ntime.sleep(3600)", "takes longer than 2 s to be loaded, at site/asynchub_sleeps.py:2"),
-    "turns": ("while True:\n    pass", "takes longer than 2 s to be loaded, at site/asynchub_turns.py:1"),
+    "sleeps": ("import time\ntime.sleep(3600)", "takes longer than 3 s to be loaded, at site/asynchub_sleeps.py:2"),
+    "turns": ("while True:\n    pass", "takes longer than 3 s to be loaded, at site/asynchub_turns.py:1"),
     "hoards": ("held = [bytes(10**8) for _ in range(1000)]", "asks for more memory than there is"),
     "recurses": ("def again():\n    again()\nagain()", "RecursionError"),
-    "waits": ("from hub.plugin import hookimpl\n@hookimpl\ndef register_tasks():\n    import time\n    time.sleep(3600)", "takes longer than 2 s to be loaded, at site/asynchub_waits.py:5"),
+    "waits": ("from hub.plugin import hookimpl\n@hookimpl\ndef register_tasks():\n    import time\n    time.sleep(3600)", "takes longer than 3 s to be loaded, at site/asynchub_waits.py:5"),
     "nonsense": ("from hub.plugin import hookimpl\n@hookimpl\ndef register_tasks():\n    return 42", "register_tasks gives a list, got 42"),
     "coroutine": ("from hub.plugin import hookimpl\n@hookimpl\nasync def register_tasks():\n    return []", "register_tasks is async"),
     "unknown": ("from hub.plugin import hookimpl\n@hookimpl\ndef register_task():\n    return []", 'unknown hook "register_task" (did you mean "register_tasks"?)'),
@@ -174,7 +174,7 @@ ENDING = """
 START = (
     sys.executable,
     "-c",
-    "import hub.registry.trial as trial, hub.engine.census as census; trial.LONGEST = 2.0; census.EVERY = 0.2;"
+    "import hub.registry.trial as trial, hub.engine.census as census; trial.LONGEST = 3.0; census.EVERY = 0.2;"
     "from hub.cli import main; main()",
 )
 """The hub with shorter times; what it does in them is its own."""
