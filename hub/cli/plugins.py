@@ -17,6 +17,7 @@ import click
 from hub.cli.output import output_option, show
 from hub.cli.places import server_options, with_hub
 from hub.cli.plugin_check import check
+from hub.cli.plugin_docs import docs
 from hub.cli.plugin_packages import install, uninstall
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ def plugins() -> None:
 
 
 plugins.add_command(check)
+plugins.add_command(docs)
 plugins.add_command(install)
 plugins.add_command(uninstall)
 

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import inspect
+import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
+
+if TYPE_CHECKING:
+    from hub.registry import Registry
 
 
 @click.command(hidden=True)
@@ -23,9 +28,22 @@ def reference(folder: Path) -> None:
     functions = builtin_functions(lambda: datetime.now(UTC)).with_functions(registry.functions)
     folder.mkdir(parents=True, exist_ok=True)
     found = {**pages(registry, functions), "command-line.md": command_page(), "api.md": api_page()}
+    found["components.json"] = components_data(registry)
     for name, text in found.items():
         (folder / name).write_text(text, encoding="utf-8")
         click.echo(folder / name)
+
+
+def components_data(registry: Registry) -> str:
+    """The built-in components as JSON."""
+    from hub.reference.components import component_data, components
+
+    data = [
+        component_data(one, kind, registry.owner_of(one))
+        for kind, one in components(registry)
+        if one.__module__.startswith("plugins_core.")
+    ]
+    return json.dumps(data, indent=1, ensure_ascii=False, sort_keys=True) + "\n"
 
 
 def command_page() -> str:

@@ -101,6 +101,7 @@ class Event:
     """The flow that it came by: its trigger's, or the one that emitted it or ended; None from outside."""
     trigger: str | None
     data: Mapping[str, Any]
+    """What expressions see as ``trigger``; a reference to the file store where it was too large for a row."""
     subject: str | None = None
     depth: int = 0
     """How many flows led here, one after another; beyond 20 it starts nothing, visibly."""

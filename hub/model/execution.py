@@ -104,6 +104,7 @@ class NewExecution:
     created_at: datetime
     trigger: str | None = None
     inputs: Mapping[str, Any] = field(default_factory=dict)
+    """By their ids, converted to their types."""
     labels: Mapping[str, str] = field(default_factory=dict)
     queue: Queue | None = None
     depth: int = 0
@@ -131,6 +132,7 @@ class Execution:
     trigger: str | None = None
     event_id: str | None = None
     inputs: Mapping[str, Any] = field(default_factory=dict)
+    """By their ids, converted to their types."""
     labels: Mapping[str, str] = field(default_factory=dict)
     outputs: Mapping[str, Any] | None = None
     error: str | None = None

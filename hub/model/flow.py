@@ -98,10 +98,13 @@ class TaskDeclaration:
     id: str
     type: str
     properties: Mapping[str, Any] = field(default_factory=dict)
+    """The component's fields as they are written, by their YAML names; expressions are still text."""
     children: Mapping[str, tuple[TaskDeclaration, ...]] = field(default_factory=dict)
     when: Any = None
+    """The guard as it is written; None where there is none."""
     retry: RetryPolicy | None = None
     timeout: Any = None
+    """How long an attempt may take, as it is written: a duration or an expression."""
     allow_failure: bool = False
     description: str | None = None
     disabled: bool = False

@@ -31,15 +31,19 @@ class TaskLogger(ABC):
         """Add a line; ``level`` is TRACE, DEBUG, INFO, WARN or ERROR."""
 
     def debug(self, message: str) -> None:
+        """Add a line for whoever looks into it."""
         self.log("DEBUG", message)
 
     def info(self, message: str) -> None:
+        """Add a line about what it does."""
         self.log("INFO", message)
 
     def warning(self, message: str) -> None:
+        """Add a line about what may be wrong."""
         self.log("WARN", message)
 
     def error(self, message: str) -> None:
+        """Add a line about what is wrong."""
         self.log("ERROR", message)
 
 
@@ -50,6 +54,7 @@ class Branch:
     tasks: Sequence[TaskDeclaration]
     index: int | None = None
     names: Mapping[str, Any] = field(default_factory=dict)
+    """What expressions in it see besides what they see anyway: ``{"item": …}`` in a loop."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -303,6 +308,7 @@ class WaitingEvent:
     id: str
     received_at: datetime
     data: Mapping[str, Any]
+    """What it brought, whole."""
 
 
 class WaitingEvents(Protocol):

@@ -42,6 +42,7 @@ class NewNotice:
     notifier: str
     """The name of who tells it, as ``hub.yaml`` has it."""
     content: Mapping[str, Any]
+    """What it says: ``subject``, ``message`` and what else its notifier is given."""
     due_at: datetime
     topic: str | None = None
     """Those of one topic go together, as many as are owed when the first of them is due."""
@@ -59,6 +60,7 @@ class Notice:
     notifier: str
     state: NoticeState
     content: Mapping[str, Any]
+    """What it says: ``subject``, ``message`` and what else its notifier is given."""
     created_at: datetime
     due_at: datetime | None = None
     """When it is to be sent; None once it is settled."""

@@ -19,6 +19,7 @@ class VirtualClock:
         self._hurries = 0
 
     def now(self) -> datetime:
+        """The present moment, as the test has set it."""
         return self._now
 
     def advance(self, length: timedelta) -> None:

@@ -58,6 +58,7 @@ class TaskResult:
     state: str
     """``SUCCESS``, ``WARNING``, ``FAILED``, ``SKIPPED``, …"""
     outputs: Mapping[str, Any]
+    """What later tasks see as ``outputs.<id>``."""
     error: str | None
     attempts: int
     logs: Sequence[str]
@@ -70,6 +71,7 @@ class FlowResult:
 
     state: str
     outputs: Mapping[str, Any]
+    """The flow's ``outputs``, by their ids."""
     error: str | None
     tasks: Mapping[str, TaskResult]
     """By path: the task's id, ``each[3]/book`` inside a loop."""

@@ -128,6 +128,7 @@ class SteeredStorage(Steering):
         return replace(registry, storages={**registry.storages, SCHEME: self._class(registry)})
 
     async def close(self) -> None:
+        """Forget what is stored."""
         await self._stack.aclose()
 
     def _class(self, registry: Registry) -> type[Storage]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from tests.api.conftest import Serve
@@ -110,3 +112,14 @@ async def test_a_host_that_others_reach_needs_a_token(serving: Serve) -> None:
     with pytest.raises(InvalidSettings, match=r"HUB_HOST 0\.0\.0\.0 is reachable"):
         async with serving({"HUB_HOST": "0.0.0.0"}):
             pass
+
+
+async def test_the_largest_body_is_the_settings(serving: Serve, tmp_path: Path) -> None:
+    (tmp_path / "hub.yaml").write_text("limits: {bodyBytes: 2048}\n")
+    async with serving() as ask:
+        await ask.node.catalog.put(
+            "id: w\nnamespace: q\ntriggers: [{id: h, type: webhook, key: k}]\ntasks: [{id: a, type: log, message: x}]\n"
+        )
+        headers = {"Content-Type": "text/plain"}
+        assert (await ask("POST", "/api/v1/webhooks/q/w/k", b"x" * 2048, headers)).status == 202
+        assert (await ask("POST", "/api/v1/webhooks/q/w/k", b"x" * 2049, headers)).status == 413

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -105,6 +106,36 @@ async def test_what_a_script_leaves_goes_however_deep_it_is(hub: Harness, tmp_pa
         state, _, _ = await run(hub, tasks)
         assert state == "SUCCESS"
         assert os.listdir(tmp_path / "work") == []
+
+
+@pytest.mark.parametrize(
+    "language",
+    [
+        "shell",
+        "python",
+        "run",
+        pytest.param(
+            "node",
+            marks=pytest.mark.skipif(shutil.which("node") is None, reason="needs node on this machine"),
+        ),
+    ],
+)
+async def test_exit_codes_that_mean_success_are_the_ones_that_are_named(hub: Harness, language: str) -> None:
+    bodies = {"shell": "exit 3", "python": "raise SystemExit(3)", "node": "process.exit(3)", "run": "exit 3"}
+    more = ", interpreter: [sh]" if language == "run" else ""
+    task = (
+        f"  - {{id: a, type: script.{language}, script: '{bodies[language]}'{more}, successExitCodes: CODES}}"
+    )
+    state, outputs, _ = await run(hub, task.replace("CODES", "[0, 3]"))
+    assert (state, outputs["exitCode"]) == ("SUCCESS", 3)
+    assert (await run(hub, task.replace("CODES", "[0]")))[0] == "FAILED"
+
+
+async def test_a_line_that_fails_ends_a_shell_script_unless_it_may(hub: Harness) -> None:
+    task = '  - {id: a, type: script.shell, script: "false\\necho on", failFast: MODE}'
+    for mode, state, wanted in (("true", "FAILED", []), ("false", "SUCCESS", ["on"])):
+        found, _, lines = await run(hub, task.replace("MODE", mode))
+        assert (found, [line for line in lines if line == "on"]) == (state, wanted)
 
 
 async def test_an_exit_code_fails_the_task_and_keeps_its_outputs(hub: Harness) -> None:
