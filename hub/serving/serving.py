@@ -10,13 +10,12 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import json
 import os
 import signal
 import socket
 import sys
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack, ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,8 +25,7 @@ import structlog
 
 from hub import __version__
 from hub.api import Api, Door, listen, start_api
-from hub.app import ADDRESS_FILE, Place, Prepared, locked, open_node, prepare, sign, write_private
-from hub.clock import process_age
+from hub.app import ADDRESS_FILE, Place, Prepared, locked, open_node, prepare, sign
 from hub.engine.needs import needs_of
 from hub.engine.node import Node
 from hub.errors import Conflict
@@ -35,6 +33,7 @@ from hub.registry import Project, load_projects
 from hub.serving.predecessor import Predecessor
 from hub.serving.saving import reload_on_save
 from hub.serving.successor import Heir, Reloading
+from hub.serving.telling import Watching, ready_line, report_ends, write_address
 
 log = structlog.get_logger("hub")
 
@@ -42,20 +41,6 @@ _QUICK = 1.0
 """Seconds that callers may be kept waiting for the rest before a handover."""
 _LAST_NOTICES = 1.0
 """Seconds for the notices that are due then; the new process sends the others."""
-
-Say = Callable[[str], None]
-
-
-@dataclass
-class Watching:
-    """Who is told what while a hub serves."""
-
-    say: Say
-    """Gets the ready line."""
-    on_ended: Callable[[Mapping[str, Any]], None] | None = None
-    """Gets each execution's end."""
-    on_ready: Callable[[str], Awaitable[None]] | None = None
-    """Is called with the address once it is up."""
 
 
 @dataclass
@@ -236,6 +221,8 @@ class _Serving:
         finally:
             if address is not None:
                 address.unlink(missing_ok=True)
+                if self._reloading is not None and self._reloading.successor is not None:
+                    self._reloading.successor.stop()  # there is nothing left to take over
             if following is not None and predecessor is not None:
                 predecessor.leave()
                 await asyncio.gather(following, return_exceptions=True)
@@ -273,7 +260,7 @@ class _Serving:
 
     async def _go_public(self, stack: AsyncExitStack, node: Node, api: Api) -> None:
         """Let everybody in and say so."""
-        _write_address(self._place, api.local_url)
+        write_address(self._place, api.local_url)
         waited = time.monotonic() - self._held.closed_at if self._held.closed_at is not None else None
         self._held.closed_at = None
         if self._reloading is not None and waited is not None:
@@ -283,9 +270,9 @@ class _Serving:
         await api.door.admit(connections)
         _settle_memory()
         watching = self._watching
-        watching.say(_ready_line(node, api, waited))
+        watching.say(ready_line(node, api, waited))
         if watching.on_ended is not None:
-            watcher = asyncio.create_task(_report_ends(node, watching.on_ended))
+            watcher = asyncio.create_task(report_ends(node, watching.on_ended))
             stack.callback(watcher.cancel)
         jobs = [watching.on_ready(api.local_url)] if watching.on_ready is not None else []
         for job in (*jobs, *([self.beside()] if self.beside is not None else [])):
@@ -375,31 +362,3 @@ def _settle_memory() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(20_000, 20, 50)
-
-
-async def _report_ends(node: Node, on_ended: Callable[[Mapping[str, Any]], None]) -> None:
-    with node.services.bus.subscribe("execution", size=10_000) as news:
-        async for one in news:
-            if "seconds" in one.details:
-                on_ended({"id": one.id, **one.details})
-
-
-def _ready_line(node: Node, api: Api, waited: float | None) -> str:
-    plugins = sum(plugin.state == "loaded" for plugin in node.services.registry.plugins)
-    flows = len(node.catalog.records())
-    broken = len(node.catalog.broken)
-    listening = f" · listening at {api.local_url}" if api.local_url != api.url else ""
-    took = f"in {process_age():.2f} s" if waited is None else f"again after {waited:.2f} s"
-    return (
-        f"asynchub {__version__} ready at {api.url} {took}{listening}"
-        f" · {flows} flow{'s' if flows != 1 else ''}"
-        + (f" ({broken} file{'s' if broken != 1 else ''} with errors)" if broken else "")
-        + f" · {plugins} plugins"
-    )
-
-
-def _write_address(place: Place, url: str) -> None:
-    path = place.data_dir / ADDRESS_FILE
-    temporary = path.with_suffix(".new")
-    write_private(temporary, json.dumps({"url": url, "pid": os.getpid()}) + "\n")
-    temporary.replace(path)

@@ -171,7 +171,7 @@ async def test_a_load_notices_nothing_of_reloads(hub: HubProcess) -> None:
         ("connections_closed", 0),
         pytest.param("answers_not_awaited", 0, marks=pytest.mark.faults),
         pytest.param("opened_too_early", 0, marks=pytest.mark.faults),
-        pytest.param("what_runs_not_awaited", 4, marks=pytest.mark.faults),
+        pytest.param("what_runs_not_awaited", 12, marks=pytest.mark.faults),
     ],
 )
 async def test_the_load_notices_a_planted_bug(tmp_path: Path, bug: str, seconds: float) -> None:
@@ -275,3 +275,14 @@ async def test_the_process_that_was_started_stands_in_for_the_hub(hub: HubProces
         while Path(f"/proc/{pid}").exists():
             await asyncio.sleep(0.05)
     assert not (hub.data / "hub.address").exists()
+
+
+@pytest.mark.faults
+async def test_a_process_that_cannot_become_small_stands_in_all_the_same(tmp_path: Path) -> None:
+    start = (sys.executable, str(_BUGS), "interpreter_gone")
+    with HubProcess(folder_of(tmp_path), flows=tmp_path / "flows", start=start) as hub:
+        for _ in range(2):
+            assert (await reload(hub))[0] == 0
+        assert hub.process is not None
+        assert hub_pid(hub) != hub.process.pid
+        assert hub.stop() == 0
