@@ -30,6 +30,7 @@ from hub.engine.needs import needs_of
 from hub.engine.node import Node
 from hub.errors import Conflict
 from hub.registry import Project, load_projects
+from hub.registry.local import try_all
 from hub.serving.predecessor import Predecessor
 from hub.serving.saving import reload_on_save
 from hub.serving.successor import Heir, Reloading
@@ -99,6 +100,8 @@ async def serve(
     _catch_signals(stop)
     loaded_at = time.time()
     prepared = prepare(place, registry=load_projects(projects, place.settings.plugins) if projects else None)
+    if predecessor is not None:
+        await try_all(task_folders)  # now, and not while requests wait
     with ExitStack() as stack:
         held, number = await _take(place, prepared, predecessor, stop, stack)
         if held is None:

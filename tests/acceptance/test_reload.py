@@ -246,8 +246,12 @@ async def test_a_plugin_is_upgraded_and_one_that_is_missed_stops_the_reload(tmp_
             assert told(hub) == {"v": 2}
             await load.more(20)
             assert hub_pid(hub) == before
+            (folder / "flows" / "tasks.py").write_text("import nothing_of_this_name\n")
+            code, said = await reload(hub)
+            assert code == 7
+            assert "tasks.py:1: ModuleNotFoundError" in said
             # that was found before anybody had to wait
-            assert hub.call("GET", "/api/v1/reload").json["number"] == 2
+            assert hub.call("GET", "/api/v1/reload").json["number"] == 3
             assert hub.log.read_text().count("flow needs a plugin that is not there") == 0
         assert load.failures == []
         assert set(load.statuses) == _ANSWERED
