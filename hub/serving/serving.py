@@ -40,6 +40,8 @@ log = structlog.get_logger("hub")
 
 _QUICK = 1.0
 """Seconds that callers may be kept waiting for the rest before a handover."""
+_PATIENT = 5.0
+"""… when it is tried again, after what lasted had its time: a busy hub has much that is quick under way."""
 _LAST_NOTICES = 1.0
 """Seconds for the notices that are due then; the new process sends the others."""
 
@@ -300,11 +302,11 @@ class _Serving:
     async def _come_to_rest(self, node: Node, door: Door) -> None:
         """Have every caller answered or waiting, and nothing under way."""
         grace, dispatcher = node.drain_grace, node.dispatcher
-        if not await self._rests(node, door):
+        if not await self._rests(node, door, _QUICK):
             log.info("the handover waits for what runs", executions=dispatcher.running)
             await self._go_on(node, door)
             await asyncio.gather(dispatcher.outlast(grace), door.outlast(grace))
-            if not await self._rests(node, door):
+            if not await self._rests(node, door, _PATIENT):
                 # something that lasts is always under way here: begin nothing more
                 await door.open()
                 await dispatcher.pause(grace)
@@ -317,11 +319,11 @@ class _Serving:
         node.drain_grace, node.notices_grace = _QUICK, _LAST_NOTICES
         self._held.connections = door.leave()
 
-    async def _rests(self, node: Node, door: Door) -> bool:
-        """Try to come to rest in less time than a caller minds; answers whether that was enough."""
+    async def _rests(self, node: Node, door: Door, patience: float) -> bool:
+        """Try to come to rest, callers and then executions in ``patience`` seconds each; answers whether that was enough."""
         self._held.closed_at = time.monotonic()
         # who waits for an execution's end needs it to be begun: claims end after the last answer
-        return await door.close(_QUICK) and await node.dispatcher.pause(_QUICK)
+        return await door.close(patience) and await node.dispatcher.pause(patience)
 
     async def _go_on(self, node: Node, door: Door) -> None:
         node.dispatcher.resume()

@@ -282,6 +282,28 @@ async def test_the_process_that_was_started_stands_in_for_the_hub(hub: HubProces
 
 
 @pytest.mark.faults
+@pytest.mark.timeout(600)
+async def test_fifty_senders_at_full_speed_notice_nothing_of_six_reloads(hub: HubProcess) -> None:
+    async with webhook_load(hub.port, [*_PATHS[:1] * 12, *_PATHS[1:2] * 6], pause=0) as load:
+        for _ in range(6):
+            await load.more(400)
+            code, said = await reload(hub)
+            assert code == 0, said
+        await load.more(400)
+    assert load.failures == []
+    assert set(load.statuses) == {(_PATHS[0], 202), (_PATHS[1], 200)}
+    async with asyncio.timeout(120):
+        while any(total(hub, state) for state in ("CREATED", "RUNNING")):
+            await asyncio.sleep(0.2)
+    assert total(hub, "SUCCESS") == load.count
+
+
+def total(hub: HubProcess, state: str) -> int:
+    """How many executions are in a state."""
+    return int(hub.call("GET", f"/api/v1/executions?limit=1&count=true&state={state}").json["total"])
+
+
+@pytest.mark.faults
 async def test_a_process_that_cannot_become_small_stands_in_all_the_same(tmp_path: Path) -> None:
     start = (sys.executable, str(_BUGS), "interpreter_gone")
     with HubProcess(folder_of(tmp_path), flows=tmp_path / "flows", start=start) as hub:
