@@ -43,7 +43,8 @@ def demo(port: int, data: Path) -> None:
     from hub.cli.logs import configure_logs
     from hub.config.settings import load_settings
     from hub.scaffold import blueprints_folder
-    from hub.serving.serving import Watching, serve
+    from hub.serving.serving import serve
+    from hub.serving.telling import Watching
 
     configure_logs("WARNING")
     blueprints = blueprints_folder()

@@ -6,7 +6,7 @@ import json
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
@@ -41,7 +41,7 @@ def install(packages: tuple[str, ...], upgrade: bool, dry_run: bool, change_depe
         _say(changes, tool.name)
         if dry_run or not changes.items:
             return
-        before = _plugins()
+        before = _versions()
         tool.install(packages, upgrade=upgrade, keeping=keeping)
     _report(before)
 
@@ -134,14 +134,19 @@ def _say(changes: Changes, tool: str) -> None:
         click.echo(f"{tool}: {change}", err=True)
 
 
-def _report(before: Sequence[Any]) -> None:
+def _versions() -> dict[str, str]:
+    """The version of each plugin that is installed."""
+    found = metadata.entry_points(group=_GROUP)
+    return {point.name: point.dist.version for point in found if point.dist is not None}
+
+
+def _report(before: Mapping[str, str]) -> None:
     """Say what the plugins are that are new or other ones. Raises ``PluginError`` for one that cannot be loaded."""
     from hub.errors import PluginError
 
-    known = {one["name"]: (one["version"], one["state"]) for one in before}
     broken = []
     for one in _plugins():
-        if known.get(one["name"]) == (one["version"], one["state"]):
+        if before.get(one["name"]) == one["version"]:
             continue
         types = f": {', '.join(one['types'])}" if one["types"] else ""
         click.echo(f"{one['name']} {one['version']} {one['state']}{types}")

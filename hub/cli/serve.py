@@ -78,9 +78,9 @@ def serve(
         from hub.app import Place
         from hub.config.settings import load_settings
         from hub.registry import read_project
-        from hub.serving.serving import Watching
         from hub.serving.serving import serve as serve_place
         from hub.serving.stand_in import become
+        from hub.serving.telling import Watching
 
         folder = Path.cwd()
         loaded = load_settings(

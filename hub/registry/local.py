@@ -44,8 +44,21 @@ def read_source(path: Path) -> str:
         raise PluginError(f"{path} is not UTF-8: {error.reason}") from error
 
 
+_good: dict[Path, str] = {}
+"""The text of each file that was tried last and passed: it need not be tried again while requests wait."""
+
+
+async def try_all(folders: Iterable[Path]) -> None:
+    """Try the file of each folder that has one. Raises ``PluginError``, ``TooLarge``."""
+    for path in (folder.resolve() / FILE_NAME for folder in folders):
+        if path.is_file():
+            await tried(path, await asyncio.to_thread(read_source, path))
+
+
 async def tried(path: Path, source: str) -> None:
     """Load a text in a process of its own and forget it again. Raises ``PluginError`` for what went wrong."""
+    if _good.get(path) == source:
+        return
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-P",  # nothing in the current folder takes the place of the hub's own modules
@@ -72,6 +85,7 @@ async def tried(path: Path, source: str) -> None:
         raise PluginError(f"{path} ends its process when it is loaded: {last or 'without a word'}") from None
     if found is not None:
         raise PluginError(found)
+    _good[path] = source
 
 
 def with_local_tasks(registry: Registry, folders: Iterable[Path], *, strict: bool = True) -> Registry:

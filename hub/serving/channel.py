@@ -2,6 +2,8 @@
 
 A word is JSON behind its length. Open files travel beside one byte each few of them: the kernel hands a copy to
 the other process, so that a lock stays held and a connection stays up whoever of the two closes its own.
+
+The two may be of different versions: what is said may be added to and never changed.
 """
 
 from __future__ import annotations

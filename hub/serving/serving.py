@@ -10,13 +10,12 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import json
 import os
 import signal
 import socket
 import sys
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack, ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,37 +25,26 @@ import structlog
 
 from hub import __version__
 from hub.api import Api, Door, listen, start_api
-from hub.app import ADDRESS_FILE, Place, Prepared, locked, open_node, prepare, sign, write_private
-from hub.clock import process_age
+from hub.app import ADDRESS_FILE, Place, Prepared, locked, open_node, prepare, sign
 from hub.engine.last_words import last_words
 from hub.engine.needs import needs_of
 from hub.engine.node import Node, cancelled_from_within
 from hub.errors import Conflict
 from hub.registry import Project, load_projects
+from hub.registry.local import try_all
 from hub.serving.predecessor import Predecessor
 from hub.serving.saving import reload_on_save
 from hub.serving.successor import Heir, Reloading
+from hub.serving.telling import Watching, ready_line, report_ends, write_address
 
 log = structlog.get_logger("hub")
 
 _QUICK = 1.0
 """Seconds that callers may be kept waiting for the rest before a handover."""
+_PATIENT = 5.0
+"""… when it is tried again, after what lasted had its time: a busy hub has much that is quick under way."""
 _LAST_NOTICES = 1.0
 """Seconds for the notices that are due then; the new process sends the others."""
-
-Say = Callable[[str], None]
-
-
-@dataclass
-class Watching:
-    """Who is told what while a hub serves."""
-
-    say: Say
-    """Gets the ready line."""
-    on_ended: Callable[[Mapping[str, Any]], None] | None = None
-    """Gets each execution's end."""
-    on_ready: Callable[[str], Awaitable[None]] | None = None
-    """Is called with the address once it is up."""
 
 
 @dataclass
@@ -115,6 +103,8 @@ async def serve(
     _catch_signals(stop)
     loaded_at = time.time()
     prepared = prepare(place, registry=load_projects(projects, place.settings.plugins) if projects else None)
+    if predecessor is not None:
+        await try_all(task_folders)  # now, and not while requests wait
     with ExitStack() as stack:
         held, number = await _take(place, prepared, predecessor, stop, stack)
         if held is None:
@@ -238,6 +228,8 @@ class _Serving:
         finally:
             if address is not None:
                 address.unlink(missing_ok=True)
+                if self._reloading is not None and self._reloading.successor is not None:
+                    self._reloading.successor.stop()  # there is nothing left to take over
             if following is not None and predecessor is not None:
                 predecessor.leave()
                 await asyncio.gather(following, return_exceptions=True)
@@ -276,7 +268,7 @@ class _Serving:
 
     async def _go_public(self, stack: AsyncExitStack, node: Node, api: Api) -> None:
         """Let everybody in and say so."""
-        _write_address(self._place, api.local_url)
+        write_address(self._place, api.local_url)
         waited = time.monotonic() - self._held.closed_at if self._held.closed_at is not None else None
         self._held.closed_at = None
         if self._reloading is not None and waited is not None:
@@ -286,9 +278,9 @@ class _Serving:
         await api.door.admit(connections)
         _settle_memory()
         watching = self._watching
-        watching.say(_ready_line(node, api, waited))
+        watching.say(ready_line(node, api, waited))
         if watching.on_ended is not None:
-            watcher = asyncio.create_task(_report_ends(node, watching.on_ended))
+            watcher = asyncio.create_task(report_ends(node, watching.on_ended))
             stack.callback(watcher.cancel)
         jobs = [watching.on_ready(api.local_url)] if watching.on_ready is not None else []
         for job in (*jobs, *([self.beside()] if self.beside is not None else [])):
@@ -325,11 +317,11 @@ class _Serving:
     async def _come_to_rest(self, node: Node, door: Door) -> None:
         """Have every caller answered or waiting, and nothing under way."""
         grace, dispatcher = node.drain_grace, node.dispatcher
-        if not await self._rests(node, door):
+        if not await self._rests(node, door, _QUICK):
             log.info("the handover waits for what runs", executions=dispatcher.running)
             await self._go_on(node, door)
             await asyncio.gather(dispatcher.outlast(grace), door.outlast(grace))
-            if not await self._rests(node, door):
+            if not await self._rests(node, door, _PATIENT):
                 # something that lasts is always under way here: begin nothing more
                 await door.open()
                 await dispatcher.pause(grace)
@@ -342,11 +334,11 @@ class _Serving:
         node.drain_grace, node.notices_grace = _QUICK, _LAST_NOTICES
         self._held.connections = door.leave()
 
-    async def _rests(self, node: Node, door: Door) -> bool:
-        """Try to come to rest in less time than a caller minds; answers whether that was enough."""
+    async def _rests(self, node: Node, door: Door, patience: float) -> bool:
+        """Try to come to rest, callers and then executions in ``patience`` seconds each; answers whether that was enough."""
         self._held.closed_at = time.monotonic()
         # who waits for an execution's end needs it to be begun: claims end after the last answer
-        return await door.close(_QUICK) and await node.dispatcher.pause(_QUICK)
+        return await door.close(patience) and await node.dispatcher.pause(patience)
 
     async def _go_on(self, node: Node, door: Door) -> None:
         node.dispatcher.resume()
@@ -390,31 +382,3 @@ def _settle_memory() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(20_000, 20, 50)
-
-
-async def _report_ends(node: Node, on_ended: Callable[[Mapping[str, Any]], None]) -> None:
-    with node.services.bus.subscribe("execution", size=10_000) as news:
-        async for one in news:
-            if "seconds" in one.details:
-                on_ended({"id": one.id, **one.details})
-
-
-def _ready_line(node: Node, api: Api, waited: float | None) -> str:
-    plugins = sum(plugin.state == "loaded" for plugin in node.services.registry.plugins)
-    flows = len(node.catalog.records())
-    broken = len(node.catalog.broken)
-    listening = f" · listening at {api.local_url}" if api.local_url != api.url else ""
-    took = f"in {process_age():.2f} s" if waited is None else f"again after {waited:.2f} s"
-    return (
-        f"asynchub {__version__} ready at {api.url} {took}{listening}"
-        f" · {flows} flow{'s' if flows != 1 else ''}"
-        + (f" ({broken} file{'s' if broken != 1 else ''} with errors)" if broken else "")
-        + f" · {plugins} plugins"
-    )
-
-
-def _write_address(place: Place, url: str) -> None:
-    path = place.data_dir / ADDRESS_FILE
-    temporary = path.with_suffix(".new")
-    write_private(temporary, json.dumps({"url": url, "pid": os.getpid()}) + "\n")
-    temporary.replace(path)

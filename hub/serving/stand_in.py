@@ -10,6 +10,7 @@ may be others, or gone, by then.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import signal
@@ -62,9 +63,14 @@ class StandIn:
 
 def main() -> None:
     """The program: ``PID NEWS``."""
+    follow(int(sys.argv[1]), int(sys.argv[2]))
+
+
+def follow(hub: int, news: int) -> None:
+    """Stand in until the hub has ended, and end as it did."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-    status = StandIn(int(sys.argv[1]), int(sys.argv[2])).run()
+    status = StandIn(hub, news).run()
     if os.WIFSIGNALED(status):
         number = os.WTERMSIG(status)
         if number not in (signal.SIGKILL, signal.SIGSTOP):
@@ -79,7 +85,10 @@ def become(hub: int, news: int) -> None:
     signal.pthread_sigmask(signal.SIG_BLOCK, _PASSED_ON)
     os.set_inheritable(news, True)
     # -I and -S: nothing of its environment and no package; the text, since the file may be gone
-    os.execv(sys.executable, [sys.executable, "-I", "-S", "-c", _TEXT, str(hub), str(news)])  # noqa: S606
+    with contextlib.suppress(OSError):
+        os.execv(sys.executable, [sys.executable, "-I", "-S", "-c", _TEXT, str(hub), str(news)])  # noqa: S606
+    # the interpreter has gone: larger than it needs to be, and as good
+    follow(hub, news)
 
 
 if __name__ == "__main__":

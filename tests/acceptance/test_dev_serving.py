@@ -7,6 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from hub.errors import InvalidInput
+from hub.registry import read_project
 from tests.support.hub_process import HubProcess, hub_command
 
 _PROJECT = """[project]
@@ -84,12 +88,13 @@ def test_saved_means_used_and_a_broken_file_keeps_the_last_good_one(tmp_path: Pa
 
 
 def test_what_is_no_plugins_project_is_refused_in_words(tmp_path: Path) -> None:
-    (tmp_path / "empty").mkdir()
-    done = hub_command("serve", "--dev", "--plugin", "empty", cwd=tmp_path)
-    assert done.returncode == 3
-    assert "pyproject.toml cannot be read" in done.stderr
-    (tmp_path / "empty" / "pyproject.toml").write_text("[project]\nname = 'x'\n")
-    done = hub_command("serve", "--dev", "--plugin", "empty", cwd=tmp_path)
-    assert done.returncode == 3
-    assert "names no plugin" in done.stderr
+    with pytest.raises(InvalidInput, match=r"pyproject\.toml cannot be read: No such file"):
+        read_project(tmp_path)
+    for text, message in (
+        ("[project]\nname = 'x'\n", "names no plugin"),
+        ("[project\n", "pyproject.toml: Expected"),
+    ):
+        (tmp_path / "pyproject.toml").write_text(text)
+        with pytest.raises(InvalidInput, match=message):
+            read_project(tmp_path)
     assert hub_command("serve", "--dev", cwd=tmp_path).returncode == 2

@@ -103,6 +103,7 @@ def test_a_good_plugin_passes_with_its_contract(tmp_path: Path) -> None:
     assert said["contracts"].startswith("acme.tell keeps its contract (")
 
 
+@pytest.mark.faults
 def test_a_contract_that_is_broken_is_named_with_the_call_that_blocks(tmp_path: Path) -> None:
     broken = _GOOD.replace("await asyncio.sleep(0)", "time.sleep(1)")
     code, findings = checked(project(tmp_path, broken, tests=_TESTS))

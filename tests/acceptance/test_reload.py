@@ -168,10 +168,10 @@ async def test_a_load_notices_nothing_of_reloads(hub: HubProcess) -> None:
 @pytest.mark.parametrize(
     ("bug", "seconds"),
     [
-        ("connections_closed", 0),
+        pytest.param("connections_closed", 0, marks=pytest.mark.faults),
         pytest.param("answers_not_awaited", 0, marks=pytest.mark.faults),
         pytest.param("opened_too_early", 0, marks=pytest.mark.faults),
-        pytest.param("what_runs_not_awaited", 4, marks=pytest.mark.faults),
+        pytest.param("what_runs_not_awaited", 12, marks=pytest.mark.faults),
     ],
 )
 async def test_the_load_notices_a_planted_bug(tmp_path: Path, bug: str, seconds: float) -> None:
@@ -246,8 +246,12 @@ async def test_a_plugin_is_upgraded_and_one_that_is_missed_stops_the_reload(tmp_
             assert told(hub) == {"v": 2}
             await load.more(20)
             assert hub_pid(hub) == before
+            (folder / "flows" / "tasks.py").write_text("import nothing_of_this_name\n")
+            code, said = await reload(hub)
+            assert code == 7
+            assert "tasks.py:1: ModuleNotFoundError" in said
             # that was found before anybody had to wait
-            assert hub.call("GET", "/api/v1/reload").json["number"] == 2
+            assert hub.call("GET", "/api/v1/reload").json["number"] == 3
             assert hub.log.read_text().count("flow needs a plugin that is not there") == 0
         assert load.failures == []
         assert set(load.statuses) == _ANSWERED
@@ -275,3 +279,36 @@ async def test_the_process_that_was_started_stands_in_for_the_hub(hub: HubProces
         while Path(f"/proc/{pid}").exists():
             await asyncio.sleep(0.05)
     assert not (hub.data / "hub.address").exists()
+
+
+@pytest.mark.faults
+@pytest.mark.timeout(600)
+async def test_fifty_senders_at_full_speed_notice_nothing_of_six_reloads(hub: HubProcess) -> None:
+    async with webhook_load(hub.port, [*_PATHS[:1] * 12, *_PATHS[1:2] * 6], pause=0) as load:
+        for _ in range(6):
+            await load.more(400)
+            code, said = await reload(hub)
+            assert code == 0, said
+        await load.more(400)
+    assert load.failures == []
+    assert set(load.statuses) == {(_PATHS[0], 202), (_PATHS[1], 200)}
+    async with asyncio.timeout(120):
+        while any(total(hub, state) for state in ("CREATED", "RUNNING")):
+            await asyncio.sleep(0.2)
+    assert total(hub, "SUCCESS") == load.count
+
+
+def total(hub: HubProcess, state: str) -> int:
+    """How many executions are in a state."""
+    return int(hub.call("GET", f"/api/v1/executions?limit=1&count=true&state={state}").json["total"])
+
+
+@pytest.mark.faults
+async def test_a_process_that_cannot_become_small_stands_in_all_the_same(tmp_path: Path) -> None:
+    start = (sys.executable, str(_BUGS), "interpreter_gone")
+    with HubProcess(folder_of(tmp_path), flows=tmp_path / "flows", start=start) as hub:
+        for _ in range(2):
+            assert (await reload(hub))[0] == 0
+        assert hub.process is not None
+        assert hub_pid(hub) != hub.process.pid
+        assert hub.stop() == 0

@@ -79,6 +79,16 @@ def heir_cannot_open() -> None:
     serving._Serving._open = open_or_fail  # type: ignore[method-assign]
 
 
+def interpreter_gone() -> None:
+    """No bug: what would be run in the place of the process that hands over is not there."""
+    import os
+
+    def execv(*command: Any) -> Any:
+        raise FileNotFoundError(command[0])
+
+    os.execv = execv
+
+
 def what_runs_not_awaited() -> None:
     """What runs is handed back at once, and begun again."""
     from hub.engine.dispatcher import Dispatcher
