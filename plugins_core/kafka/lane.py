@@ -66,7 +66,8 @@ class Lane:
         self._filled = asyncio.Event()
         self._seen: int | None = None
         """The last offset that came."""
-        self._is_leaving = False
+        self.is_leaving = False
+        """Whether the partition is being given back."""
         self._is_finishing = False
         self._left = asyncio.Event()
 
@@ -78,7 +79,7 @@ class Lane:
         batch = self._trigger.batch
         most = _MOST_LYING if batch is None else batch.max_messages
         room = _MOST_BYTES if batch is None else max(batch.max_bytes, _MOST_BYTES)
-        if self._is_leaving or self._is_finishing:
+        if self.is_leaving or self._is_finishing:
             return False
         return len(self._records) < most and self._bytes < room
 
@@ -104,17 +105,17 @@ class Lane:
     async def run(self) -> None:
         """Store what comes, until it is left. Raises ``Moved``, ``Recreated``, ``Unreachable``."""
         try:
-            while not (self._is_leaving or (self._is_finishing and not self._records)):
+            while not (self.is_leaving or (self._is_finishing and not self._records)):
                 await self._filled.wait()
                 self._filled.clear()
-                while self._records and not self._is_leaving and await self._is_due():
+                while self._records and not self.is_leaving and await self._is_due():
                     await self._store(self._take())
         finally:
             self._left.set()
 
     async def leave(self, timeout: float) -> None:
         """Take nothing more, and return once what is being stored is stored, or after ``timeout`` seconds."""
-        self._is_leaving = True
+        self.is_leaving = True
         self._filled.set()
         try:
             async with asyncio.timeout(timeout):
@@ -149,8 +150,8 @@ class Lane:
                 await self._filled.wait()
                 self._filled.clear()
         except TimeoutError:
-            return bool(self._records) and not self._is_leaving
-        return await self._is_due() if not self._is_leaving else False
+            return bool(self._records) and not self.is_leaving
+        return await self._is_due() if not self.is_leaving else False
 
     def _take(self) -> list[Record]:
         batch = self._trigger.batch
@@ -213,7 +214,7 @@ class Lane:
                 if self.error is None:
                     self._ctx.log("warning", "records wait for the storage", part=self.part, error=str(error))
                 self.error = f"the storage takes nothing now: {error}"
-                if self._is_leaving:
+                if self.is_leaving:
                     raise Moved(self.part) from error
                 await asyncio.sleep(_PAUSE)
             except FenceRefused as error:

@@ -276,7 +276,7 @@ class Reader:
 
         async def finished() -> None:
             await lane.finish()
-            if self._lanes.get(tp) is lane:
+            if self._lanes.get(tp) is lane and not lane.is_leaving:
                 del self._lanes[tp]
                 self._to_place.add(tp)
                 self._placing_needed.set()
@@ -344,7 +344,7 @@ class Reader:
         try:
             await lane.run()
         except Moved:
-            if self._lanes.get(tp) is lane:
+            if self._lanes.get(tp) is lane and not lane.is_leaving:
                 self._ctx.log("info", "another reader has moved a partition on", part=lane.part)
                 del self._lanes[tp]
                 self._to_place.add(tp)
