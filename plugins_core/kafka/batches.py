@@ -109,13 +109,12 @@ async def _batch(records: Sequence[Record], trigger: Messages, ctx: TriggerConte
 
 def _line(record: Record, reading: Reading) -> bytes:
     """A record as one line of JSON. Raises ``Unreadable``."""
-    data = reading.data(record)
     raw = record.value
-    if reading.value == "json" and raw and "cloudEvent" not in data and b"\n" not in raw and b"\r" not in raw:
-        # it has just been found to be JSON: its own text is exact, and need not be made once more
-        data["value"] = orjson.Fragment(raw)
-        return orjson.dumps(data)
-    return jsontext.dump_bytes(data)
+    is_one_line = raw is not None and b"\n" not in raw and b"\r" not in raw
+    if reading.value != "json" or record.headers or not is_one_line:
+        return jsontext.dump_bytes(reading.data(record))
+    # its own text is exact: where it is found to be JSON it need not be made once more
+    return orjson.dumps(reading.unparsed(record))
 
 
 def dead_letter(record: Record, reason: str) -> Occurrence:

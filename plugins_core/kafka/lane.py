@@ -21,8 +21,11 @@ from plugins_core.kafka.standing import Recreated, Standing
 if TYPE_CHECKING:
     from plugins_core.kafka.trigger import Messages
 
-_MOST_TOGETHER = 500
-"""Records that are stored in one transaction, where each is an event of its own."""
+_MOST_TOGETHER = 100
+"""Records that are stored in one transaction, where each is an event of its own: judging them keeps the loop from
+everybody else for a few milliseconds."""
+_MOST_LYING = 500
+"""Records that lie in a lane, where they are no batch."""
 _MOST_BYTES = 4 * 1024 * 1024
 """Bytes of records that lie in a lane, or are stored in one transaction."""
 _PAUSE = 0.25
@@ -63,7 +66,8 @@ class Lane:
         self._filled = asyncio.Event()
         self._seen: int | None = None
         """The last offset that came."""
-        self._is_leaving = False
+        self.is_leaving = False
+        """Whether the partition is being given back."""
         self._is_finishing = False
         self._left = asyncio.Event()
 
@@ -73,9 +77,9 @@ class Lane:
     def wants_more(self) -> bool:
         """Whether there is room in it."""
         batch = self._trigger.batch
-        most = _MOST_TOGETHER if batch is None else batch.max_messages
+        most = _MOST_LYING if batch is None else batch.max_messages
         room = _MOST_BYTES if batch is None else max(batch.max_bytes, _MOST_BYTES)
-        if self._is_leaving or self._is_finishing:
+        if self.is_leaving or self._is_finishing:
             return False
         return len(self._records) < most and self._bytes < room
 
@@ -101,17 +105,17 @@ class Lane:
     async def run(self) -> None:
         """Store what comes, until it is left. Raises ``Moved``, ``Recreated``, ``Unreachable``."""
         try:
-            while not (self._is_leaving or (self._is_finishing and not self._records)):
+            while not (self.is_leaving or (self._is_finishing and not self._records)):
                 await self._filled.wait()
                 self._filled.clear()
-                while self._records and not self._is_leaving and await self._is_due():
+                while self._records and not self.is_leaving and await self._is_due():
                     await self._store(self._take())
         finally:
             self._left.set()
 
     async def leave(self, timeout: float) -> None:
         """Take nothing more, and return once what is being stored is stored, or after ``timeout`` seconds."""
-        self._is_leaving = True
+        self.is_leaving = True
         self._filled.set()
         try:
             async with asyncio.timeout(timeout):
@@ -146,8 +150,8 @@ class Lane:
                 await self._filled.wait()
                 self._filled.clear()
         except TimeoutError:
-            return bool(self._records) and not self._is_leaving
-        return await self._is_due() if not self._is_leaving else False
+            return bool(self._records) and not self.is_leaving
+        return await self._is_due() if not self.is_leaving else False
 
     def _take(self) -> list[Record]:
         batch = self._trigger.batch
@@ -158,14 +162,14 @@ class Lane:
             self._records.clear()
             self._bytes = 0
             return taken
-        count = 0
+        count = size = 0
         for record in islice(self._records, most):
-            room -= size_of(record)
-            if count and room < 0:
+            one = size_of(record)
+            if count and size + one > room:
                 break
-            count += 1
+            count, size = count + 1, size + one
         taken = [self._records.popleft() for _ in range(count)]
-        self._bytes -= bytes_of(taken)
+        self._bytes -= size
         self._first_at = asyncio.get_running_loop().time()
         return taken
 
@@ -210,7 +214,7 @@ class Lane:
                 if self.error is None:
                     self._ctx.log("warning", "records wait for the storage", part=self.part, error=str(error))
                 self.error = f"the storage takes nothing now: {error}"
-                if self._is_leaving:
+                if self.is_leaving:
                     raise Moved(self.part) from error
                 await asyncio.sleep(_PAUSE)
             except FenceRefused as error:

@@ -35,7 +35,7 @@ _POLL = 500
 """Milliseconds that one look for records may wait."""
 _STUCK_AFTER = 1.0
 """Seconds after which a partition that takes nothing is paused: until then what was fetched for it stays here."""
-_MOST_RECORDS = 2_000
+_MOST_RECORDS = 1_000
 _WATCH = 1.0
 """Seconds between two looks at how far the topics are."""
 _PATIENCE = 5.0
@@ -276,7 +276,7 @@ class Reader:
 
         async def finished() -> None:
             await lane.finish()
-            if self._lanes.get(tp) is lane:
+            if self._lanes.get(tp) is lane and not lane.is_leaving:
                 del self._lanes[tp]
                 self._to_place.add(tp)
                 self._placing_needed.set()
@@ -344,7 +344,7 @@ class Reader:
         try:
             await lane.run()
         except Moved:
-            if self._lanes.get(tp) is lane:
+            if self._lanes.get(tp) is lane and not lane.is_leaving:
                 self._ctx.log("info", "another reader has moved a partition on", part=lane.part)
                 del self._lanes[tp]
                 self._to_place.add(tp)

@@ -14,11 +14,15 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any, Literal, Protocol
 
+import orjson
+
 from hub.plugin import iso, jsontext
 
 Form = Literal["json", "string", "bytes"]
 Headers = Sequence[tuple[str, bytes | None]]
 _CLOUD = "ce_"
+_SURELY_SHALLOW = 200
+"""So many brackets are not nested deeper than data from outside may be."""
 _LATEST = 253_402_300_799_000
 """Milliseconds: the end of the year 9999."""
 _STRUCTURED = "application/cloudevents+json"
@@ -31,13 +35,26 @@ class Unreadable(ValueError):
 class Record(Protocol):
     """A record as the client gives it."""
 
-    topic: str
-    partition: int
-    offset: int
-    timestamp: int
-    key: bytes | None
-    value: bytes | None
-    headers: Headers
+    @property
+    def topic(self) -> str: ...
+
+    @property
+    def partition(self) -> int: ...
+
+    @property
+    def offset(self) -> int: ...
+
+    @property
+    def timestamp(self) -> int: ...
+
+    @property
+    def key(self) -> bytes | None: ...
+
+    @property
+    def value(self) -> bytes | None: ...
+
+    @property
+    def headers(self) -> Headers: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,11 +65,29 @@ class Reading:
     value: Form
     most_bytes: int
 
-    def data(self, record: Record) -> dict[str, Any]:
-        """What expressions see as ``trigger``. Raises ``Unreadable``."""
+    def unparsed(self, record: Record) -> dict[str, Any]:
+        """The data of a record without headers, its value as the JSON text that it is. Raises ``Unreadable``."""
+        self._check_size(record)
+        assert record.value is not None
+        check_json(record.value)
+        return {
+            "key": decoded(record.key, self.key, "key"),
+            "value": orjson.Fragment(record.value),
+            "headers": {},
+            "topic": record.topic,
+            "partition": record.partition,
+            "offset": record.offset,
+            "timestamp": moment(record.timestamp),
+        }
+
+    def _check_size(self, record: Record) -> None:
         size = size_of(record)
         if size > self.most_bytes:
             raise Unreadable(f"it has {size:,} bytes, more than maxRecordBytes allows ({self.most_bytes:,})")
+
+    def data(self, record: Record) -> dict[str, Any]:
+        """What expressions see as ``trigger``. Raises ``Unreadable``."""
+        self._check_size(record)
         data = {
             "key": decoded(record.key, self.key, "key"),
             "value": decoded(record.value, self.value, "value"),
@@ -99,6 +134,18 @@ def decoded(raw: bytes | None, form: Form, part: str) -> Any:
         raise Unreadable(f"its {part} is not UTF-8: {error.reason} at byte {error.start}") from error
     except ValueError as error:
         raise Unreadable(f"its {part} is not JSON: {error}") from error
+
+
+def check_json(raw: bytes) -> None:
+    """Raise ``Unreadable`` where ``decoded`` would; in a fraction of the time."""
+    try:
+        orjson.loads(raw)
+    except ValueError:
+        pass  # a number may be too long for it alone
+    else:
+        if raw.count(b"[") + raw.count(b"{") <= _SURELY_SHALLOW:
+            return
+    decoded(raw, "json", "value")
 
 
 def readable(headers: Headers) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from hub.testing import harness
 class Publish(Task):
     """Publishes."""
 
-    type: ClassVar[str] = "nats.publish"
+    type: ClassVar[str] = "mqtt.publish"
 
     async def run(self, ctx: TaskContext) -> None: ...
 
@@ -26,7 +26,7 @@ class Publish(Task):
 class Messages(Trigger):
     """Reads."""
 
-    type: ClassVar[str] = "nats.messages"
+    type: ClassVar[str] = "mqtt.messages"
 
     async def run(self, ctx: TriggerContext, emit: Emit) -> None: ...
 
@@ -42,13 +42,13 @@ _FAILED = replace(
     _WITHOUT,
     plugins=(
         *_WITHOUT.plugins,
-        PluginReport("nats", "asynchub", "1", state="failed", error="nats-py is not installed"),
+        PluginReport("mqtt", "asynchub", "1", state="failed", error="aiomqtt is not installed"),
     ),
 )
 
-_TASK = "id: sending\nnamespace: shop\ntasks:\n  - {id: g, type: flow.sequential, tasks: [{id: p, type: nats.publish}]}\n"
+_TASK = "id: sending\nnamespace: shop\ntasks:\n  - {id: g, type: flow.sequential, tasks: [{id: p, type: mqtt.publish}]}\n"
 _TRIGGER = (
-    "id: reading\nnamespace: shop\ntriggers: [{id: k, type: nats.messages, disabled: true}]\n"
+    "id: reading\nnamespace: shop\ntriggers: [{id: k, type: mqtt.messages, disabled: true}]\n"
     "tasks: [{id: a, type: log, message: x}]\n"
 )
 
@@ -66,13 +66,13 @@ async def put(folder: Path, *sources: str) -> None:
 @pytest.mark.parametrize(
     ("source", "what"),
     [
-        (_TASK, 'flow shop/sending needs the task type "nats.publish": '),
-        (_TRIGGER, 'flow shop/reading needs the trigger type "nats.messages": '),
+        (_TASK, 'flow shop/sending needs the task type "mqtt.publish": '),
+        (_TRIGGER, 'flow shop/reading needs the trigger type "mqtt.messages": '),
     ],
 )
 @pytest.mark.parametrize(
     ("registry", "why"),
-    [(_WITHOUT, 'no plugin "nats" is installed'), (_FAILED, "nats-py is not installed")],
+    [(_WITHOUT, 'no plugin "mqtt" is installed'), (_FAILED, "aiomqtt is not installed")],
 )
 async def test_a_flow_whose_plugin_is_gone_stops_the_start_by_name(
     tmp_path: Path, source: str, what: str, registry: Registry, why: str
@@ -109,9 +109,9 @@ async def test_a_flow_that_is_disabled_needs_nothing(tmp_path: Path) -> None:
 
 async def test_a_flow_whose_plugin_is_switched_off_is_shown_as_broken(tmp_path: Path) -> None:
     await put(tmp_path, _TASK)
-    async with a_hub(tmp_path, load_plugins({"nats": {"enabled": False}})) as hub:
+    async with a_hub(tmp_path, load_plugins({"mqtt": {"enabled": False}})) as hub:
         [problem] = hub.node.catalog.broken["shop/sending"]
-        assert 'the task type "nats.publish": plugin "nats" is switched off' in problem.message
+        assert 'the task type "mqtt.publish": plugin "mqtt" is switched off' in problem.message
         # put again it is whole again
         await hub.node.catalog.put("id: sending\nnamespace: shop\ntasks: [{id: a, type: log, message: x}]\n")
         assert hub.node.catalog.broken == {}

@@ -7,7 +7,8 @@ import json
 import random
 import sqlite3
 import time
-from collections import Counter, defaultdict
+from collections import Counter
+from collections.abc import Collection, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -120,14 +121,27 @@ def _account(database: Path, poison: dict[tuple[int, int], int], records: int) -
         assert reason is None or _KINDS[poison[place]][0] in reason, (place, reason)
     assert sum(reason is None for reason in dead.values()) == 1
     assert set(Counter(poison.values())) == set(range(len(_KINDS)))
-    moments: dict[int, list[int]] = defaultdict(list)
-    for partition, _, _, received, _ in first:
-        moments[partition].append(received)
-    longest = max(after - before for found in moments.values() for before, after in pairwise(sorted(found)))
-    print(
-        f"kafka poison: {records} records, {len(poison)} of them poison, longest wait {longest / 1e6:.3f} s"
+    at_poison, elsewhere = _longest_waits(
+        [(partition, offset, received) for partition, offset, _, received, _ in first], poison
     )
-    assert longest <= _LONGEST_WAIT * 1e6
+    print(
+        f"kafka poison: {records} records, {len(poison)} of them poison; longest wait of a partition {at_poison:.3f} s"
+        f" beside poison, {elsewhere:.3f} s elsewhere"
+    )
+    # a machine that is busy with other things is slow everywhere
+    assert at_poison <= max(_LONGEST_WAIT, elsewhere)
+
+
+def _longest_waits(
+    found: Sequence[tuple[int, int, int]], poison: Collection[tuple[int, int]]
+) -> tuple[float, float]:
+    """The longest time between two neighbours of a partition, in seconds: where one is poison, and where none is."""
+    longest = {True: 0, False: 0}
+    for (partition, offset, received), (other, beside, later) in pairwise(sorted(found)):
+        if partition == other:
+            is_poison = (partition, offset) in poison or (partition, beside) in poison
+            longest[is_poison] = max(longest[is_poison], later - received)
+    return longest[True] / 1e6, longest[False] / 1e6
 
 
 def _place(data: str) -> tuple[int, int]:

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from aiokafka import AIOKafkaConsumer
 
+from hub.registry import load_plugins
 from hub.testing import Harness, harness
+from hub.testing.steered import SteeredStorage
 from plugins_core.kafka.quiet import Quiet
+from plugins_core.kafka.reader import Reader
 from tests.services.kafka import PASSWORD, USER, KafkaBroker
 from tests.support.kafka_hub import KEY, data_of, flow, hub_at, running, settings_for
 from tests.support.topics import Topics
@@ -179,3 +184,50 @@ def test_the_clients_log_comes_at_a_pace_that_people_can_read() -> None:
         "aiokafka.conn: Unable connect to node with id 0 (299 more like it in the last 30 s)",
         "aiokafka.conn: something else",
     ]
+
+
+async def test_a_storage_that_takes_nothing_pauses_the_partitions_and_keeps_the_member(
+    tmp_path: Path, broker: KafkaBroker, topics: Topics
+) -> None:
+    """What waits, waits in the topic: what lies in the hub is bounded, and the group gives nothing away."""
+    topic = await topics.create(partitions=2)
+    go_on = asyncio.Event()
+
+    async def hold(arrivals: Any) -> None:
+        await go_on.wait()
+
+    storage = SteeredStorage()
+    registry = storage.with_it(load_plugins({}))
+    async with hub_at(tmp_path, broker, storage=storage.url, registry=registry) as hub:
+        await hub.put(flow(f"topic: {topic}"))
+        await running(hub, parts=2)
+        storage.before_accept = hold
+        for partition in range(2):
+            await topics.put(topic, ["x" * 1000] * 2_500, partition=partition)
+        [consumer] = [one for one in gc.get_objects() if isinstance(one, AIOKafkaConsumer)]
+        async with asyncio.timeout(20):
+            while len(consumer.paused()) < 2:
+                await asyncio.sleep(0.05)
+        generation = consumer._coordinator.generation
+        await asyncio.sleep(2)  # longer than the session of a member that says nothing
+        lying = sum(
+            len(lane._records)
+            for one in gc.get_objects()
+            if isinstance(one, Reader)
+            for lane in one._lanes.values()
+        )
+        assert lying <= 3_000
+        assert consumer._coordinator.generation == generation
+        storage.before_accept = nothing
+        go_on.set()
+        async with asyncio.timeout(60):
+            while (await running(hub, parts=2)).taken < 5_000:
+                await asyncio.sleep(0.1)
+    await storage.close()
+    assert (
+        sum([await topics.committed("hub.t.f.k", topic, partition) or 0 for partition in range(2)]) == 5_000
+    )
+
+
+async def nothing(step: Any) -> None:
+    return None

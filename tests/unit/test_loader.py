@@ -187,6 +187,7 @@ def a_generator_that_raises() -> Any:
         ("register_tasks", a_hook_that_raises, "register_tasks: RuntimeError: boom"),
         ("register_tasks", a_generator_that_raises, "register_tasks: RuntimeError: boom"),
         ("register_cleaners", giving([5]), "register_cleaners gives async functions, got 5"),
+        ("register_checks", giving([5]), "register_checks gives async generators, got 5"),
         ("settings_model", giving(5), "settings_model gives a pydantic model, got 5"),
         ("register_expression_functions", giving(None), "gives a mapping of functions by name, got nothing"),
         ("register_expression_functions", giving({"half": 5}), '"half" is no function, got 5'),
