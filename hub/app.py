@@ -309,7 +309,7 @@ async def serve(
                 shower.add_done_callback(lambda job: _pass_on(job, fail))
                 stack.callback(shower.cancel)
             await stop.wait()
-            node.is_ready = False
+            await node.stop_taking()
     if failure:
         raise failure[0]
 
@@ -338,6 +338,7 @@ def _catch_signals(stop: asyncio.Event) -> list[Node]:
         for node in nodes if stop.is_set() else ():
             # the second signal: hand back at once
             node.drain_grace = node.notices_grace = 0.0
+            node.hurried.set()
             node.dispatcher.hand_back()
             node.notifications.hurry()
         stop.set()

@@ -28,6 +28,9 @@ async def schema_of(driver: Driver, address: Address) -> Schema:
 async def dumped(connection: Any) -> AsyncIterator[AsyncIterator[Rows]]:
     """See ``PortableStorage.dumped``."""
     async with connection.transaction(isolation="repeatable_read", readonly=True):
+        # where the rows go to may be slow
+        await connection.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
+        await connection.execute("SET LOCAL statement_timeout = 0")
         yield _rows(connection)
 
 
@@ -74,6 +77,7 @@ async def loading(connection: Any) -> AsyncIterator[Load]:
     """See ``PortableStorage.loading``."""
     async with connection.transaction():
         await connection.execute("SET LOCAL statement_timeout = 0")
+        await connection.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
         for table in TABLES:
             if await connection.fetchval(f"SELECT 1 FROM {table} LIMIT 1"):
                 raise Conflict(f"the storage holds something already: its table {table} is not empty")

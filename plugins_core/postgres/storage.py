@@ -388,6 +388,8 @@ class PostgresStorage(Storage):
         await self._write(lambda commit: leases.put_probe(commit, uri))
 
     async def recover(self) -> int:
+        if not self._membership.may_judge:
+            return 0
         async with self.connection() as connection:
             released = await leases.recover(connection, self._membership.number)
         if released:
