@@ -9,7 +9,6 @@ from typing import Any
 from hub.plugin import TABLES, Conflict, PortableLoad, Rows, Schema
 from plugins_core.postgres.address import Address
 from plugins_core.postgres.commits import NOW
-from plugins_core.postgres.driver import Driver, connected
 from plugins_core.postgres.migrate import migrations, pending
 from plugins_core.postgres.rows import clean
 
@@ -17,10 +16,9 @@ _AT_ONCE = 2_000
 _NUMBERED = ("events", "executions", "task_runs", "logs", "notices")
 
 
-async def schema_of(driver: Driver, address: Address) -> Schema:
+async def schema_of(connection: Any, address: Address) -> Schema:
     """See ``PortableStorage.schema``."""
-    async with connected(driver, "schema") as connection:
-        left = [one.name for one in await pending(connection, address)]
+    left = [one.name for one in await pending(connection, address)]
     return Schema(tuple(one.name for one in migrations() if one.name not in left), tuple(left))
 
 
