@@ -13,10 +13,10 @@ from typing import Any
 
 from bench.cases import CASES as OTHERS
 from bench.cases import Options, Row
-from bench.postgres import postgres
+from bench.postgres import lists, postgres
 from bench.subjects import ROOT
 
-CASES = {**OTHERS, "p": postgres}
+CASES = {**OTHERS, "p": postgres, "q": lists}
 
 
 def main() -> None:
