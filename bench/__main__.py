@@ -14,10 +14,10 @@ from typing import Any
 from bench.cases import CASES as HUB_CASES
 from bench.cases import Options, Row
 from bench.plugins import CASES as PLUGIN_CASES
-from bench.postgres import postgres
+from bench.postgres import lists, postgres
 from bench.subjects import ROOT
 
-CASES = {**HUB_CASES, **PLUGIN_CASES, "p": postgres}
+CASES = {**HUB_CASES, **PLUGIN_CASES, "p": postgres, "q": lists}
 
 
 def main() -> None:

@@ -581,20 +581,30 @@ def _read_all(
 def lists(options: Options) -> list[Row]:
     """(i) the list of executions over a million past ones: each filter, deep pages, counts."""
     count = 100_000 if options.quick else 1_000_000
-    times: dict[str, list[float]] = {}
     with folder() as data:
         python("bench.past", str(data), str(count))
         with hub(data, None, options.command) as running:
-            queries = _list_queries(running, count)
-            for _ in range(10 * options.rounds):
-                for what, path in queries:
-                    began = time.perf_counter()
-                    running.call("GET", path)
-                    times.setdefault(what, []).append((time.perf_counter() - began) * 1000)
+            times = ask_lists(running, count, 10 * options.rounds)
+    return list_rows("i", times)
+
+
+def ask_lists(running: Hub, count: int, rounds: int) -> dict[str, list[float]]:
+    """Milliseconds of every kind of question, asked again and again."""
+    times: dict[str, list[float]] = {}
+    queries = _list_queries(running, count)
+    for _ in range(rounds):
+        for what, path in queries:
+            began = time.perf_counter()
+            running.call("GET", path)
+            times.setdefault(what, []).append((time.perf_counter() - began) * 1000)
+    return times
+
+
+def list_rows(case: str, times: dict[str, list[float]]) -> list[Row]:
     rows: list[Row] = []
     for what, found in times.items():
         slow = sorted(found)[int(len(found) * 0.95)]
-        rows.append(Row("i", f"{what}, p95", slow, None, "ms", None, "< 300 ms", slow < 300))
+        rows.append(Row(case, f"{what}, p95", slow, None, "ms", None, "< 300 ms", slow < 300))
     return rows
 
 

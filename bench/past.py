@@ -1,4 +1,4 @@
-"""(i) Past executions, written straight through the storage plugin: ``python -m bench.past FOLDER COUNT``.
+"""(i) Past executions, written straight through the storage plugin: ``python -m bench.past FOLDER COUNT [URL]``.
 
 Half of them are of one namespace and one in twenty failed, but not there; a handful are of a namespace that
 nothing else is of, a month ago. Half carry a label of their own.
@@ -64,11 +64,12 @@ async def fill(storage: Storage, count: int) -> None:
         )
 
 
-async def main(folder: Path, count: int) -> None:
-    kind = load_plugins().storages["sqlite"]
-    settings = StorageSettings(f"sqlite:///{folder / 'hub.db'}", folder, SystemClock())
+async def main(folder: Path, count: int, url: str) -> None:
+    kind = load_plugins().storages[url.partition(":")[0]]
+    settings = StorageSettings(url, folder, SystemClock())
     async with kind.open(settings) as storage:
         await fill(storage, count)
 
 
-uvloop.run(main(Path(sys.argv[1]), int(sys.argv[2])))
+given = sys.argv[3] if len(sys.argv) > 3 else f"sqlite:///{Path(sys.argv[1]) / 'hub.db'}"
+uvloop.run(main(Path(sys.argv[1]), int(sys.argv[2]), given))

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench.cases import _ONE, Options, Row, _write_flow
+from bench.cases import _ONE, Options, Row, _write_flow, ask_lists, list_rows
 from bench.subjects import Hub, folder, free_port, hub, python, server
 from tests.services.postgres import PostgresServer
 
@@ -68,6 +68,37 @@ def postgres(options: Options) -> list[Row]:
         Row("p", "idle claim p99, left by another node", slow, None, "ms", slow / 20, "< 20 ms", slow < 20)
     )
     return rows
+
+
+def lists(options: Options) -> list[Row]:
+    """(q) the list of executions over a million past ones on PostgreSQL; start with ten thousand flows."""
+    count = 100_000 if options.quick else 1_000_000
+    with PostgresServer(durable=True) as database, folder() as data:
+        url = database.database()
+        python("bench.past", str(data), str(count), url)
+        database.run("VACUUM ANALYZE", database=url.rpartition("/")[2])
+        (data / "hub.yaml").write_text(f"storage: {url}\n")
+        with hub(data, None, options.command) as running:
+            rows = list_rows("q", ask_lists(running, count, 5 * options.rounds))
+        return [*rows, *_start_with_flows(database, options)]
+
+
+def _start_with_flows(database: PostgresServer, options: Options) -> list[Row]:
+    flows = 1_000 if options.quick else 10_000
+    with folder() as data:
+        (data / "flows").mkdir()
+        (data / "hub.yaml").write_text(f"storage: {database.database()}\n")
+        for number in range(flows):
+            source = _ONE.replace("id: one", f"id: f{number}", 1)
+            (data / "flows" / f"f{number}.hub.yaml").write_text(source)
+        seconds = []
+        for _ in range(2):
+            with hub(data, data / "flows", options.command) as running:
+                seconds.append(running.ready_seconds)
+    return [
+        Row("q", f"first start with {flows} flows", seconds[0], None, "s"),
+        Row("q", f"start again with {flows} flows", seconds[1], None, "s"),
+    ]
 
 
 @dataclass(frozen=True)

@@ -44,7 +44,7 @@ async def get_event(call: Call) -> web.Response:
 
 async def send_events(call: Call) -> web.Response:
     """Store CloudEvents and start what wants them."""
-    if not call.node.is_ready:
+    if not call.node.takes_events:
         # before anything else: what is not loaded yet could not want them
         return error_answer(503, "not_ready", "the hub is starting or stopping", headers={"Retry-After": "1"})
     sent = read_events(call.request.headers, await call.body())

@@ -169,7 +169,7 @@ class Guard:
             return True  # the token is in its body, and is looked for there
         if not canonical.startswith(_WEBHOOKS):
             return False
-        if not self._node.is_ready:
+        if not self._node.takes_events:
             return True  # not 401 for a flow that is not loaded yet: the sender is told to come again
         if self._node.neighbours is not None:
             return True  # another hub may have just put it, which is looked for where the request is handled

@@ -49,7 +49,7 @@ async def list_triggers(call: Call) -> web.Response:
 
 async def test_trigger(call: Call) -> web.Response:
     path = call.path
-    if not call.node.is_ready:
+    if not call.node.takes_events:
         return error_answer(503, "not_ready", "the hub is starting or stopping", headers={"Retry-After": "1"})
     body = await call.parsed(TriggerTestBody)
     name = TriggerKey(path["namespace"], path["flow"], path["id"])

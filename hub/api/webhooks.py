@@ -20,7 +20,7 @@ _PATH = "/api/v1/webhooks/{namespace}/{flow}/{key}"
 
 async def receive(call: Call) -> web.Response:
     request, path = call.request, call.path
-    if not call.node.is_ready:
+    if not call.node.takes_events:
         # before anything else: a flow that is not loaded yet must not look like one that does not exist
         return error_answer(503, "not_ready", "the hub is starting or stopping", headers={"Retry-After": "1"})
     flow = FlowKey(path["namespace"], path["flow"])

@@ -24,6 +24,7 @@ from hub.cli.quick import get_json
 from hub.clock import SystemClock
 from hub.config import yaml
 from hub.config.lint import SUFFIX, LintReport, lint_files
+from hub.config.plugins import with_plugin_settings
 from hub.config.secrets import secrets_named
 from hub.errors import HubError, InvalidFlow, NotFound
 from hub.expressions import builtin_functions
@@ -177,6 +178,8 @@ def examine_storage(place: Place, registry: Registry) -> Finding:
     try:
         if url.startswith(_SQLITE):
             return asyncio.run(_examine_sqlite(place, registry))
+        if not registry.storages[scheme].single_process:
+            return asyncio.run(_examine_shared(place, registry))
         asyncio.run(_open(registry, url, place.data_dir))
     except HubError as error:
         return fail("storage", f"{shown}: {error.message}", error.hint)
@@ -187,6 +190,19 @@ def examine_storage(place: Place, registry: Registry) -> Finding:
             "storage", f"{shown}: {error.strerror or error}", "is it running, and is the address right?"
         )
     return ok("storage", f"{shown} opens")
+
+
+async def _examine_shared(place: Place, registry: Registry) -> Finding:
+    """Look at a storage that hubs may use now: opened with their data folder it would take over what they hold."""
+    storage = registry.storages[place.storage_url.split(":", 1)[0]]
+    own = with_plugin_settings(registry, place.settings).settings_of(storage)
+    given = StorageSettings(place.storage_url, place.data_dir, SystemClock(), settings=own)
+    async with asyncio.timeout(_STORAGE_TIMEOUT):
+        schema = await storage.schema(given)
+    shown = _without_password(place.storage_url)
+    if schema.pending:
+        return ok("storage", f"{shown} is brought up to date when a hub starts: {len(schema.pending)} steps")
+    return ok("storage", f"{shown} is up to date")
 
 
 async def _open(registry: Registry, url: str, data_dir: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -42,6 +42,8 @@ log = structlog.get_logger("hub.engine")
 
 DRAIN_GRACE = 30.0
 """Seconds that running tasks get when the hub stops."""
+LINGER = 2.0
+"""Seconds that a hub of several goes on taking what it is sent, after it has said that it is not ready."""
 NOTICES_GRACE = 10.0
 """Seconds after that for the notices that are due; the others stay owed."""
 
@@ -97,6 +99,11 @@ class Node:
         """Whether it takes nothing new because somebody asked it to."""
         self.is_ready = False
         """From when every flow takes its events until the hub begins to stop."""
+        self.takes_events = False
+        """From when it is ready until whoever asks whether it is has heard that it is not any more."""
+        self.linger = LINGER if is_shared else 0.0
+        self.hurried = asyncio.Event()
+        """Set when the hub is to stop at once."""
         self.drain_grace = DRAIN_GRACE
         self.notices_grace = NOTICES_GRACE
         self.longest_block: timedelta | None = None
@@ -148,12 +155,12 @@ class Node:
             jobs.append(asyncio.create_task(self.retention.run(), name="retention"))
         for job in jobs:
             job.add_done_callback(lambda job: self._check(job, on_failure))
-        self.is_ready = not self.is_draining
+        self.is_ready = self.takes_events = not self.is_draining
         try:
             with watched(services, self.longest_block):
                 yield
         finally:
-            self.is_ready = False
+            self.is_ready = self.takes_events = False
             await self._stop(jobs)
 
     def _lose_all(self) -> None:
@@ -162,6 +169,18 @@ class Node:
         self.triggers.leases_lost()
         self.services.owed.set()
 
+    async def stop_taking(self) -> None:
+        """Say that it is not ready, and take nothing new once a load balancer has heard of it.
+
+        One hub alone has nobody to hand over to, and takes nothing from now on.
+        """
+        self.is_ready = False
+        if self.takes_events and self.linger:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self.linger):
+                    await self.hurried.wait()
+        self.takes_events = False
+
     def _begin_to_drain(self) -> None:
         if self._drain is None:
             self._drain = asyncio.get_running_loop().create_task(self.drain(), name="drain")
@@ -169,7 +188,7 @@ class Node:
     async def drain(self) -> None:
         """Take nothing new, let what runs end or hand it back, and stay up until the process is stopped."""
         self.is_draining = True
-        self.is_ready = False
+        await self.stop_taking()
         await self.triggers.stop()
         await self.dispatcher.drain(self.drain_grace)
         log.info("drained: nothing runs here any more")

@@ -80,6 +80,7 @@ class _Stop:
         """SIGTERM or Ctrl-C; the second one hands back at once."""
         if self.asked.is_set() and self.node is not None:
             self.node.drain_grace = self.node.notices_grace = 0.0
+            self.node.hurried.set()
             self.node.dispatcher.hand_back()
             self.node.notifications.hurry()
         self.asked.set()
@@ -213,7 +214,9 @@ class _Serving:
                         await self._until_asked(node)
                         if self._is_to_hand_over:
                             await self._come_to_rest(node, api.door)
-                        node.is_ready = False
+                            node.is_ready = node.takes_events = False
+                        else:
+                            await node.stop_taking()
                 self._stop.node = None
                 if self._stop.failures:
                     raise self._stop.failures[0]

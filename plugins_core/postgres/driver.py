@@ -78,7 +78,7 @@ class Driver:
                 "statement_timeout": str(int(statement * 1000)),
                 "lock_timeout": str(int(given.lock_timeout.total_seconds() * 1000)),
                 # a hub that froze, or a line that was cut, must not keep its locks
-                "idle_in_transaction_session_timeout": str(int(statement * 1000)),
+                "idle_in_transaction_session_timeout": str(int(given.idle.total_seconds() * 1000)),
                 "tcp_keepalives_idle": "5",
                 "tcp_keepalives_interval": "5",
                 "tcp_keepalives_count": "3",

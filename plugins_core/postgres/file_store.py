@@ -114,6 +114,8 @@ class PostgresFileStore(FileStore):
 
     async def _put(self, uri: str, owner: str, chunks: AsyncIterator[bytes]) -> str:
         async with self._connection() as connection, connection.transaction():
+            # whoever gives the file may be slow
+            await connection.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
             size = number = 0
             async for chunk in chunks:
                 await connection.execute(

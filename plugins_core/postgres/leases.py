@@ -61,9 +61,18 @@ async def recover(connection: Any, own: int) -> int:
         f"SELECT number, name FROM nodes WHERE ended_at IS NULL AND lease_expires_at < {NOW} AND number <> $1",
         own,
     )
+    from plugins_core.postgres.driver import Failure, spelled
+
     released = 0
     for number, name in silent:
-        held = await end_node(connection, number, only_silent=True)
+        try:
+            held = await end_node(connection, number, only_silent=True)
+        except Failure as error:
+            if connection.is_closed():
+                raise
+            # it froze in the middle of a transaction, which the server ends soon
+            log.warning("a silent node cannot be ended yet", node=name, error=spelled(error))
+            continue
         if held is not None:
             log.warning(
                 "a node was silent for longer than its lease; it is ended", node=name, executions=held

@@ -28,6 +28,8 @@ log = structlog.get_logger("hub.postgres")
 
 _IDENTITY_FILE = "hub.node"
 _BACKOFF = 0.5
+_STEADY = 3
+"""So many heartbeats in a row a hub has to have made itself before it ends another."""
 _DRIFT = 0.1
 """Seconds that the machine's clock may have drifted from the database's before it is put right."""
 
@@ -71,12 +73,24 @@ class Membership:
         self.on_drain: Callable[[], None] = lambda: None
         """Called once when somebody has asked this node to take nothing new."""
         self._is_draining = False
+        # since when its heartbeats have come without a gap; None while they do not
+        self._steady_since: float | None = None
+        self._beaten_at = 0.0
         self.probe: str | None = None
         """A file that it put into its file store."""
 
     @property
     def number(self) -> int:
         return self._number
+
+    @property
+    def may_judge(self) -> bool:
+        """Whether it has been heard of itself for long enough to say that others were not.
+
+        After a server was away, or a line was cut, all hubs come back, one of them first; the others get the time.
+        """
+        since = self._steady_since
+        return since is not None and time.monotonic() - since >= _STEADY * self._every
 
     # incarnations
 
@@ -155,7 +169,7 @@ class Membership:
         from plugins_core.postgres.driver import Failure, close
 
         connection: Any = None
-        every = self._driver.settings.heartbeat.total_seconds()
+        every = self._every
         while not self._stop.is_set():
             rest = every
             try:
@@ -168,6 +182,7 @@ class Membership:
                 if connection is not None:
                     connection.terminate()
                 connection, rest = None, min(_BACKOFF, every)
+                self._steady_since = None
             await asyncio.to_thread(self._stop.wait, rest)
         if connection is not None:
             await close(connection)
@@ -181,12 +196,24 @@ class Membership:
             self._lease,
         )
         await self._read_clock(connection)
+        self._note_beat()
         if row is None:
             if number == self._number:
                 asyncio.run_coroutine_threadsafe(self.renew(number), self._loop)
         elif row[0] is not None and not self._is_draining:
             self._is_draining = True
             self._loop.call_soon_threadsafe(self.on_drain)
+
+    def _note_beat(self) -> None:
+        now = time.monotonic()
+        # a process that was frozen heard nothing of the others either
+        if self._steady_since is None or now - self._beaten_at > _STEADY * self._every:
+            self._steady_since = now
+        self._beaten_at = now
+
+    @property
+    def _every(self) -> float:
+        return float(self._driver.settings.heartbeat.total_seconds())
 
     async def _read_clock(self, connection: Any) -> None:
         before = time.monotonic_ns()

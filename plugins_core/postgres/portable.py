@@ -9,7 +9,6 @@ from typing import Any
 from hub.plugin import TABLES, Conflict, PortableLoad, Rows, Schema
 from plugins_core.postgres.address import Address
 from plugins_core.postgres.commits import NOW
-from plugins_core.postgres.driver import Driver, connected
 from plugins_core.postgres.migrate import migrations, pending
 from plugins_core.postgres.rows import clean
 
@@ -17,10 +16,9 @@ _AT_ONCE = 2_000
 _NUMBERED = ("events", "executions", "task_runs", "logs", "notices")
 
 
-async def schema_of(driver: Driver, address: Address) -> Schema:
+async def schema_of(connection: Any, address: Address) -> Schema:
     """See ``PortableStorage.schema``."""
-    async with connected(driver, "schema") as connection:
-        left = [one.name for one in await pending(connection, address)]
+    left = [one.name for one in await pending(connection, address)]
     return Schema(tuple(one.name for one in migrations() if one.name not in left), tuple(left))
 
 
@@ -28,6 +26,9 @@ async def schema_of(driver: Driver, address: Address) -> Schema:
 async def dumped(connection: Any) -> AsyncIterator[AsyncIterator[Rows]]:
     """See ``PortableStorage.dumped``."""
     async with connection.transaction(isolation="repeatable_read", readonly=True):
+        # where the rows go to may be slow
+        await connection.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
+        await connection.execute("SET LOCAL statement_timeout = 0")
         yield _rows(connection)
 
 
@@ -74,6 +75,7 @@ async def loading(connection: Any) -> AsyncIterator[Load]:
     """See ``PortableStorage.loading``."""
     async with connection.transaction():
         await connection.execute("SET LOCAL statement_timeout = 0")
+        await connection.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
         for table in TABLES:
             if await connection.fetchval(f"SELECT 1 FROM {table} LIMIT 1"):
                 raise Conflict(f"the storage holds something already: its table {table} is not empty")

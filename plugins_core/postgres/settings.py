@@ -56,6 +56,12 @@ class PostgresSettings(Model):
         description="Start on a server with `fsync` or `full_page_writes` off, which loses data when it goes down.",
     )
 
+    @property
+    def idle(self) -> timedelta:
+        """How long a transaction may rest between two statements: a hub that froze in the middle of one keeps its
+        locks for so long, and must not keep them for longer than others may need to take over."""
+        return min(max(self.lease / 3, timedelta(seconds=2)), timedelta(seconds=10))
+
     @model_validator(mode="after")
     def _beats_in_time(self) -> PostgresSettings:
         if self.heartbeat * 3 > self.lease:

@@ -388,6 +388,8 @@ class PostgresStorage(Storage):
         await self._write(lambda commit: leases.put_probe(commit, uri))
 
     async def recover(self) -> int:
+        if not self._membership.may_judge:
+            return 0
         async with self.connection() as connection:
             released = await leases.recover(connection, self._membership.number)
         if released:
@@ -426,13 +428,17 @@ class PostgresStorage(Storage):
 
     @classmethod
     async def schema(cls, settings: StorageSettings) -> Schema:
-        from plugins_core.postgres.driver import Driver, Failure, spelled
+        from plugins_core.postgres.checks import check_server
+        from plugins_core.postgres.driver import Driver, Failure, connected, spelled
         from plugins_core.postgres.portable import schema_of
 
         address = address_of(settings.url)
         given = settings.settings if settings.settings is not None else PostgresSettings()
+        driver = Driver(address, given)
         try:
-            return await schema_of(Driver(address, given), address)
+            async with connected(driver, "schema") as connection:
+                await check_server(connection, given)
+                return await schema_of(connection, address)
         except Failure as error:
             raise StorageError(spelled(error)) from error
 

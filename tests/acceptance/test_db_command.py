@@ -129,6 +129,26 @@ def test_migrate_says_what_it_would_do_and_does_it(tmp_path: Path, database: str
     assert "type      postgres" in status
 
 
+def test_the_doctor_looks_at_the_storage_of_a_hub_that_runs_and_takes_nothing_from_it(
+    tmp_path: Path, database: str
+) -> None:
+    folder = a_folder(tmp_path / "hub", storage=database)
+    with HubProcess(folder, flows=folder / "flows") as hub:
+        asleep = deliver(hub, 1, sleep="PT2S")
+        before = hub.call("GET", "/api/v1/nodes").json["items"]
+        examined = hub_command("doctor", cwd=folder)
+        assert "is up to date" in examined.stdout, examined.stdout + examined.stderr
+        assert [one["number"] for one in hub.call("GET", "/api/v1/nodes").json["items"]] == [
+            one["number"] for one in before
+        ]
+        assert hub.ended(asleep)["state"] == "SUCCESS"
+        listed = hub_command("nodes", "list", cwd=folder)
+        assert f"{before[0]['number']} (this)" in listed.stdout
+        drained = hub_command("nodes", "drain", str(before[0]["number"]), cwd=folder)
+        assert drained.returncode == 0, drained.stderr
+        assert hub_command("nodes", "drain", "999999", cwd=folder).returncode == 4
+
+
 def test_a_hub_that_serves_a_folder_is_not_backed_up_under_it(tmp_path: Path) -> None:
     folder = a_folder(tmp_path / "hub")
     with HubProcess(folder, flows=folder / "flows"):

@@ -40,7 +40,7 @@ def start(database: str, tmp_path: Path, stage: Stage) -> Start:
         settings = Settings.model_validate({"storage": database, "plugins": _PLUGINS, **more})
         place = Place(settings, folder, folder, {})
         async with open_node(place, registry=stage.registry, folders=[folder / "flows"]) as node:
-            node.drain_grace = node.notices_grace = 0.0
+            node.drain_grace = node.notices_grace = node.linger = 0.0
             async with node.running():
                 yield node
 

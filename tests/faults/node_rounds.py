@@ -41,6 +41,10 @@ class Cluster:
     """How often a hub was started: so many incarnations there are, and no more."""
     refused: list[float] = field(default_factory=list)
     """When a hub that ran did not answer with 202."""
+    careful: bool = False
+    """Whether requests go only to hubs that say that they are ready."""
+    stored: list[tuple[str, int]] = field(default_factory=list)
+    """Each schedule's name and how many of its planned times are missing between its first and last."""
     forgiven: list[tuple[float, float]] = field(default_factory=list)
     """When a hub that was frozen may have finished what it was just doing."""
 
@@ -60,6 +64,16 @@ class Cluster:
         for hub in self.hubs:
             hub.kill()
         await self.start(*self.hubs)
+
+    async def roll(self) -> None:
+        """Restart every hub, one after another, as a roll-out does."""
+        for hub in self.hubs:
+            await asyncio.to_thread(hub.stop)
+            await self.start(hub)
+
+    def ready(self) -> list[HubProcess]:
+        """Those that a load balancer would send requests to: it asks each whether it is ready."""
+        return [hub for hub in self.hubs if _is_ready(hub)]
 
     async def freeze_one(self, seconds: float) -> None:
         """Stop one for longer than its lease, then let it go on: it holds nothing any more."""
@@ -103,6 +117,8 @@ async def run_node_rounds(
     clocks: Mapping[int, float] | None = None,
     seed: int | None = None,
     pause: tuple[float, float] = (0.2, 1.2),
+    careful: bool = False,
+    schedules: int = 0,
 ) -> tuple[Cluster, list[str]]:
     """Load and faults; then let everything end and hold the hubs' account against the ledger."""
     chance = random.Random(seed)
@@ -114,7 +130,9 @@ async def run_node_rounds(
                 _hub(folder / f"hub{number}", database, port, bug, lease, (clocks or {}).get(number, 0.0))
                 for number in range(hubs)
             ]
-            cluster = Cluster(server, database, made, ledger, chance)
+            cluster = Cluster(server, database, made, ledger, chance, careful=careful)
+            for hub in made:
+                _add_schedules(hub.data / "flows", schedules)
             # one after another: the first brings the tables and the flows
             for hub in made:
                 await cluster.start(hub)
@@ -128,6 +146,21 @@ async def run_node_rounds(
             finally:
                 await asyncio.gather(*(asyncio.to_thread(hub.stop) for hub in made))
     return cluster, wrong
+
+
+def _add_schedules(flows: Path, count: int) -> None:
+    for number in range(count):
+        (flows / f"s{number}.hub.yaml").write_text(
+            f"id: s{number}\nnamespace: many\ntriggers: [{{id: t, type: schedule.every, interval: PT1S, missed: all,"
+            " missedCap: 5000}]\ntasks: [{id: a, type: return, value: 1}]\n"
+        )
+
+
+def _is_ready(hub: HubProcess) -> bool:
+    try:
+        return hub.port != 0 and hub.call("GET", "/health/ready").status == 200
+    except OSError:
+        return False
 
 
 def _hub(folder: Path, database: str, port: int, bug: str, lease: float, clock_off: float) -> HubProcess:
@@ -173,7 +206,12 @@ async def _send_for_ever(cluster: Cluster, over: asyncio.Event) -> None:
 
 
 async def _deliver(cluster: Cluster, session: aiohttp.ClientSession, number: int) -> bool:
-    hub = cluster.chance.choice(cluster.hubs)
+    hubs = cluster.hubs
+    if cluster.careful:
+        hubs = await asyncio.to_thread(cluster.ready)
+        if not hubs:
+            return False
+    hub = cluster.chance.choice(hubs)
     try:
         async with session.post(
             f"{hub.url}/api/v1/webhooks/faults/work/k",
@@ -187,7 +225,8 @@ async def _deliver(cluster: Cluster, session: aiohttp.ClientSession, number: int
                 cluster.ledger.wrong.append(f"delivery {number}: {answer.status} {await answer.text()}")
             cluster.refused.append(time.monotonic())
     except (aiohttp.ClientError, TimeoutError, OSError):
-        pass
+        if cluster.careful:
+            cluster.refused.append(time.monotonic())
     return False
 
 
@@ -199,7 +238,10 @@ async def _account(cluster: Cluster) -> list[str]:
     for hub in cluster.hubs:
         (hub.data / "flows" / "clock.hub.yaml").unlink()
     # the schedule never rests: retired, so that its executions end too
-    await fetch(cluster.database, "UPDATE flows SET disabled = 1 WHERE id = 'clock'")
+    await fetch(cluster.database, "UPDATE flows SET disabled = 1 WHERE id = 'clock' OR namespace = 'many'")
+    for hub in cluster.hubs:
+        for path in (hub.data / "flows").glob("s*.hub.yaml"):
+            path.unlink()
     await asyncio.gather(*(asyncio.to_thread(_restart, hub) for hub in cluster.hubs))
     cluster.starts += len(cluster.hubs)
     until = time.monotonic() + _PATIENCE
@@ -207,6 +249,7 @@ async def _account(cluster: Cluster) -> list[str]:
         if not await fetch(cluster.database, "SELECT 1 FROM executions WHERE ended_at IS NULL LIMIT 1"):
             break
         await asyncio.sleep(0.1)
+    cluster.stored = await _gaps(cluster)
     asked = cluster.hubs[0]
     executions = await asyncio.to_thread(asked.all_of, "/api/v1/executions")
     events = await asyncio.to_thread(asked.all_of, "/api/v1/events")
@@ -221,6 +264,16 @@ async def _account(cluster: Cluster) -> list[str]:
 def _restart(hub: HubProcess) -> None:
     hub.stop()
     hub.start()
+
+
+async def _gaps(cluster: Cluster) -> list[tuple[str, int]]:
+    """Each of the many schedules: how far its events are from one for each second."""
+    rows = await fetch(
+        cluster.database,
+        "SELECT flow, count(*), count(DISTINCT time), (max(time) - min(time)) / 1000000 + 1 FROM events"
+        " WHERE namespace = 'many' GROUP BY flow",
+    )
+    return [(flow, abs(seconds - count) + abs(count - distinct)) for flow, count, distinct, seconds in rows]
 
 
 async def _twice_ended(cluster: Cluster) -> list[str]:

@@ -78,6 +78,27 @@ async def test_faults_lose_nothing_and_repeat_nothing(
     told(f"{rounds} rounds", cluster, wrong)
 
 
+async def restart_one_after_another(cluster: Cluster) -> None:
+    await cluster.roll()
+
+
+@pytest.mark.faults
+async def test_a_rolling_restart_fails_no_request_behind_the_readiness_check(tmp_path: Path) -> None:
+    cluster, wrong = await run_node_rounds(tmp_path, 2, restart_one_after_another, careful=True)
+    told("2 rolling restarts", cluster, wrong)
+    assert cluster.refused == []
+
+
+@pytest.mark.faults
+@pytest.mark.timeout(1800)
+async def test_300_schedules_on_five_hubs_fire_each_planned_time_once(tmp_path: Path) -> None:
+    cluster, wrong = await run_node_rounds(tmp_path, 30, kill_one, hubs=5, lease=6.0, schedules=300)
+    told("30 kills, 5 hubs, 300 schedules", cluster, wrong)
+    counts = cluster.stored
+    assert len(counts) == 300
+    assert all(gaps == 0 for _, gaps in counts), counts
+
+
 @pytest.mark.faults
 @pytest.mark.parametrize("off", [3600.0, -3600.0, _DAY, -_DAY], ids=["+1h", "-1h", "+1d", "-1d"])
 async def test_a_wrong_wall_clock_of_one_hub_changes_nothing(tmp_path: Path, off: float) -> None:

@@ -9,6 +9,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
 
+import asyncpg
 import pytest
 
 from hub.clock import SystemClock
@@ -246,6 +247,25 @@ async def test_a_node_that_was_ended_writes_nothing_any_more(nodes: list[Storage
     # what it takes from now on it takes as another, which the rest hears of
     fresh = await started(one)
     assert (await one.record(step(fresh, state=_S.SUCCESS))).claims == ()
+
+
+async def test_a_node_that_froze_in_the_middle_of_a_transaction_is_ended_all_the_same(
+    nodes: list[Storage], database: str
+) -> None:
+    """Its locks end with its session, which the server ends."""
+    one, other, _ = nodes
+    claim = await started(one)
+    [this] = [node.number for node in await one.nodes() if node.is_this]
+    session = await asyncpg.connect(database, server_settings={"idle_in_transaction_session_timeout": "2000"})
+    await session.execute(f"BEGIN; SELECT pg_advisory_xact_lock_shared({this})")
+    async with asyncio.timeout(20):
+        released = 0
+        while not released:
+            await fetch(database, "UPDATE nodes SET lease_expires_at = 0 WHERE number = $1", this)
+            released = await other.recover()
+    assert released == 1
+    assert (await other.execution(claim.execution.id)).state is _S.CREATED
+    session.terminate()
 
 
 async def test_changes_are_read_in_an_order_that_nothing_comes_before_any_more(nodes: list[Storage]) -> None:
