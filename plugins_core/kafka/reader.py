@@ -11,17 +11,17 @@ import asyncio
 import random
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from hub.plugin import Emit, FenceRefused, HubError, SourceStatus, StorageError, TriggerContext
-from plugins_core.kafka.client import Unreachable, reason, topics_of
+from hub.plugin import Emit, FenceRefused, HubError, TriggerContext
+from plugins_core.kafka.client import Unreachable
 from plugins_core.kafka.lane import Lane, Moved
 from plugins_core.kafka.placing import Placing, part_of
 from plugins_core.kafka.producer import ToSend, shared_producer
 from plugins_core.kafka.quiet import quieten
 from plugins_core.kafka.settings import Connection
 from plugins_core.kafka.standing import Recreated
+from plugins_core.kafka.watching import Watch, names_of, shown
 
 if TYPE_CHECKING:
     from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -36,8 +36,6 @@ _POLL = 500
 _STUCK_AFTER = 1.0
 """Seconds after which a partition that takes nothing is paused: until then what was fetched for it stays here."""
 _MOST_RECORDS = 1_000
-_WATCH = 1.0
-"""Seconds between two looks at how far the topics are."""
 _PATIENCE = 5.0
 """Seconds that an answer of the cluster may take, and that a partition may take to be left."""
 
@@ -51,11 +49,11 @@ async def read_for_ever(trigger: Messages, connection: Connection, ctx: TriggerC
         try:
             await reader.session()
         except* (HubError, OSError, TimeoutError) as group:
-            await reader.failed(group)
+            await reader.watch.failed(next(iter(_leaves(group))))
         except* Exception as group:
             if not _is_of_client(group):
                 raise
-            await reader.failed(group)
+            await reader.watch.failed(next(iter(_leaves(group))))
         if asyncio.get_running_loop().time() - began > _LONGEST_PAUSE * 2:
             pause = _FIRST_PAUSE
         await asyncio.sleep(pause * random.uniform(0.5, 1.0))
@@ -88,50 +86,15 @@ class Reader:
         key = ctx.key
         self._group = trigger.group or f"hub.{key.namespace}.{key.flow}.{key.trigger}"
         self._lanes: dict[TopicPartition, Lane] = {}
+        self.watch = Watch(trigger, connection, ctx, self._lanes)
         self._tasks: dict[TopicPartition, asyncio.Task[None]] = {}
         self._to_place: set[TopicPartition] = set()
         self._placing_needed = asyncio.Event()
         self._committable: dict[TopicPartition, int] = {}
         self._commit_needed = asyncio.Event()
         self._room = asyncio.Event()
-        self._ends: dict[TopicPartition, int] = {}
-        self._taken = 0
-        self._dead = 0
-        self._committed_at: datetime | None = None
-        self._error: str | None = None
-        self._has_assignment = False
         self._others: dict[TopicPartition, str] = {}
         """Partitions that were seen to be of another topic than was read before, and how."""
-
-    # what is shown
-
-    async def failed(self, group: BaseExceptionGroup[BaseException]) -> None:
-        """A session is over: find out why, and show it."""
-        first = next(iter(_leaves(group)))
-        if isinstance(first, StorageError | Unreachable):
-            said = str(first)
-        else:
-            said = await reason(self._connection) or f"{self._connection.text}: {_shown(first)}"
-        self._show(said)
-
-    def _show(self, error: str | None) -> None:
-        if error != self._error:
-            if error is not None:
-                self._ctx.log("warning", "kafka cannot be read; trying again", error=error)
-            elif self._error is not None:
-                self._ctx.log("info", "kafka is read again", cluster=self._connection.name)
-            self._error = error
-        self._report()
-
-    def _report(self) -> None:
-        lags = {}
-        for tp, lane in sorted(self._lanes.items()):
-            end = self._ends.get(tp)
-            lags[lane.part] = None if end is None else max(end - lane.standing.next, 0)
-        waiting = next((lane.error for lane in self._lanes.values() if lane.error is not None), None)
-        self._ctx.report(
-            SourceStatus(lags, self._taken, self._dead, self._committed_at, self._error or waiting)
-        )
 
     # a session
 
@@ -148,7 +111,7 @@ class Reader:
                 tasks.create_task(self._poll(consumer))
                 tasks.create_task(self._place(consumer))
                 tasks.create_task(self._commit(consumer))
-                tasks.create_task(self._watch(consumer))
+                tasks.create_task(self.watch.run(consumer, self._place_again))
         except BaseException as error:
             if isinstance(error, BaseExceptionGroup) or not isinstance(error, Exception):
                 raise
@@ -202,13 +165,11 @@ class Reader:
         found = set(partitions)
         consumer.pause(*found)
         self._to_place = found
-        self._has_assignment = True
         self._placing_needed.set()
 
     async def revoked(self, consumer: AIOKafkaConsumer) -> None:
         """The group takes all partitions back: stop, store what is being stored, commit."""
         self._to_place.clear()
-        self._has_assignment = False
         await self._leave_lanes()
         await self._commit_now(consumer)
         self._committable.clear()
@@ -221,7 +182,7 @@ class Reader:
             task.cancel()
         self._lanes.clear()
         self._tasks.clear()
-        self._ends.clear()
+        self.watch.forget()
 
     async def _end(self, consumer: AIOKafkaConsumer) -> None:
         """Leave the group in order, in the time there is."""
@@ -313,7 +274,7 @@ class Reader:
             except TimeoutError:
                 if wanted <= self._to_place:
                     raise Unreachable(
-                        f"{self._connection.text}: {_names(wanted)} cannot be placed: no answer"
+                        f"{self._connection.text}: {names_of(wanted)} cannot be placed: no answer"
                     ) from None
                 continue
             for tp, standing in found.items():
@@ -352,8 +313,7 @@ class Reader:
 
     def _stored(self, tp: TopicPartition, lane: Lane, count: int, dead: int) -> None:
         """Records of a partition are durable: they may be committed, and there is room for more."""
-        self._taken += count
-        self._dead += dead
+        self.watch.stored(count, dead)
         if self._lanes.get(tp) is lane:
             self._committable[tp] = lane.standing.next
             self._commit_needed.set()
@@ -383,66 +343,6 @@ class Reader:
             async with asyncio.timeout(_PATIENCE):
                 await consumer.commit(offsets)
         except (KafkaError, TimeoutError) as error:
-            self._ctx.log("debug", "offsets were not committed", error=_shown(error))
+            self._ctx.log("debug", "offsets were not committed", error=shown(error))
         else:
-            self._committed_at = self._ctx.now()
-
-    # how far the topics are
-
-    async def _watch(self, consumer: AIOKafkaConsumer) -> None:
-        """See now and then whether the cluster answers, how much waits, and whether the topics are the same."""
-        while True:
-            self._show(await self._look(consumer))
-            await asyncio.sleep(_WATCH)
-
-    async def _look(self, consumer: AIOKafkaConsumer) -> str | None:
-        """What is wrong, None where nothing is."""
-        from aiokafka.errors import KafkaError
-
-        lanes = dict(self._lanes)
-        before = {tp: lane.standing.next for tp, lane in lanes.items()}
-        missing = await self._missing(consumer)
-        if missing is not None or not lanes:
-            return missing
-        try:
-            async with asyncio.timeout(_PATIENCE):
-                ends = await consumer.end_offsets(list(lanes))
-        except (KafkaError, TimeoutError) as error:
-            if not self._has_assignment or dict(self._lanes) != lanes:
-                return None  # the group gives its partitions out anew
-            return (
-                await reason(self._connection) or f"{self._connection.text}: {_names(lanes)}: {_shown(error)}"
-            )
-        for tp, end in ends.items():
-            known = lanes[tp]
-            # a log may also have lost its end; what was read is read, and what comes is new
-            shrank = end < self._ends.get(tp, 0)
-            is_read = self._lanes.get(tp) is known
-            if is_read and (end < before[tp] or shrank) and known.wants_more:
-                self._place_again(tp, known)
-            self._ends[tp] = end
-        return None
-
-    async def _missing(self, consumer: AIOKafkaConsumer) -> str | None:
-        """Which of the named topics does not exist, where the cluster can be asked."""
-        names = [one for one in self._trigger.names if not consumer.partitions_for_topic(one)]
-        if not names:
-            return None
-        try:
-            # what the client has heard of may be old, at its start for one
-            there = await topics_of(self._connection)
-        except Unreachable as error:
-            return error.message
-        names = [name for name in names if name not in there]
-        if not names:
-            return None
-        topics = f'topic "{names[0]}" does' if len(names) == 1 else f"topics {', '.join(names)} do"
-        return f"{self._connection.text}: {topics} not exist; it is read as soon as it is created"
-
-
-def _names(partitions: Iterable[TopicPartition]) -> str:
-    return "topic " + ", ".join(sorted({tp.topic for tp in partitions}))
-
-
-def _shown(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}".removesuffix(": ")
+            self.watch.committed()
