@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 _MOST_TOGETHER = 100
 """Records that are stored in one transaction, where each is an event of its own: judging them keeps the loop from
 everybody else for a few milliseconds."""
-_MOST_LYING = 500
+_MOST_LYING = 300
 """Records that lie in a lane, where they are no batch."""
 _MOST_BYTES = 4 * 1024 * 1024
 """Bytes of records that lie in a lane, or are stored in one transaction."""

@@ -35,7 +35,7 @@ _POLL = 500
 """Milliseconds that one look for records may wait."""
 _STUCK_AFTER = 1.0
 """Seconds after which a partition that takes nothing is paused: until then what was fetched for it stays here."""
-_MOST_RECORDS = 1_000
+_MOST_RECORDS = 500
 _PATIENCE = 5.0
 """Seconds that an answer of the cluster may take, and that a partition may take to be left."""
 

@@ -203,7 +203,7 @@ async def test_a_storage_that_takes_nothing_pauses_the_partitions_and_keeps_the_
         await running(hub, parts=2)
         storage.before_accept = hold
         for partition in range(2):
-            await topics.put(topic, ["x" * 1000] * 2_500, partition=partition)
+            await topics.put(topic, ["x" * 1000] * 1_500, partition=partition)
         [consumer] = [one for one in gc.get_objects() if isinstance(one, AIOKafkaConsumer)]
         async with asyncio.timeout(20):
             while len(consumer.paused()) < 2:
@@ -216,16 +216,16 @@ async def test_a_storage_that_takes_nothing_pauses_the_partitions_and_keeps_the_
             if isinstance(one, Reader)
             for lane in one._lanes.values()
         )
-        assert lying <= 3_000
+        assert lying <= 1_600
         assert consumer._coordinator.generation == generation
         storage.before_accept = nothing
         go_on.set()
         async with asyncio.timeout(60):
-            while (await running(hub, parts=2)).taken < 5_000:
+            while (await running(hub, parts=2)).taken < 3_000:
                 await asyncio.sleep(0.1)
     await storage.close()
     assert (
-        sum([await topics.committed("hub.t.f.k", topic, partition) or 0 for partition in range(2)]) == 5_000
+        sum([await topics.committed("hub.t.f.k", topic, partition) or 0 for partition in range(2)]) == 3_000
     )
 
 
