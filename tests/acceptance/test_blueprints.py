@@ -119,7 +119,10 @@ def test_all_of_them_live_side_by_side(project: Project) -> None:
         flows = hub.call("GET", "/api/v1/flows").json["items"]
         assert len(flows) == len(list(BLUEPRINTS.glob("*/*.hub.yaml")))
         triggers = hub.call("GET", "/api/v1/triggers").json["items"]
-        assert {one["state"] for one in triggers} == {"running"}, triggers
+        # nobody has said where a cluster is: they wait for that, and the others do not
+        kafka = [one for one in triggers if one["type"] == "kafka.messages"]
+        assert {one["state"] for one in triggers if one not in kafka} == {"running"}, triggers
+        assert {one["error"] for one in kafka} == {'no Kafka cluster "default" in the settings'}
 
 
 # -- hello, github-push, file-drop
