@@ -25,6 +25,12 @@ async def prepare(address: Address, settings: PostgresSettings) -> Driver:
                 raise StorageError(
                     _POOLER, hint="name the server itself in the storage's URL, or a pooler in session mode"
                 )
+            path = await connection.fetchval("SELECT current_setting('search_path')")
+            if address.schema != "public" and path != address.schema:
+                raise StorageError(
+                    f"the schema {address.schema} of the URL does not reach the server: it looks into {path}",
+                    hint="let the pooler hand on search_path, or leave schema= out",
+                )
             await migrate(connection, address)
     except Failure as error:
         raise StorageError(spelled(error)) from error

@@ -51,7 +51,7 @@ class PostgresServer:
         self._settings = list(settings)
         self._process: subprocess.Popen[Any] | None = None
         self._count = 0
-        self.port = _free_port()
+        self.port = free_port()
         self.folder = Path(tempfile.mkdtemp(prefix="hub-postgres-"))
 
     def __enter__(self) -> PostgresServer:
@@ -201,7 +201,8 @@ def _run(work: Any) -> Any:
     return answer[0]
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port that nobody listens on now."""
     with socket.socket() as one:
         one.bind(("127.0.0.1", 0))
         port: int = one.getsockname()[1]
