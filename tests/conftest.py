@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -34,11 +33,3 @@ def database(postgres_server: PostgresServer) -> str:
 def module_database(postgres_server: PostgresServer) -> str:
     """A database's URL, one for all tests of a module: each empties it first."""
     return postgres_server.database()
-
-
-@pytest.fixture
-def data_dir(tmp_path: Path) -> Path:
-    """A hub's data folder."""
-    folder = tmp_path / "data"
-    folder.mkdir()
-    return folder
