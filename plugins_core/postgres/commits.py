@@ -2,7 +2,7 @@
 
 Every write runs under the shared lock of its node's incarnation: whoever ends the node takes that lock alone, so
 nothing of an ended node is committed afterwards. When the line breaks while a commit is under way, the server is
-asked what became of it, so that no write is answered wrongly and none is done twice.
+asked what became of it, by a row that the commit has left: no write is answered wrongly and none is done twice.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
+from uuid import uuid4
 
 from hub.plugin import StorageUnavailable, jsontext
 from plugins_core.postgres.kin import Kin
@@ -43,6 +44,32 @@ class Commit:
     """Whether it leaves something that any hub may claim."""
 
 
+class Mark(NamedTuple):
+    """What a transaction is known by once it is committed: no other one leaves the same row."""
+
+    transaction: str
+    """Its number at the server."""
+    question: str
+    """Finds the row."""
+    values: tuple[Any, ...]
+
+
+_CHANGES = (
+    "INSERT INTO changes (number, at, node, items)"
+    f" VALUES (pg_current_xact_id()::text::bigint + $1, {NOW}, $2, $3)"
+    " RETURNING pg_current_xact_id()::text, number, at"
+)
+_IS_CHANGE = "SELECT 1 FROM changes WHERE number = $1 AND at = $2 AND node = $3"
+_LAST = (
+    "INSERT INTO commits (connection, number, at)"
+    f" SELECT $1, pg_current_xact_id()::text::bigint, {NOW}"
+    " WHERE pg_current_xact_id_if_assigned() IS NOT NULL"
+    " ON CONFLICT (connection) DO UPDATE SET number = excluded.number, at = excluded.at"
+    " RETURNING pg_current_xact_id()::text, number, at"
+)
+_IS_LAST = "SELECT 1 FROM commits WHERE number = $1 AND at = $2 AND connection = $3"
+
+
 class Member(Protocol):
     """The incarnation that writes."""
 
@@ -63,6 +90,8 @@ class Transactions:
         self.kin = Kin()
         self.base = 0
         """What is added to a transaction's number to make it the number of a change."""
+        self._name = uuid4().hex
+        """What this process's connections are called in the rows of their last commits, with their own numbers."""
 
     async def on(self, connection: Any, work: Callable[[Commit], Awaitable[T]]) -> T:
         """Run ``work`` in a transaction of a connection; its answer once that is durable.
@@ -93,40 +122,40 @@ class Transactions:
         commit = Commit(connection, node, self.kin)
         try:
             answer = await work(commit)
-            number = await self._number(commit)
+            mark = await self._mark(commit)
         except BaseException:
             await roll_back(connection)
             raise
-        await self._commit(connection, number)
+        await self._commit(connection, mark)
         self._told(commit)
         return answer
 
-    async def _number(self, commit: Commit) -> str:
-        """The transaction's own number, and the row of what it changed under it."""
-        if not commit.changes:
-            return str(await commit.connection.fetchval("SELECT pg_current_xact_id()::text"))
-        return str(
-            await commit.connection.fetchval(
-                "INSERT INTO changes (number, at, node, items)"
-                f" VALUES (pg_current_xact_id()::text::bigint + $1, {NOW}, $2, $3)"
-                " RETURNING pg_current_xact_id()::text",
-                self.base,
-                commit.node,
-                jsontext.dumps(commit.changes),
-            )
-        )
+    async def _mark(self, commit: Commit) -> Mark | None:
+        """Leave the row by which a transaction is known again; None where it has written nothing.
 
-    async def _commit(self, connection: Any, number: str) -> None:
+        Its number alone would not do: what a server that crashes has not flushed it forgets, number and all, and
+        gives the number to another.
+        """
+        if commit.changes:
+            row = await commit.connection.fetchrow(
+                _CHANGES, self.base, commit.node, jsontext.dumps(commit.changes)
+            )
+            return Mark(row[0], _IS_CHANGE, (row[1], row[2], commit.node))
+        name = f"{self._name} {commit.connection.get_server_pid()}"
+        row = await commit.connection.fetchrow(_LAST, name)
+        return None if row is None else Mark(row[0], _IS_LAST, (row[1], row[2], name))
+
+    async def _commit(self, connection: Any, mark: Mark | None) -> None:
         from plugins_core.postgres.driver import Failure
 
         try:
             await connection.execute("COMMIT")
         except Failure as error:
             connection.terminate()
-            if not await self._was_committed(number):
+            if mark is not None and not await self._was_committed(mark):
                 raise StorageUnavailable(f"postgres: the commit did not arrive: {error}") from error
 
-    async def _was_committed(self, number: str) -> bool:
+    async def _was_committed(self, mark: Mark) -> bool:
         """What became of a commit whose answer was lost. Raises ``StorageUnavailable`` when nobody says."""
         from plugins_core.postgres.driver import Failure, connected
 
@@ -135,9 +164,11 @@ class Transactions:
         while True:
             try:
                 async with connected(self._driver, "asks") as asking:
-                    status = await asking.fetchval("SELECT pg_xact_status($1::text::xid8)", number)
-                if status != "in progress":
-                    return bool(status == "committed")
+                    # in this order: it may end in between
+                    status = await asking.fetchval("SELECT pg_xact_status($1::text::xid8)", mark.transaction)
+                    found = await asking.fetchval(mark.question, *mark.values)
+                if found or status != "in progress":
+                    return bool(found)
             except Failure as error:
                 if loop.time() >= until:
                     raise StorageUnavailable(f"postgres: nobody knows of a commit: {error}") from error

@@ -148,4 +148,5 @@ async def purge_rest(commit: Commit, now: datetime, changes_before: datetime) ->
         )
     await connection.execute("DELETE FROM notice_topics WHERE open_at <= $1", to_micros(now))
     await connection.execute("DELETE FROM nodes WHERE ended_at < $1", to_micros(changes_before))
+    await connection.execute("DELETE FROM commits WHERE at < $1", to_micros(changes_before))
     return f"DELETE {_ROWS_AT_ONCE}" == keys or len(changes) == _ROWS_AT_ONCE

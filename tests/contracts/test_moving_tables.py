@@ -15,6 +15,7 @@ _STAYS = {
     "postgres": {
         "changes",
         "change_numbers",
+        "commits",
         "migrations",
         "nodes",
         "trigger_leases",
