@@ -17,7 +17,7 @@ from bench.plugins import CASES as PLUGIN_CASES
 from bench.postgres import lists, postgres
 from bench.subjects import ROOT
 
-CASES = {**HUB_CASES, **PLUGIN_CASES, "p": postgres, "q": lists}
+CASES = {**HUB_CASES, **PLUGIN_CASES, "q": postgres, "r": lists}
 
 
 def main() -> None:

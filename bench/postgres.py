@@ -1,4 +1,4 @@
-"""(p) PostgreSQL: the way of an event beside the same writes without a hub, and what more hubs cost and bring."""
+"""(q) PostgreSQL: the way of an event beside the same writes without a hub, and what more hubs cost and bring."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _STATEMENTS = "shared_preload_libraries=pg_stat_statements"
 
 
 def postgres(options: Options) -> list[Row]:
-    """(p) webhook to durable SUCCESS on PostgreSQL, commits and statements per execution over nodes, idle claims."""
+    """(q) webhook to durable SUCCESS on PostgreSQL, commits and statements per execution over nodes, idle claims."""
     requests = 3_000 if options.quick else 15_000
     with PostgresServer(durable=True, settings=[_STATEMENTS, "pg_stat_statements.track=top"]) as database:
         database.run("CREATE EXTENSION pg_stat_statements")
@@ -35,7 +35,7 @@ def postgres(options: Options) -> list[Row]:
     rate, limit = _median([one.per_second for one in by_nodes[1]]), _median([one.per_second for one in bare])
     rows = [
         Row(
-            "p",
+            "q",
             "executions/s, PostgreSQL, 32 connections",
             rate,
             limit,
@@ -48,10 +48,10 @@ def postgres(options: Options) -> list[Row]:
     one = _median([found.statements for found in by_nodes[1]])
     for count, found in by_nodes.items():
         speed = _median([each.per_second for each in found])
-        rows.append(Row("p", f"executions/s, {count} nodes", speed, None, "/s"))
+        rows.append(Row("q", f"executions/s, {count} nodes", speed, None, "/s"))
         rows.append(
             Row(
-                "p",
+                "q",
                 f"commits per execution, {count} nodes",
                 _median([each.commits for each in found]),
                 None,
@@ -60,18 +60,18 @@ def postgres(options: Options) -> list[Row]:
         )
         statements = _median([each.statements for each in found])
         rows.append(
-            Row("p", f"statements per execution, {count} nodes", statements, one, "", statements / one)
+            Row("q", f"statements per execution, {count} nodes", statements, one, "", statements / one)
         )
-    rows.append(Row("p", "idle claim p50, left by another node", _median(claims), None, "ms"))
+    rows.append(Row("q", "idle claim p50, left by another node", _median(claims), None, "ms"))
     slow = sorted(claims)[int(len(claims) * 0.99)]
     rows.append(
-        Row("p", "idle claim p99, left by another node", slow, None, "ms", slow / 20, "< 20 ms", slow < 20)
+        Row("q", "idle claim p99, left by another node", slow, None, "ms", slow / 20, "< 20 ms", slow < 20)
     )
     return rows
 
 
 def lists(options: Options) -> list[Row]:
-    """(q) the list of executions over a million past ones on PostgreSQL; start with ten thousand flows."""
+    """(r) the list of executions over a million past ones on PostgreSQL; start with ten thousand flows."""
     count = 100_000 if options.quick else 1_000_000
     with PostgresServer(durable=True) as database, folder() as data:
         url = database.database()
@@ -79,7 +79,7 @@ def lists(options: Options) -> list[Row]:
         database.run("VACUUM ANALYZE", database=url.rpartition("/")[2])
         (data / "hub.yaml").write_text(f"storage: {url}\n")
         with hub(data, None, options.command) as running:
-            rows = list_rows("q", ask_lists(running, count, 5 * options.rounds))
+            rows = list_rows("r", ask_lists(running, count, 5 * options.rounds))
         return [*rows, *_start_with_flows(database, options)]
 
 
@@ -96,8 +96,8 @@ def _start_with_flows(database: PostgresServer, options: Options) -> list[Row]:
             with hub(data, data / "flows", options.command) as running:
                 seconds.append(running.ready_seconds)
     return [
-        Row("q", f"first start with {flows} flows", seconds[0], None, "s"),
-        Row("q", f"start again with {flows} flows", seconds[1], None, "s"),
+        Row("r", f"first start with {flows} flows", seconds[0], None, "s"),
+        Row("r", f"start again with {flows} flows", seconds[1], None, "s"),
     ]
 
 

@@ -1,4 +1,4 @@
-"""(p) A web server that stores an event with its execution, answers, and stores the end, on PostgreSQL.
+"""(q) A web server that stores an event with its execution, answers, and stores the end, on PostgreSQL.
 
 The same rows and indexes as the hub's, and nothing else: what waits shares a commit, over two connections.
 ``python -m bench.bare.postgres DSN PORT``

@@ -58,7 +58,7 @@ def migrate(dry_run: bool, storage: str | None, data: Path | None) -> None:
 @storage_option
 @data_option
 def status(storage: str | None, data: Path | None) -> None:
-    """Say what the storage is and how its tables stand; changes nothing."""
+    """Say what the storage is and how its tables stand."""
     from hub.app import schema_of, shown_url, storage_type
 
     place = _place(storage, data)
@@ -109,7 +109,9 @@ def backup(file: Path, storage: str | None, data: Path | None) -> None:
 )
 @data_option
 def copy(source: str, target: str, from_data: Path | None, data: Path | None) -> None:
-    """Copy everything, files included, into an empty storage; all of it or nothing.
+    """Copy everything into an empty storage, or nothing.
+
+    Files are included.
 
     No hub may serve --from meanwhile. What was under way goes on with the first hub that serves --to.
     """

@@ -53,7 +53,9 @@ def list_(format: str, server: str | None, data: Path | None) -> None:
 @click.argument("node", type=click.IntRange(min=1))
 @server_options
 def drain(node: int, server: str | None, data: Path | None) -> None:
-    """Ask a hub to take nothing new: what it moves ends within its grace or goes on elsewhere.
+    """Ask a hub to take nothing new.
+
+    What it moves ends within its grace or goes on elsewhere.
 
     It stays up, not ready, until it is stopped. NODE is a number of `hub nodes list`.
     """

@@ -15,7 +15,9 @@ from hub.cli.output import output_option, show
 @click.argument("path", required=False, type=click.Path(path_type=Path))
 @output_option
 def check(path: Path | None, format: str) -> None:
-    """Check a plugin before others get it: a project's folder, or an installed one by its name.
+    """Check a plugin before others get it.
+
+    PATH is a project's folder, or an installed one's name.
 
     Does it load, and how quickly; do its names fit; is everything described; do the examples parse; does a coroutine
     call what blocks the hub; do its contracts pass (a project's, where its tests have them). Without PATH every

@@ -28,7 +28,9 @@ _GROUP = "hub.plugins"
     "--change-dependencies", is_flag=True, help="Also where that changes what the hub itself depends on."
 )
 def install(packages: tuple[str, ...], upgrade: bool, dry_run: bool, change_dependencies: bool) -> None:
-    """Install plugins with the tool that this environment was made with: pip, uv or pipx.
+    """Install plugins.
+
+    With the tool that this environment was made with: pip, uv or pipx.
 
     PACKAGE is what that tool takes: a name, name==version, a wheel, a folder. It is asked first what it would do,
     with the hub's own dependencies kept as they are; where that cannot be, nothing is done and the exit code is 7.
@@ -85,7 +87,9 @@ def _plan(tool: Tool, packages: Sequence[str], upgrade: bool, keeping: Path | No
 @click.argument("names", nargs=-1, required=True, metavar="NAME…")
 @click.option("--dry-run", is_flag=True, help="Only say what would change.")
 def uninstall(names: tuple[str, ...], dry_run: bool) -> None:
-    """Take plugins out again, with the tool that this environment was made with.
+    """Take plugins out again.
+
+    With the tool that this environment was made with.
 
     NAME is a plugin's or a distribution's. What it depended on stays.
     """

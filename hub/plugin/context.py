@@ -249,6 +249,7 @@ class Bookmark:
 
     part: str
     state: Mapping[str, Any] = field(default_factory=dict)
+    """What the trigger gave with its last move there; empty at first."""
     version: int = 0
     """Goes up with each move; 0 where nothing is stored yet."""
 

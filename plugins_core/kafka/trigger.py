@@ -78,6 +78,8 @@ class Messages(Trigger):
 
     type: ClassVar[str] = "kafka.messages"
     event_type: ClassVar[str] = "hub.kafka.received"
+    # its group gives each partition to one of them
+    anywhere: ClassVar[bool] = True
     Data = MessagesData
     examples: ClassVar[tuple[str, ...]] = (
         'id: orders\ntype: kafka.messages\ntopic: orders\nwhen: "{{ trigger.value.total > 100 }}"',

@@ -111,7 +111,7 @@ def test_the_wheel_brings_its_blueprints_and_needs_nothing_undeclared(
     assert where.stdout.startswith(str(installed.parent))
     plugins = json.loads(_run(installed, "plugins", "list", "-o", "json", cwd=tmp_path, env=env).stdout)
     missing = {one["name"]: one["error"] for one in plugins if one["state"] != "loaded"}
-    drivers = {"email": "aiosmtplib", "kafka": "aiokafka"}
+    drivers = {"email": "aiosmtplib", "kafka": "aiokafka", "postgres": "asyncpg"}
     assert missing.keys() == drivers.keys()
     for name, driver in drivers.items():
         assert missing[name].endswith(

@@ -389,6 +389,20 @@ async def test_a_slow_line_stores_everything(proxied: tuple[TcpProxy, Storage, s
     assert await storage.counts() == {"CREATED": 20}
 
 
+async def test_a_write_waits_for_no_lock_of_another_for_ever(database: str, tmp_path: Path) -> None:
+    given = QUICK.model_copy(update={"lock_timeout": timedelta(milliseconds=300)})
+    async with opened(database, tmp_path, given) as storage:
+        other = await asyncpg.connect(database)
+        try:
+            async with other.transaction():
+                await other.execute("LOCK TABLE executions")
+                with pytest.raises(StorageUnavailable, match="lock timeout"):
+                    await storage.accept([Arrival((an_execution(),), an_event())], at=AT)
+        finally:
+            await other.close()
+        await storage.accept([Arrival((an_execution(),), an_event())], at=AT)
+
+
 async def test_a_server_that_crashes_and_comes_back_loses_nothing_that_was_answered(tmp_path: Path) -> None:
     with PostgresServer(durable=True) as server:
         url = await asyncio.to_thread(server.database)

@@ -16,6 +16,7 @@ from pydantic import field_validator
 from hub.config.flows import LoadedFlow, load_flow
 from hub.config.lint import flow_files, lint_files
 from hub.config.text import render_problem
+from hub.engine.catalog import FlowCatalog
 from hub.engine.folders import FlowFolders
 from hub.errors import InvalidFlow, Problem
 from hub.expressions import builtin_functions
@@ -563,6 +564,10 @@ class Catalog:
 
     def records(self) -> list[Any]:
         return []
+
+    @staticmethod
+    def digest(source: str) -> str:
+        return FlowCatalog.digest(source)
 
     async def put(self, source: str, *, origin: str, file: str) -> Any:
         self.put_files.append(Path(file).name)

@@ -75,5 +75,5 @@ def _named(case: type[Any]) -> Iterator[str]:
         type_name = getattr(component, "type", None)
         if isinstance(component, type) and isinstance(type_name, str):
             yield type_name
-        elif isinstance(value, str) and name in ("task", "trigger_type"):
+        elif isinstance(value, str) and name in ("task", "trigger_type", "notifier_type"):
             yield value
