@@ -171,6 +171,16 @@ async def test_hook_register_cleaners(tmp_path: Path) -> None:
         assert asked == [hub.node.services.instance]
 
 
+async def test_hook_register_checks() -> None:
+    registry, _ = brought_by("register_checks")
+
+    async def secret(name: str) -> str:
+        return name
+
+    [check] = registry.checks["acme"]
+    assert [(one.check, one.state) async for one in check(None, secret)] == [("service", "ok")]
+
+
 def test_every_hook_has_a_test_of_its_name() -> None:
     told = "\n".join(path.read_text() for path in Path(ROOT / "tests").rglob("*.py"))
     missing = [name for name in HOOKS if f"def test_hook_{name}(" not in told]

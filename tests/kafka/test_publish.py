@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from hub.testing import harness
+from plugins_core.kafka.publish import Publish
 from tests.services.kafka import KafkaBroker
 from tests.support.kafka_hub import data_of, flow, hub_at, settings_for
 from tests.support.topics import Topics, headers_of
@@ -170,3 +171,24 @@ async def test_what_cannot_be_sent_fails_with_what_is_wrong(
         [run] = (await hub.task_runs(ended.id)).values()
     assert ended.state == "FAILED"
     assert reason.format(servers=broker.bootstrap) in str(run.error)
+
+
+BODIES: dict[str, Any] = {"several": [{"value": 1}, {"value": 2}], "tell": {"id": 7}}
+
+
+@pytest.mark.parametrize("example", Publish.examples, ids=lambda text: text.partition("\n")[0][4:])
+async def test_an_example_of_the_reference_runs(
+    tmp_path: Path, broker: KafkaBroker, topics: Topics, example: str
+) -> None:
+    for name in ("orders", "events"):
+        example = example.replace(f"topic: {name}", f"topic: {await topics.create()}")
+    lines = "\n".join(f"      {line}" for line in example.split("\n")).lstrip()
+    async with hub_at(tmp_path, broker) as hub:
+        file = await hub.node.services.payloads.store.put("x", "records.jsonl", b'{"value": 1}\n')
+        await hub.put(
+            "id: p\nnamespace: t\ninputs: [{id: name, type: STRING, defaults: Ada}]\n"
+            f"triggers: [{{id: hook, type: webhook, key: k}}]\ntasks:\n    - {lines}\n"
+        )
+        body = BODIES.get(example.partition("\n")[0][4:], {"uri": file})
+        ended = await hub.ended((await hub.start("t/p", trigger="hook", data={"body": body})).id)
+        assert ended.state == "SUCCESS", ended.error
