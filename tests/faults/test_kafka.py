@@ -46,8 +46,15 @@ async def test_the_same_rounds_find_a_planted_bug(tmp_path: Path, bug: str) -> N
     kills = 0 if bug == "order-ignored" else 2
     # each kill falls into a hub that reads
     plan = Plan(records=1_600, partitions=3, hub_kills=kills, between=(2.0, 3.0))
-    ledger = await run_rounds(tmp_path, plan, bug=bug, patience=4)
-    assert any(BUGS[bug] in line for line in ledger.wrong), ledger.wrong[:20]
+    wrong: list[str] = []
+    # what two records of one partition do to each other is for the machine to say: it may be in order by chance
+    for attempt in range(3):
+        folder = tmp_path / str(attempt)
+        folder.mkdir()
+        wrong = (await run_rounds(folder, plan, bug=bug, patience=4)).wrong
+        if any(BUGS[bug] in line for line in wrong):
+            return
+    pytest.fail(f"the bug was not found: {wrong[:20]}")
 
 
 @pytest.mark.timeout(300)
