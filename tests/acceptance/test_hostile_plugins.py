@@ -39,7 +39,7 @@ LOADING = {
     "crashes": ("import ctypes\nctypes.string_at(0)", "ends its process by SIGSEGV when it is loaded, at site/asynchub_crashes.py:2"),
     "kills": ("import os, signal\nos.kill(os.getpid(), signal.SIGKILL)", "ends its process by SIGKILL"),
     "sleeps": ("import time\ntime.sleep(3600)", "takes longer than 3 s to be loaded, at site/asynchub_sleeps.py:2"),
-    "turns": ("while True:\n    pass", "takes longer than 3 s to be loaded, at site/asynchub_turns.py:1"),
+    "turns": ("while True:\n    pass", "takes longer than 3 s to be loaded, at site/asynchub_turns.py:"),
     "hoards": ("held = [bytes(10**8) for _ in range(1000)]", "asks for more memory than there is"),
     "recurses": ("def again():\n    again()\nagain()", "RecursionError"),
     "waits": ("from hub.plugin import hookimpl\n@hookimpl\ndef register_tasks():\n    import time\n    time.sleep(3600)", "takes longer than 3 s to be loaded, at site/asynchub_waits.py:5"),

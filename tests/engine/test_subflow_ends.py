@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -27,12 +28,15 @@ async def children(hub: Harness, parent: str) -> list[Execution]:
 async def until_child(hub: Harness, parent: str, state: ExecutionState) -> Execution:
     """Wait until an execution has a child in a state."""
     with hub.node.services.bus.subscribe("execution", size=10_000) as news:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while True:
                 for child in await children(hub, parent):
                     if child.state is state:
                         return child
-                await news.next()
+                # a start is told while it is being stored: it may be seen only at the next look
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(0.5):
+                        await news.next()
 
 
 def block(stage: Stage) -> None:

@@ -142,7 +142,7 @@ def notices_after_commit() -> None:
         recorded = await record(self, replace(transition, arrivals=bare))
 
         async def soon() -> None:
-            await asyncio.sleep(0.15)
+            await asyncio.sleep(1.5)
             await self.accept([Arrival(notices=tuple(owed))], at=transition.at)
 
         if owed:

@@ -41,7 +41,11 @@ async def test_thirty_kills_of_the_hub_and_twenty_of_the_broker_lose_no_record(t
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("bug", BUGS)
+@pytest.mark.parametrize(
+    "bug",
+    # whether disorder shows is for the machine to say: the long rounds look for it
+    [pytest.param(bug, marks=pytest.mark.faults) if bug == "order-ignored" else bug for bug in BUGS],
+)
 async def test_the_same_rounds_find_a_planted_bug(tmp_path: Path, bug: str) -> None:
     kills = 0 if bug == "order-ignored" else 2
     # each kill falls into a hub that reads

@@ -186,6 +186,7 @@ def test_the_clients_log_comes_at_a_pace_that_people_can_read() -> None:
     ]
 
 
+@pytest.mark.faults
 @pytest.mark.timeout(300)
 async def test_a_storage_that_takes_nothing_pauses_the_partitions_and_keeps_the_member(
     tmp_path: Path, broker: KafkaBroker, topics: Topics
