@@ -21,7 +21,15 @@ _SLACK = 5.0
 """Seconds that a client waits longer than its server may take: then the connection itself is dead."""
 _CLOSING = 2.0
 
-Failure = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError, EOFError)
+Failure = (
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    # between a server's last word and the end of the line the driver takes its own state for broken
+    asyncpg.InternalClientError,
+    OSError,
+    TimeoutError,
+    EOFError,
+)
 """Whatever talking to a server may raise."""
 
 _AGAIN = (asyncpg.DeadlockDetectedError, asyncpg.SerializationError)

@@ -34,6 +34,7 @@ from hub.testing.storage_samples import (
     step,
 )
 from plugins_core.postgres.address import address_of
+from plugins_core.postgres.commits import Commit, Mark, Transactions
 from plugins_core.postgres.settings import PostgresSettings
 from plugins_core.postgres.storage import PostgresStorage
 from tests.services.postgres import PostgresServer, fetch, free_port
@@ -401,6 +402,30 @@ async def test_a_write_waits_for_no_lock_of_another_for_ever(database: str, tmp_
         finally:
             await other.close()
         await storage.accept([Arrival((an_execution(),), an_event())], at=AT)
+
+
+async def test_a_lost_commit_is_not_taken_for_another_that_was_given_its_number(
+    database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server that crashes gives the numbers of what it had not flushed to other transactions."""
+    mark = Transactions._mark
+    async with opened(database, tmp_path) as storage:
+        other, new = await asyncpg.connect(database), an_execution()
+
+        async def given_away(self: Transactions, commit: Commit) -> Mark | None:
+            made = await mark(self, commit)
+            if made is None or new.id not in str(commit.changes):
+                return made
+            await other.execute("SELECT pg_terminate_backend($1)", commit.connection.get_server_pid())
+            number = await other.fetchval("SELECT pg_current_xact_id()::text")
+            return made._replace(transaction=number)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Transactions, "_mark", given_away)
+            with pytest.raises(StorageUnavailable, match="did not arrive"):
+                await storage.accept([Arrival((new,), an_event())], at=AT)
+        assert await other.fetch("SELECT id FROM executions WHERE id = $1", new.id) == []
+        await other.close()
 
 
 async def test_a_server_that_crashes_and_comes_back_loses_nothing_that_was_answered(tmp_path: Path) -> None:
