@@ -31,7 +31,9 @@ namespace: faults
 triggers:
   - {id: stream, type: kafka.messages, topic: records, group: faults, orderedBy: partition}
 tasks:
-  - {id: done, type: return, value: "{{ trigger.offset }}"}
+  # the end of the first is waited for on the disk: of two side by side the second begins before the first ends
+  - {id: read, type: return, value: "{{ trigger.offset }}"}
+  - {id: done, type: return, value: "{{ outputs.read.value }}"}
 """
 _START_SCRIPT = str(Path(__file__).with_name("start_kafka_hub.py"))
 _SETTLED = 180.0
