@@ -26,6 +26,7 @@ from hub.model.execution import Claim, Execution, ExecutionState, NewExecution, 
 from hub.model.flow import FlowRecord, TaskDeclaration
 from hub.model.ids import FlowKey, TriggerKey, derived_id, new_id
 from hub.model.task_run import TaskRun, TaskRunState, scope_of
+from hub.plugin import rows
 from hub.plugin.checks import Check, Examined
 from hub.plugin.component import Component, Model
 from hub.plugin.confined import Folders, folder_of, opened
@@ -274,6 +275,7 @@ __all__ = [
     "parse_duration",
     "post",
     "remove_tree",
+    "rows",
     "scope_of",
     "task",
     "to_micros",

@@ -28,11 +28,12 @@ from hub.plugin import (
     jsontext,
     to_micros,
 )
+from hub.plugin.rows import flow_name, verdicts_text
 from plugins_core.postgres.commits import Commit
 from plugins_core.postgres.deliveries import Deliveries, repeated
 from plugins_core.postgres.notices import owe
 from plugins_core.postgres.queues import Queues
-from plugins_core.postgres.rows import arrays, clean, flow_name, verdicts_text
+from plugins_core.postgres.rows import arrays, clean
 from plugins_core.postgres.task_runs import upsert_task_runs
 
 

@@ -7,8 +7,9 @@ from datetime import datetime
 from typing import Any
 
 from hub.plugin import Accepted, Arrival, DeliveryKey, Receipt, to_micros
+from hub.plugin.rows import flow_name, verdicts_of
 from plugins_core.postgres.commits import Commit
-from plugins_core.postgres.rows import arrays, clean, flow_name, verdicts_of
+from plugins_core.postgres.rows import arrays, clean
 
 _ADD = (
     "INSERT INTO delivery_keys (scope, key, body_hash, event_id, expires_at)"

@@ -8,8 +8,9 @@ from datetime import datetime
 from typing import Any
 
 from hub.plugin import Conflict, FlowKey, FlowRecord, NotFound, from_micros, jsontext, to_micros
+from hub.plugin.rows import FLOW_COLUMNS, flow_of
 from plugins_core.postgres.commits import Commit
-from plugins_core.postgres.rows import FLOW_COLUMNS, flow_of, lock_number
+from plugins_core.postgres.rows import lock_number
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,9 +7,9 @@ from typing import Any
 import structlog
 
 from hub.plugin import HubNode, NotFound, TriggerKey, from_micros
+from hub.plugin.rows import moment
 from plugins_core.postgres.commits import NOW, Commit
 from plugins_core.postgres.membership import end_node
-from plugins_core.postgres.rows import moment
 
 log = structlog.get_logger("hub.postgres")
 

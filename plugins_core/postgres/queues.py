@@ -10,8 +10,9 @@ from collections.abc import Iterable
 from typing import Any
 
 from hub.plugin import Claim, jsontext
+from hub.plugin.rows import CLAIM_COLUMNS, claim_of
 from plugins_core.postgres.commits import Commit
-from plugins_core.postgres.rows import CLAIM_COLUMNS, claim_of, clean, lock_number
+from plugins_core.postgres.rows import clean, lock_number
 
 _NEXT = (
     "SELECT seq, id, queue_limit, namespace || '/' || flow FROM executions"

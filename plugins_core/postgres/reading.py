@@ -24,17 +24,19 @@ from hub.plugin import (
     TriggerState,
     jsontext,
 )
-from plugins_core.postgres import notices as outbox
-from plugins_core.postgres.past import Where, add_events, add_executions
-from plugins_core.postgres.rows import (
+from hub.plugin.rows import (
     EVENT_COLUMNS,
     EXECUTION_COLUMNS,
+    NOTICE_COLUMNS,
     TASK_RUN_COLUMNS,
     execution_of,
     log_lines_of,
+    notice_of,
     stored_event_of,
     task_run_of,
 )
+from plugins_core.postgres import notices as outbox
+from plugins_core.postgres.past import Where, add_events, add_executions
 
 T = TypeVar("T")
 
@@ -183,11 +185,11 @@ async def notices(connection: Any, filter: NoticeFilter, page: Page) -> Slice[No
     if page.cursor is not None:
         where.add(f"seq < {where.value(_cursor_value(page.cursor))}")
     rows = await connection.fetch(
-        f"SELECT {outbox.NOTICE_COLUMNS}, seq FROM notices WHERE {where.text}"
+        f"SELECT {NOTICE_COLUMNS}, seq FROM notices WHERE {where.text}"
         f" ORDER BY seq DESC LIMIT {where.value(page.limit + 1)}",
         *where.values,
     )
-    return _slice(rows, page, outbox.notice_of)
+    return _slice(rows, page, notice_of)
 
 
 async def trigger_states(connection: Any) -> dict[TriggerKey, TriggerState]:

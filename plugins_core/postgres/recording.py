@@ -21,11 +21,12 @@ from hub.plugin import (
     jsontext,
     to_micros,
 )
+from hub.plugin.rows import log_lines_text
 from plugins_core.postgres.accepting import AcceptWork
 from plugins_core.postgres.commits import Commit
 from plugins_core.postgres.kin import Relations
 from plugins_core.postgres.queues import admit_next
-from plugins_core.postgres.rows import arrays, clean, log_lines_text
+from plugins_core.postgres.rows import arrays, clean
 from plugins_core.postgres.task_runs import end_task_runs, upsert_task_runs
 
 

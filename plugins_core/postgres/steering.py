@@ -20,11 +20,12 @@ from hub.plugin import (
     scope_of,
     to_micros,
 )
+from hub.plugin.rows import EXECUTION_COLUMNS, execution_of
 from plugins_core.postgres.accepting import AcceptWork, queues_of, run_accepts
 from plugins_core.postgres.commits import Commit
 from plugins_core.postgres.queues import Queues, admit_next
 from plugins_core.postgres.recording import wake_parent
-from plugins_core.postgres.rows import EXECUTION_COLUMNS, clean, execution_of
+from plugins_core.postgres.rows import clean
 from plugins_core.postgres.task_runs import end_task_runs
 
 _FAMILY = (

@@ -24,8 +24,9 @@ from hub.plugin import (
     jsontext,
     to_micros,
 )
+from hub.plugin.rows import flow_name, verdicts_of, verdicts_text
 from plugins_core.sqlite.notices import owe
-from plugins_core.sqlite.rows import flow_name, verdicts_of, verdicts_text, write_many
+from plugins_core.sqlite.rows import write_many
 from plugins_core.sqlite.task_runs import upsert_task_runs
 from plugins_core.sqlite.writer import Commit, Job
 

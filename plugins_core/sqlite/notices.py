@@ -10,7 +10,6 @@ from typing import Any
 from hub.plugin import (
     MOST_TOGETHER,
     Conflict,
-    FlowKey,
     NewNotice,
     NotFound,
     Notice,
@@ -19,41 +18,18 @@ from hub.plugin import (
     NoticeSettlement,
     NoticeState,
     Purged,
-    from_micros,
     jsontext,
     to_micros,
 )
-from plugins_core.sqlite.rows import flow_name, json_or_none, moment, write_many
+from hub.plugin.rows import NOTICE_COLUMNS, flow_name, json_or_none, notice_of
+from plugins_core.sqlite.rows import write_many
 from plugins_core.sqlite.writer import Commit
 
-NOTICE_COLUMNS = (
-    "id, notifier, state, content, created_at, due_at, delivery_id, attempts, error, settled_at, topic,"
-    " namespace, flow, execution_id"
-)
 _TOPIC = "notice"
 """What live views are told of a notice under."""
 _STANDS = "RETURNING id, state, namespace, flow"
 _MICROSECOND = timedelta(microseconds=1)
 _OWED, _FREE = "state = 'owed'", "state = 'owed' AND claimed = 0"
-
-
-def notice_of(row: Sequence[Any]) -> Notice:
-    """A notice out of ``NOTICE_COLUMNS``."""
-    return Notice(
-        id=row[0],
-        notifier=row[1],
-        state=NoticeState(row[2]),
-        content=jsontext.loads(row[3]),
-        created_at=from_micros(row[4]),
-        due_at=moment(row[5]),
-        delivery_id=row[6],
-        attempts=row[7],
-        error=row[8],
-        settled_at=moment(row[9]),
-        topic=row[10],
-        flow=FlowKey(row[11], row[12]) if row[11] is not None else None,
-        execution_id=row[13],
-    )
 
 
 # owed

@@ -20,14 +20,10 @@ from hub.plugin import (
     jsontext,
     to_micros,
 )
+from hub.plugin.rows import CLAIM_COLUMNS, claim_of, log_lines_text
 from plugins_core.sqlite import notices
 from plugins_core.sqlite.accepting import accept_all, queue_counts
-from plugins_core.sqlite.rows import (
-    CLAIM_COLUMNS,
-    claim_of,
-    log_lines_text,
-    write_many,
-)
+from plugins_core.sqlite.rows import write_many
 from plugins_core.sqlite.task_runs import end_task_runs, upsert_task_runs
 from plugins_core.sqlite.writer import Commit, Job
 
@@ -330,5 +326,5 @@ def insert_logs(connection: sqlite3.Connection, execution_id: str, lines: Sequen
     first = (row[0] if row else 0) + 1
     connection.execute(
         "INSERT INTO logs (execution_id, first, last, lines) VALUES (?, ?, ?, ?)",
-        (execution_id, first, first + len(lines) - 1, log_lines_text(lines, to_micros)),
+        (execution_id, first, first + len(lines) - 1, log_lines_text(lines)),
     )

@@ -20,9 +20,9 @@ from hub.plugin import (
     scope_of,
     to_micros,
 )
+from hub.plugin.rows import EXECUTION_COLUMNS, execution_of
 from plugins_core.sqlite.accepting import accept_all, queue_counts
 from plugins_core.sqlite.recording import admit_next, wake_parent
-from plugins_core.sqlite.rows import EXECUTION_COLUMNS, execution_of
 from plugins_core.sqlite.task_runs import end_task_runs
 from plugins_core.sqlite.writer import Commit
 

@@ -62,19 +62,21 @@ from hub.plugin import (
     jsontext,
     to_micros,
 )
-from plugins_core.sqlite import accepting, notices, past, portable, recording, steering
-from plugins_core.sqlite.migrate import migrate
-from plugins_core.sqlite.rows import (
+from hub.plugin.rows import (
     EVENT_COLUMNS,
     EXECUTION_COLUMNS,
     FLOW_COLUMNS,
+    NOTICE_COLUMNS,
     TASK_RUN_COLUMNS,
     execution_of,
     flow_of,
     log_lines_of,
+    notice_of,
     stored_event_of,
     task_run_of,
 )
+from plugins_core.sqlite import accepting, notices, past, portable, recording, steering
+from plugins_core.sqlite.migrate import migrate
 from plugins_core.sqlite.writer import Commit, Job, Kind, Writer, is_closed
 
 T = TypeVar("T")
@@ -321,22 +323,22 @@ class SqliteStorage(Storage):
         return None if row is None or row[0] is None else from_micros(row[0])
 
     async def notice(self, notice_id: str) -> Notice:
-        row = await self._one(f"SELECT {notices.NOTICE_COLUMNS} FROM notices WHERE id = ?", (notice_id,))
+        row = await self._one(f"SELECT {NOTICE_COLUMNS} FROM notices WHERE id = ?", (notice_id,))
         if row is None:
             raise NotFound(f'no notice "{notice_id}"')
-        return notices.notice_of(row)
+        return notice_of(row)
 
     async def notices(self, filter: NoticeFilter, page: Page) -> Slice[Notice]:
         where, values = notices.where(filter)
         if page.cursor is not None:
             where, values = where + " AND seq < ?", [*values, _cursor_value(page.cursor)]
         rows = await self._all(
-            f"SELECT {notices.NOTICE_COLUMNS}, seq FROM notices WHERE {where} ORDER BY seq DESC LIMIT ?",
+            f"SELECT {NOTICE_COLUMNS}, seq FROM notices WHERE {where} ORDER BY seq DESC LIMIT ?",
             [*values, page.limit + 1],
         )
         more = len(rows) > page.limit
         rows = rows[: page.limit]
-        found = tuple(map(notices.notice_of, rows))
+        found = tuple(map(notice_of, rows))
         return Slice(found, _cursor(rows[-1][-1]) if more else None)
 
     async def retry_notice(self, notice_id: str, *, at: datetime) -> Notice:
