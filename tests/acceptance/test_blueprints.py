@@ -8,7 +8,6 @@ import hmac
 import json
 import os
 import re
-import socket
 import subprocess
 import sys
 import textwrap
@@ -26,6 +25,7 @@ from hub.config import yaml
 from tests.support.following import ends_of, until
 from tests.support.hub_process import Answer, HubProcess, hub_command
 from tests.support.mail_server import PASSWORD, MailServer, Received, mail_server
+from tests.support.ports import free_port
 from tests.support.set_clock import START as WITH_CLOCK
 from tests.support.set_clock import set_clock
 
@@ -40,8 +40,7 @@ class Project:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        with socket.create_server(("127.0.0.1", 0)) as taken:
-            self.port: int = taken.getsockname()[1]
+        self.port = free_port()
 
     def use(self, name: str) -> None:
         """Copy a blueprint; where its flows name the hub's port, it is that of this hub."""

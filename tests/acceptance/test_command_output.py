@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.hub_process import HubProcess
+from tests.support.ports import free_port
 
 _COMMANDS = [["--help"], ["run", "--help"], ["plugins", "list"], ["--version"]]
 
@@ -59,7 +60,7 @@ def test_a_hub_serves_on_when_nobody_reads_what_it_says(tmp_path: Path) -> None:
             self.process.stdout.close()
             return ""
 
-    with Unread(tmp_path, port=_free_port()) as hub:
+    with Unread(tmp_path, port=free_port()) as hub:
         while "ready" not in _health(hub):
             assert hub.process is not None
             assert hub.process.poll() is None
@@ -71,12 +72,3 @@ def _health(hub: HubProcess) -> str:
         return str(hub.call("GET", "/health/ready").json["status"])
     except OSError:
         return ""
-
-
-def _free_port() -> int:
-    import socket
-
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

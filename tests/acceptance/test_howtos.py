@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +12,7 @@ import pytest
 
 from tests.support.following import ends_of, until
 from tests.support.hub_process import HubProcess, hub_command
+from tests.support.ports import free_port
 
 HOW_TO = Path(__file__).parent.parent.parent / "docs" / "how-to"
 
@@ -22,8 +22,7 @@ class Reader:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        with socket.create_server(("127.0.0.1", 0)) as taken:
-            self.port: int = taken.getsockname()[1]
+        self.port = free_port()
 
     def type(self, line: str) -> str:
         env = {name: value for name, value in os.environ.items() if not name.startswith("HUB_")}

@@ -9,7 +9,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import ssl
 import subprocess
 from collections.abc import Callable, Iterator, Mapping
@@ -22,6 +21,7 @@ from typing import Any
 import pytest
 
 from tests.support.hub_process import HubProcess, hub_command
+from tests.support.ports import free_port
 
 EXAMPLES = Path(__file__).parent.parent.parent / "examples" / "proxy"
 TOKEN = "let-me-in"
@@ -74,13 +74,6 @@ class Proxy:
             return status, json.loads(answer.read())
 
 
-def _free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        port: int = one.getsockname()[1]
-        return port
-
-
 def _replaced(text: str, replacements: Mapping[str, str]) -> str:
     for old, new in replacements.items():
         assert old in text, old
@@ -125,7 +118,7 @@ def _nginx(folder: Path, port: int, hub_port: int) -> Iterator[None]:
             "/etc/letsencrypt/live/hub.example.org/fullchain.pem": str(certificate),
             "/etc/letsencrypt/live/hub.example.org/privkey.pem": str(key),
             "listen 443 ssl": f"listen 127.0.0.1:{port} ssl",
-            "listen 80": f"listen 127.0.0.1:{_free_port()}",
+            "listen 80": f"listen 127.0.0.1:{free_port()}",
             "127.0.0.1:8484": f"127.0.0.1:{hub_port}",
             "hub.example.org": "localhost",
         },
@@ -194,10 +187,10 @@ def proxy(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     data = tmp_path_factory.mktemp("hub")
     (data / "flows").mkdir()
     (data / "flows" / "waits.hub.yaml").write_text(_WAITING)
-    port = _free_port()
+    port = free_port()
     public = ["--public-url", f"https://localhost:{port}"]
     with (
-        HubProcess(data, env={"HUB_TOKEN": TOKEN}, arguments=public, port=_free_port()) as hub,
+        HubProcess(data, env={"HUB_TOKEN": TOKEN}, arguments=public, port=free_port()) as hub,
         PROXIES[request.param](tmp_path_factory.mktemp(request.param), port, hub.port),
     ):
         yield Proxy(port, hub, data)

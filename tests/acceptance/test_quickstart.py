@@ -6,13 +6,13 @@ import os
 import re
 import shlex
 import signal
-import socket
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from tests.support.installed import build_wheel, environment_to_install_into
+from tests.support.ports import free_port
 
 PAGE = Path(__file__).parent.parent.parent / "docs" / "quickstart.md"
 _LEFT_OUT = "…"
@@ -66,7 +66,7 @@ class Follower:
         self.folder = folder / "home"
         self.folder.mkdir()
         self._logs_in = folder
-        self._ports = {"8484": _free_port(), "8485": _free_port()}
+        self._ports = {"8484": str(free_port()), "8485": str(free_port())}
         self._served: list[subprocess.Popen[str]] = []
         self._logs: list[Path] = []
         self._env = {
@@ -161,11 +161,6 @@ class Follower:
             assert serving.stdout is not None
             serving.stdout.close()
         return codes
-
-
-def _free_port() -> str:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        return str(taken.getsockname()[1])
 
 
 def _fits(shown: list[str], came: list[str]) -> bool:

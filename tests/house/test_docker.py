@@ -11,7 +11,6 @@ import re
 import shlex
 import shutil
 import signal
-import socket
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -25,6 +24,7 @@ import pytest
 
 from hub.config import yaml
 from hub.config.settings import load_settings
+from tests.support.ports import free_port
 from tests.support.schemas import schema_errors
 
 ROOT = Path(__file__).parent.parent.parent
@@ -172,13 +172,6 @@ def _run(image: Image, words: list[str], work: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def _free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        port: int = one.getsockname()[1]
-        return port
-
-
 @contextmanager
 def _running(image: Image, port: int, env: Mapping[str, str]) -> Iterator[subprocess.Popen[str]]:
     """The image's command in its folder, ready."""
@@ -257,7 +250,7 @@ def test_without_a_token_it_does_not_start(settled: Image) -> None:
 
 
 def test_it_serves_is_healthy_takes_an_event_and_stops_at_its_signal(settled: Image, tmp_path: Path) -> None:
-    port = _free_port()
+    port = free_port()
     (tmp_path / "hub_token").write_text(f"{TOKEN}\n")
     assert settled.health(port) != 0
     with _running(settled, port, {"HUB_TOKEN_FILE": str(tmp_path / "hub_token")}) as process:

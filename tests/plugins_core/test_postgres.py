@@ -37,7 +37,8 @@ from plugins_core.postgres.address import address_of
 from plugins_core.postgres.commits import Commit, Mark, Transactions
 from plugins_core.postgres.settings import PostgresSettings
 from plugins_core.postgres.storage import PostgresStorage
-from tests.services.postgres import PostgresServer, fetch, free_port
+from tests.services.postgres import PostgresServer, fetch
+from tests.support.ports import free_port
 from tests.support.tcp_proxy import TcpProxy
 
 _S = ExecutionState

@@ -25,6 +25,7 @@ from cryptography.hazmat.primitives.serialization import (
 
 from tests.services.jars import fetch_jars
 from tests.services.java import find_java
+from tests.support.ports import free_ports
 
 USER, PASSWORD = "hub", "open sesame"
 _READY = "Kafka Server started"
@@ -44,8 +45,8 @@ class KafkaBroker:
         self.folder = folder
         self._heap = heap
         # with a port of its own it may be started again over its data, which names the others too
-        ports = [_free_port() if port is None else port + number for number in range(len(_LISTENERS))]
-        self._ports = dict(zip(_LISTENERS, ports, strict=True))
+        first = free_ports(len(_LISTENERS)) if port is None else port
+        self._ports = {name: first + number for number, name in enumerate(_LISTENERS)}
         self._log = folder / "kafka.log"
         self._process: subprocess.Popen[bytes] | None = None
         self.ca_file = folder / "ca.pem"
@@ -279,13 +280,6 @@ _LOG4J = """\
   </Loggers>
 </Configuration>
 """
-
-
-def _free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port: int = found.getsockname()[1]
-        return port
 
 
 def _answers(port: int) -> bool:

@@ -13,7 +13,6 @@ import os
 import pwd
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -23,6 +22,8 @@ from pathlib import Path
 from typing import Any
 
 import asyncpg
+
+from tests.support.ports import free_port
 
 _USERS = ("postgres", "nobody")
 _PATIENCE = 60.0
@@ -199,14 +200,6 @@ def _run(work: Any) -> Any:
     thread.start()
     thread.join()
     return answer[0]
-
-
-def free_port() -> int:
-    """A port that nobody listens on now."""
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        port: int = one.getsockname()[1]
-        return port
 
 
 @contextlib.contextmanager
