@@ -10,10 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-import orjson
-
 from hub.plugin import Occurrence, TriggerContext, jsontext, new_id
-from plugins_core.kafka.records import Reading, Record, Unreadable, dead, moment, order_key, size_of, time_of
+from plugins_core.kafka.records import Reading, Record, Unreadable, dead, moment, order_key, time_of
 
 if TYPE_CHECKING:
     from plugins_core.kafka.trigger import Messages, Order
@@ -30,6 +28,16 @@ class Made:
     unreadable: list[tuple[Record, str]] = field(default_factory=list)
     of: list[Record] = field(default_factory=list)
     """The record of each event, where each has one."""
+
+
+def together(made: Sequence[Made]) -> Made:
+    """What is made of batches that follow each other, or of one piece of whatever kind."""
+    if len(made) == 1:
+        return made[0]
+    return Made(
+        [occurrence for one in made for occurrence in one.occurrences],
+        [unreadable for one in made for unreadable in one.unreadable],
+    )
 
 
 async def events_of(records: Sequence[Record], trigger: Messages, ctx: TriggerContext) -> Made:
@@ -80,7 +88,7 @@ async def _batch(records: Sequence[Record], trigger: Messages, ctx: TriggerConte
     reading = trigger.reading
     for record in records:
         try:
-            lines.append(_line(record, reading))
+            lines.append(reading.line(record))
         except Unreadable as error:
             made.unreadable.append((record, str(error)))
             continue
@@ -107,21 +115,7 @@ async def _batch(records: Sequence[Record], trigger: Messages, ctx: TriggerConte
     made.occurrences.append(Occurrence(data, id=event_id, order=order))
 
 
-def _line(record: Record, reading: Reading) -> bytes:
-    """A record as one line of JSON. Raises ``Unreadable``."""
-    raw = record.value
-    is_one_line = raw is not None and b"\n" not in raw and b"\r" not in raw
-    if reading.value != "json" or record.headers or not is_one_line:
-        return jsontext.dump_bytes(reading.data(record))
-    # its own text is exact: where it is found to be JSON it need not be made once more
-    return orjson.dumps(reading.unparsed(record))
-
-
 def dead_letter(record: Record, reason: str) -> Occurrence:
     """The hub's own dead letter of a record that cannot be read."""
     time = time_of(record.timestamp) if record.timestamp > 0 else None
     return Occurrence(dead(record, reason), time=time, dead=reason)
-
-
-def bytes_of(records: Sequence[Record]) -> int:
-    return sum(map(size_of, records))

@@ -304,7 +304,7 @@ class Reader:
     async def _run(self, tp: TopicPartition, lane: Lane) -> None:
         try:
             await lane.run()
-        except Moved:
+        except* Moved:
             if self._lanes.get(tp) is lane and not lane.is_leaving:
                 self._ctx.log("info", "another reader has moved a partition on", part=lane.part)
                 del self._lanes[tp]

@@ -19,11 +19,11 @@ def commit_before_the_row() -> None:
 
     store = Lane._store
 
-    async def hasty(self: Any, records: Any) -> None:
-        self.standing.next = records[-1].offset + 1
+    async def hasty(self: Any, pieces: Any) -> None:
+        self.standing.next = pieces[-1].records[-1].offset + 1
         self._stored(self, 0, 0)
         await asyncio.sleep(_WINDOW)
-        await store(self, records)
+        await store(self, pieces)
 
     Lane._store = hasty  # type: ignore[method-assign]
 

@@ -248,6 +248,77 @@ async def test_a_large_batch_is_a_file_of_json_lines(
     assert found[99]["value"] == {"text": "x" * 1000}
 
 
+async def test_the_next_batches_are_flushed_while_one_is_being_stored_and_keep_their_order(
+    tmp_path: Path, broker: KafkaBroker, topics: Topics
+) -> None:
+    topic = await topics.create()
+    await topics.put(topic, [{"text": "x" * 1000} for _ in range(400)])
+    reached, go_on = asyncio.Event(), asyncio.Event()
+
+    async def hold(arrivals: Any) -> None:
+        if arrivals:
+            reached.set()
+            await go_on.wait()
+
+    storage = SteeredStorage()
+    registry = storage.with_it(load_plugins({}))
+    async with hub_at(tmp_path, broker, storage=storage.url, registry=registry) as hub:
+        storage.before_accept = hold
+        await hub.put(flow(f"topic: {topic}, batch: {{maxMessages: 100}}"))
+        async with asyncio.timeout(20):
+            await reached.wait()
+            # none of the others can be stored before the first one is
+            while len([uri async for uri in hub.node.services.payloads.store.uris()]) < 4:
+                await asyncio.sleep(0.05)
+        assert await topics.committed("hub.t.f.k", topic) is None
+        storage.before_accept = nothing
+        go_on.set()
+        found = await data_of(hub, 4)
+    assert [(one["offset"], one["lastOffset"]) for one in found] == [
+        (0, 99),
+        (100, 199),
+        (200, 299),
+        (300, 399),
+    ]
+    assert await topics.committed("hub.t.f.k", topic) == 400
+    await storage.close()
+
+
+async def test_a_batch_is_not_stored_before_the_one_ahead_of_it_however_long_its_file_takes(
+    tmp_path: Path, broker: KafkaBroker, topics: Topics
+) -> None:
+    topic = await topics.create()
+    await topics.put(topic, [{"text": "x" * 1000} for _ in range(300)])
+    slow, others = asyncio.Event(), asyncio.Event()
+    async with hub_at(tmp_path, broker) as hub:
+        store = hub.node.services.payloads.store
+        put = store.put
+        count = 0
+
+        async def put_slowly(owner: str, name: str, content: bytes) -> str:
+            nonlocal count
+            count += 1
+            if count == 1:
+                await slow.wait()
+            elif count == 3:
+                others.set()
+            return await put(owner, name, content)
+
+        store.put = put_slowly  # type: ignore[method-assign]
+        await hub.put(flow(f"topic: {topic}, batch: {{maxMessages: 100}}"))
+        async with asyncio.timeout(20):
+            await others.wait()
+        await asyncio.sleep(0.3)  # as long as one that overtakes would need to show
+        assert await events_in(hub) == 0
+        slow.set()
+        found = await data_of(hub, 3)
+    assert [one["offset"] for one in found] == [0, 100, 200]
+
+
+async def events_in(hub: Harness) -> int:
+    return len((await hub.node.services.storage.events(EventFilter(), Page(1000))).items)
+
+
 async def test_a_batch_holds_one_partition(tmp_path: Path, broker: KafkaBroker, topics: Topics) -> None:
     topic = await topics.create(partitions=3)
     for partition in range(3):

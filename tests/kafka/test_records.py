@@ -10,7 +10,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hub.plugin import Bookmark, jsontext
-from plugins_core.kafka.batches import _line
 from plugins_core.kafka.records import Reading, Unreadable, check_json, decoded
 from plugins_core.kafka.standing import Recreated, Standing
 
@@ -35,12 +34,20 @@ VALUES = st.recursive(
 )
 
 
-@given(value=VALUES, indent=st.sampled_from([None, 2]), header=st.booleans())
+@given(
+    value=VALUES,
+    indent=st.sampled_from([None, 2]),
+    header=st.booleans(),
+    key=st.none() | st.text(),
+    topic=st.text(alphabet="a.-_0", min_size=1),
+)
 def test_a_line_of_a_batch_is_what_the_record_alone_would_be(
-    value: object, indent: int | None, header: bool
+    value: object, indent: int | None, header: bool, key: str | None, topic: str
 ) -> None:
-    record = Record(json.dumps(value, indent=indent).encode(), headers=(("h", b"1"),) if header else ())
-    line = _line(record, READING)
+    raw_key = None if key is None else key.encode()
+    headers = (("h", b"1"),) if header else ()
+    record = Record(json.dumps(value, indent=indent).encode(), raw_key, headers, topic, partition=3)
+    line = READING.line(record)
     assert b"\n" not in line
     assert jsontext.loads(line) == READING.data(record)
 
