@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 from bench.rows import Options, Row
 from bench.subjects import Hub, folder, hub, memory_mib, python
@@ -18,7 +19,7 @@ from bench.subjects import Hub, folder, hub, memory_mib, python
 _FLOW = """id: each
 namespace: bench
 triggers:
-  - {id: stream, type: kafka.messages, topic: %s%s}
+  - {id: stream, type: kafka.messages, group: bench.%s, topic: %s%s}
 tasks:
   - {id: answer, type: return, value: "%s"}
 """
@@ -137,7 +138,8 @@ def _running(
 ) -> Iterator[tuple[Hub, Path]]:
     with folder() as data:
         (data / "flows").mkdir()
-        (data / "flows" / "each.hub.yaml").write_text(_FLOW % (topic, more, value))
+        # a group of its own: one that has read the topic goes on behind all of it
+        (data / "flows" / "each.hub.yaml").write_text(_FLOW % (uuid4().hex, topic, more, value))
         clusters = {"default": {"bootstrapServers": bootstrap}}
         (data / "hub.yaml").write_text(json.dumps({"plugins": {"kafka": {"clusters": clusters}}}))
         with hub(data, data / "flows", options.command) as running:
