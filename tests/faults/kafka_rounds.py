@@ -13,11 +13,12 @@ import sqlite3
 import sys
 import time
 from collections import defaultdict
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.errors import KafkaError
@@ -29,12 +30,15 @@ from tests.support.topics import Topics
 _FLOW = """id: work
 namespace: faults
 triggers:
-  - {id: stream, type: kafka.messages, topic: records, group: faults, orderedBy: partition}
+  - {id: stream, type: kafka.messages, topic: records, group: faults, orderedBy: partition%s}
 tasks:
   # the end of the first is waited for on the disk: of two side by side the second begins before the first ends
   - {id: read, type: return, value: "{{ trigger.offset }}"}
   - {id: done, type: return, value: "{{ outputs.read.value }}"}
 """
+_BATCHES = ", batch: {maxMessages: %d, maxWait: PT0.1S}"
+_PADDING = "x" * 4_000
+"""Makes a file of each batch but the smallest."""
 _START_SCRIPT = str(Path(__file__).with_name("start_kafka_hub.py"))
 _SETTLED = 180.0
 """Seconds after the last kill until everything must have been taken and have ended."""
@@ -57,6 +61,8 @@ class Plan:
     """Whether a foreign member joins and leaves the group every few seconds."""
     between: tuple[float, float] = (0.3, 2.5)
     """Seconds from a start to the next kill, at least and at most."""
+    batches_of: int = 0
+    """At most so many records together start an execution, where they do not start one each."""
     lasting: float = 0.0
     """Seconds over which the records are spread where the kills take less."""
 
@@ -84,7 +90,7 @@ async def run_rounds(
     chance = random.Random(seed)
     ledger = Ledger()
     broker = KafkaBroker(folder / "broker")
-    hub = HubProcess(_project(folder, broker), start=(sys.executable, _START_SCRIPT, bug))
+    hub = HubProcess(_project(folder, broker, plan), start=(sys.executable, _START_SCRIPT, bug))
     await asyncio.to_thread(broker.start)
     try:
         async with Topics.at(broker.bootstrap) as topics:
@@ -101,14 +107,16 @@ async def run_rounds(
         await asyncio.to_thread(hub.stop)
     finally:
         await asyncio.to_thread(_end, hub, broker)
-    _account(hub.data / "hub.db", ledger)
+    _account(hub.data, ledger)
     return ledger
 
 
-def _project(folder: Path, broker: KafkaBroker) -> Path:
+def _project(folder: Path, broker: KafkaBroker, plan: Plan) -> Path:
     data = folder / "hub"
     (data / "flows").mkdir(parents=True)
-    (data / "flows" / "work.hub.yaml").write_text(_FLOW)
+    (data / "flows" / "work.hub.yaml").write_text(
+        _FLOW % (_BATCHES % plan.batches_of if plan.batches_of else "")
+    )
     properties = {"session.timeout.ms": "1500", "heartbeat.interval.ms": "300"}
     cluster = {"bootstrapServers": broker.bootstrap, "properties": properties}
     settings = {"flows": ["flows"], "plugins": {"kafka": {"clusters": {"default": cluster}}}}
@@ -131,6 +139,7 @@ async def _send(broker: KafkaBroker, ledger: Ledger, plan: Plan) -> None:
         bootstrap_servers=broker.bootstrap, acks="all", enable_idempotence=True, request_timeout_ms=120_000
     )
     await producer.start()
+    more = {"padding": _PADDING} if plan.batches_of else {}
     try:
         pieces = range(0, plan.records, _PIECE)
         pause = max((plan.hub_kills + plan.broker_kills) * _ONE_KILL, plan.lasting) / len(pieces)
@@ -138,7 +147,7 @@ async def _send(broker: KafkaBroker, ledger: Ledger, plan: Plan) -> None:
             futures = []
             for number in range(first, min(first + _PIECE, plan.records)):
                 partition = number % plan.partitions
-                value = json.dumps({"n": number}).encode()
+                value = json.dumps({"n": number, **more}).encode()
                 futures.append(
                     (partition, number, await producer.send("records", value, partition=partition))
                 )
@@ -217,11 +226,14 @@ async def _settled(hub: HubProcess, ledger: Ledger, patience: float) -> None:
         await asyncio.sleep(0.25)
 
 
+_TAKEN = "SELECT coalesce(sum(coalesce(data ->> '$.count', 1)), 0) FROM events"
+
+
 def _counts(database: Path) -> tuple[int, int]:
     """How many records are events, and how many executions have not ended."""
     connection = sqlite3.connect(f"file:{database}?mode=ro", uri=True)
     try:
-        events = connection.execute("SELECT count(*) FROM events").fetchone()[0]
+        events = connection.execute(_TAKEN).fetchone()[0]
         live = connection.execute("SELECT count(*) FROM executions WHERE ended_at IS NULL").fetchone()[0]
         return events, live
     finally:
@@ -231,25 +243,37 @@ def _counts(database: Path) -> tuple[int, int]:
 # -- the account
 
 
-def _account(database: Path, ledger: Ledger) -> None:
-    """Hold the hub's database against the ledger."""
-    connection = sqlite3.connect(f"file:{database}?mode=ro", uri=True)
+def _account(data_folder: Path, ledger: Ledger) -> None:
+    """Hold the hub's database, and the files of its batches, against the ledger."""
+    connection = sqlite3.connect(f"file:{data_folder / 'hub.db'}?mode=ro", uri=True)
     try:
         rows = connection.execute(
             "SELECT v.data, x.state, x.started_at, x.ended_at FROM events v"
             " LEFT JOIN executions x ON x.event_id = v.id ORDER BY v.seq, x.seq"
         ).fetchall()
-        ledger.events = connection.execute("SELECT count(*) FROM events").fetchone()[0]
+        ledger.events = connection.execute(_TAKEN).fetchone()[0]
     finally:
         connection.close()
     found: dict[int, list[tuple[int, int, str | None, int, int]]] = defaultdict(list)
     for data, state, started, ended in rows:
-        record = json.loads(data)
-        found[record["partition"]].append(
-            (record["offset"], record["value"]["n"], state, started or 0, ended or 0)
-        )
+        for record in _records(json.loads(data), data_folder):
+            found[record["partition"]].append(
+                (record["offset"], record["value"]["n"], state, started or 0, ended or 0)
+            )
     for partition, numbers in ledger.acknowledged.items():
         ledger.wrong += _of_partition(partition, numbers, found[partition], ledger.strangers)
+
+
+def _records(event: dict[str, Any], data_folder: Path) -> Iterable[dict[str, Any]]:
+    """What an event holds: one record, or the batch that it lists or that lies in its file."""
+    if "count" not in event:
+        return [event]
+    found = event["records"]
+    if event["uri"] is not None:
+        lines = (data_folder / "files" / event["uri"].removeprefix("hub:///")).read_bytes().splitlines()
+        found = [json.loads(line) for line in lines]
+    assert len(found) == event["count"]
+    return list(found)
 
 
 def _of_partition(
@@ -275,7 +299,8 @@ def _of_partition(
         )
     if [offset for offset, *_ in rows] != sorted(offset for offset, *_ in rows):
         wrong.append(f"partition {partition}: its events are out of order")
-    overlaps = sum(after[3] < before[4] for before, after in pairwise(rows))
+    # records of one batch have one execution
+    overlaps = sum(after[3:] != before[3:] and after[3] < before[4] for before, after in pairwise(rows))
     if overlaps:
         wrong.append(
             f"partition {partition}: {overlaps} executions began before the one before them had ended"

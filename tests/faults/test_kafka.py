@@ -41,6 +41,18 @@ async def test_thirty_kills_of_the_hub_and_twenty_of_the_broker_lose_no_record(t
 
 
 @pytest.mark.timeout(300)
+async def test_a_few_kills_lose_no_record_of_a_batch_repeat_none_and_keep_the_order(tmp_path: Path) -> None:
+    plan = Plan(records=4_000, partitions=3, hub_kills=4, broker_kills=1, batches_of=40)
+    check(await run_rounds(tmp_path, plan), plan)
+
+
+@pytest.mark.faults
+async def test_kills_under_batches_for_a_hundred_thousand_records_lose_none(tmp_path: Path) -> None:
+    plan = Plan(records=100_000, partitions=6, hub_kills=20, broker_kills=10, batches_of=100)
+    check(await run_rounds(tmp_path, plan, patience=900), plan)
+
+
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("bug", BUGS)
 async def test_the_same_rounds_find_a_planted_bug(tmp_path: Path, bug: str) -> None:
     kills = 0 if bug == "order-ignored" else 2
