@@ -11,6 +11,7 @@ import asyncio
 import random
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from hub.plugin import Emit, FenceRefused, HubError, TriggerContext
@@ -42,6 +43,8 @@ _PATIENCE = 5.0
 
 async def read_for_ever(trigger: Messages, connection: Connection, ctx: TriggerContext, emit: Emit) -> None:
     """Read until cancelled."""
+    # in a thread: on a slow machine the client's modules take a second, in which everybody else would stand still
+    await asyncio.to_thread(import_module, "aiokafka")
     reader = Reader(trigger, connection, ctx, emit)
     pause = _FIRST_PAUSE
     while True:
