@@ -122,6 +122,9 @@ class Watch:
         return f"{self._connection.text}: {topics} not exist; it is read as soon as it is created"
 
     def _show(self, error: str | None) -> None:
+        if error is not None and "topic" not in error:
+            names = ", ".join(self._trigger.names) or self._trigger.topic_pattern
+            error = f"{error} (topic {names})"
         if error != self._error:
             if error is not None:
                 self._ctx.log("warning", "kafka cannot be read; trying again", error=error)

@@ -51,6 +51,7 @@ async def test_a_broker_that_is_not_there_at_the_start_is_read_once_it_comes(
         assert (
             error
             == f'cluster "default" ({fragile.bootstrap}): nobody listens at {fragile.bootstrap}; is the broker running?'
+            " (topic orders)"
         )
         await asyncio.to_thread(fragile.start)
         async with Topics.at(fragile.bootstrap) as topics:
