@@ -96,13 +96,17 @@ async def _under_way(connection: Any, queue: str) -> int:
 async def claimed(commit: Commit, ids: list[str]) -> list[Claim]:
     """The claims of executions that this transaction has claimed, in the order of their ids."""
     rows = await commit.connection.fetch(
-        f"SELECT {CLAIM_COLUMNS}, e.queue, v.data FROM executions e LEFT JOIN events v ON v.id = e.event_id"
+        f"SELECT {CLAIM_COLUMNS}, e.queue, e.seq, v.data FROM executions e LEFT JOIN events v ON v.id = e.event_id"
         " WHERE e.id = ANY($1::text[])",
         ids,
     )
-    found: dict[str, Claim] = {}
-    for row in rows:
-        claim = claim_of(row, jsontext.loads(row[-1]) if row[-1] is not None else None)
-        commit.kin.note_claim(claim, row[-2])
-        found[claim.execution.id] = claim
+    found = {row[0]: noted(commit, row) for row in rows}
     return [found[id] for id in ids]
+
+
+def noted(commit: Commit, row: Any) -> Claim:
+    """A claim out of ``CLAIM_COLUMNS``, the queue, the number and the event's data; what it is kin to is remembered."""
+    *_, queue, _, data = row
+    claim = claim_of(row, jsontext.loads(data) if data is not None else None)
+    commit.kin.note_claim(claim, queue)
+    return claim

@@ -18,7 +18,7 @@ from typing import Any
 import asyncpg
 import pytest
 
-from hub.clock import SystemClock
+from hub.clock import SystemClock, to_micros
 from hub.errors import FenceRefused, InvalidInput, StorageError, StorageUnavailable
 from hub.model.execution import Claim, ExecutionState, Queue
 from hub.model.ids import TriggerKey
@@ -35,6 +35,7 @@ from hub.testing.storage_samples import (
 )
 from plugins_core.postgres.address import address_of
 from plugins_core.postgres.commits import Commit, Mark, Transactions
+from plugins_core.postgres.membership import DatabaseClock
 from plugins_core.postgres.settings import PostgresSettings
 from plugins_core.postgres.storage import PostgresStorage
 from tests.services.postgres import PostgresServer, fetch
@@ -187,6 +188,41 @@ async def test_nodes_that_claim_at_once_share_out_and_claim_nothing_twice(nodes:
     # what another was just looking at is passed over, and found by a later look
     await claim(nodes[0])
     assert sorted(claimed) == sorted(one.id for one in new)
+
+
+async def test_a_claim_is_four_round_trips_and_one_of_nothing_three(database: str, tmp_path: Path) -> None:
+    """An execution that waits for an idle hub waits for each of them."""
+    async with opened(database, tmp_path) as storage:
+        assert isinstance(storage, PostgresStorage)
+        asked: list[str] = []
+        await storage.claim(limit=10, at=AT)  # a new connection asks for the types once
+        async with storage.connection() as connection:
+            # the pool gives out the one that was used last
+            connection.add_query_logger(lambda record: asked.append(record.query.split(maxsplit=1)[0]))
+        for number in range(3):
+            await storage.accept([Arrival((an_execution(id=f"e{number}"),))], at=AT, room=0)
+        claims = await storage.claim(limit=10, at=AT)
+        assert [claim.execution.id for claim in claims] == ["e0", "e1", "e2"]
+        assert asked == ["BEGIN;", "WITH", "INSERT", "COMMIT"]
+        asked.clear()
+        assert await storage.claim(limit=10, at=AT) == []
+        assert asked == ["BEGIN;", "WITH", "COMMIT"]
+
+
+def test_a_clock_is_put_right_by_more_than_a_reading_leaves_open_and_by_nothing_less() -> None:
+    """What one hub leaves for another is due by both their clocks."""
+    clock, milli = DatabaseClock(), 1_000_000
+    now = time.monotonic_ns()
+
+    def shown_at(later: int) -> float:
+        return (to_micros(clock.now()) - (time.monotonic_ns() - now) // 1000 - later) / 1000
+
+    clock.set(0, now - milli, now + milli)
+    assert abs(shown_at(0)) < 2
+    clock.set(30_000, now - 40 * milli, now + 40 * milli)  # a slow answer says nothing
+    assert abs(shown_at(0)) < 2
+    clock.set(30_000, now - milli, now + milli)
+    assert abs(shown_at(30_000)) < 2
 
 
 async def test_a_parent_that_lets_go_while_its_child_ends_is_always_woken(nodes: list[Storage]) -> None:
