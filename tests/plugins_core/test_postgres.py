@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import pwd
 import shutil
@@ -33,6 +34,7 @@ from hub.testing.storage_samples import (
     started,
     step,
 )
+from plugins_core.postgres import queues
 from plugins_core.postgres.address import address_of
 from plugins_core.postgres.commits import Commit, Mark, Transactions
 from plugins_core.postgres.membership import DatabaseClock
@@ -272,6 +274,34 @@ async def test_ends_over_nodes_let_in_as_many_as_a_queue_has_room_for(nodes: lis
         claims = [claim for one in recorded for claim in one.claims]
         assert len(claims) <= 2
     assert ended == 30
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [queues._NEXT, queues._COUNT.replace("$1", "ARRAY[$1]")],
+    ids=["who-is-next", "is-there-room"],
+)
+async def test_a_long_line_costs_no_more_than_a_short_one(
+    database: str, tmp_path: Path, statement: str
+) -> None:
+    """Neither those that stand in a line nor those that have left it are read to find out who is next."""
+    async with opened(database, tmp_path):
+        await fetch(
+            database,
+            "INSERT INTO executions (id, namespace, flow, revision, state, inputs, labels, created_at, ended_at,"
+            " claimed, fence, queue, queue_limit) SELECT 'e' || n, 'shop', 'orders', 1,"
+            " CASE WHEN n <= 5000 THEN 'SUCCESS' WHEN n = 5001 THEN 'RUNNING' ELSE 'QUEUED' END, '{}', '{}', 1,"
+            " CASE WHEN n <= 5000 THEN 1 END, 0, 1, 'line', 1 FROM generate_series(1, 40000) AS n",
+        )
+        await fetch(
+            database, "VACUUM ANALYZE executions"
+        )  # as the server does by itself once a table has grown
+        [(shown,)] = await fetch(
+            database, "EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) " + statement.replace("$1", "'line'::text")
+        )
+        plan = json.loads(shown)[0]["Plan"]
+        # all of either kind are some hundred pages
+        assert plan["Shared Hit Blocks"] + plan["Shared Read Blocks"] < 40, shown
 
 
 async def test_a_node_that_was_ended_writes_nothing_any_more(nodes: list[Storage], database: str) -> None:
