@@ -74,10 +74,8 @@ class Neighbours:
             may_claim = await storage.wait_for_others(_LONGEST_WAIT)
             try:
                 if may_claim:
-                    # what they left for whoever has room, before all that they only tell of
-                    ready_at = await storage.next_wake_at()
-                    if ready_at is not None:
-                        self._dispatcher.wake(ready_at)
+                    # what they left for whoever has room is claimed at once, before all that they only tell of
+                    self._dispatcher.poke()
                 while await self._hear():
                     pass
             except StorageError as error:

@@ -2,25 +2,50 @@
 
 from __future__ import annotations
 
-import heapq
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
 from hub.plugin import Claim, to_micros
+from hub.plugin.rows import CLAIM_COLUMNS
 from plugins_core.postgres.commits import Commit
-from plugins_core.postgres.queues import claimed
+from plugins_core.postgres.queues import noted
 
-_READY = (
-    # each namespace that has a ready one, found by jumping along the index, not by reading all of it
-    "WITH RECURSIVE n(name) AS ("
-    " (SELECT namespace FROM executions WHERE ready_at IS NOT NULL AND suspect = $1 ORDER BY namespace LIMIT 1)"
-    " UNION ALL SELECT (SELECT e.namespace FROM executions e WHERE e.ready_at IS NOT NULL AND e.suspect = $1"
-    " AND e.namespace > n.name ORDER BY e.namespace LIMIT 1) FROM n WHERE n.name IS NOT NULL)"
-    " SELECT r.id, r.ready_at, r.seq, n.name FROM n CROSS JOIN LATERAL (SELECT e.id, e.ready_at, e.seq"
-    " FROM executions e WHERE e.ready_at IS NOT NULL AND e.suspect = $1 AND e.namespace = n.name"
-    " AND e.ready_at <= $2 ORDER BY e.ready_at, e.seq LIMIT $3 FOR NO KEY UPDATE SKIP LOCKED) r"
-    " WHERE n.name IS NOT NULL"
+
+def _ready(suspect: int, limit: str) -> str:
+    """Those that may run, the oldest of each namespace, as many as may be wanted of it alone."""
+    return (
+        # each namespace that has a ready one, found by jumping along the index, not by reading all of it
+        f"names{suspect}(name) AS ("
+        f" (SELECT namespace FROM executions WHERE ready_at IS NOT NULL AND suspect = {suspect}"
+        " ORDER BY namespace LIMIT 1)"
+        " UNION ALL SELECT (SELECT e.namespace FROM executions e WHERE e.ready_at IS NOT NULL"
+        f" AND e.suspect = {suspect} AND e.namespace > n.name ORDER BY e.namespace LIMIT 1)"
+        f" FROM names{suspect} n WHERE n.name IS NOT NULL),"
+        f" ready{suspect} AS MATERIALIZED (SELECT {suspect} AS suspect, r.ready_at, r.seq, n.name"
+        f" FROM names{suspect} n CROSS JOIN LATERAL (SELECT e.ready_at, e.seq FROM executions e"
+        f" WHERE e.ready_at IS NOT NULL AND e.suspect = {suspect} AND e.namespace = n.name AND e.ready_at <= $1"
+        f" ORDER BY e.ready_at, e.seq LIMIT {limit} FOR NO KEY UPDATE SKIP LOCKED) r WHERE n.name IS NOT NULL)"
+    )
+
+
+_CLAIM = (
+    # one statement, since an execution that waits for an idle hub waits for each round trip
+    f"WITH RECURSIVE {_ready(0, '$2')},"
+    # a suspect is not even locked while there are others
+    f" {_ready(1, '(SELECT greatest($2 - count(*), 0) FROM ready0)')},"
+    # the n-th of each namespace stands before the n+1-th of any, those that are held counted in
+    " chosen AS MATERIALIZED (SELECT suspect, ready_at, seq FROM (SELECT r.*, coalesce(h.held, 0) + row_number()"
+    " OVER (PARTITION BY r.suspect, r.name ORDER BY r.ready_at, r.seq) AS turn"
+    " FROM (SELECT * FROM ready0 UNION ALL SELECT * FROM ready1) r"
+    " LEFT JOIN unnest($3::text[], $4::bigint[]) AS h(name, held) ON h.name = r.name) t"
+    " ORDER BY suspect, turn, ready_at, seq LIMIT $2),"
+    " taken AS (UPDATE executions e SET claimed = 1, node = $5, fence = fence + 1, ready_at = NULL, progress = 0"
+    # an array, so that no plan reads the whole table for what it takes to be many
+    f" WHERE e.seq = ANY(ARRAY(SELECT seq FROM chosen)) RETURNING {CLAIM_COLUMNS}, e.queue, e.seq)"
+    " SELECT taken.*, (SELECT v.data FROM events v WHERE v.id = taken.event_id)"
+    # within the chosen: as they came
+    " FROM taken JOIN chosen USING (seq) ORDER BY chosen.suspect, chosen.ready_at, chosen.seq"
 )
 
 
@@ -29,36 +54,11 @@ async def claim_ready(commit: Commit, limit: int, at: datetime, held: Mapping[st
 
     What another node is just claiming is passed over.
     """
-    ids: list[str] = []
-    for suspect in (0, 1):
-        if len(ids) < limit:
-            ids += await _ready(commit, suspect, limit - len(ids), to_micros(at), held)
-    if not ids:
-        return []
-    await commit.connection.execute(
-        "UPDATE executions SET claimed = 1, node = $2, fence = fence + 1, ready_at = NULL, progress = 0"
-        " WHERE id = ANY($1::text[])",
-        ids,
-        commit.node,
+    rows = await commit.connection.fetch(
+        _CLAIM, to_micros(at), limit, list(held), list(held.values()), commit.node
     )
-    return await claimed(commit, ids)
-
-
-async def _ready(commit: Commit, suspect: int, limit: int, at: int, held: Mapping[str, int]) -> list[str]:
-    """Ready ones, taken from the namespaces in turn, so that one which floods leaves the others their share."""
-    rows = await commit.connection.fetch(_READY, suspect, at, limit)
-    taken: dict[str, list[Any]] = {}
-    for row in sorted(rows, key=lambda row: (row[1], row[2])):
-        taken.setdefault(row[3], []).append(row)
-    # the n-th of each namespace stands before the n+1-th of any, those that are held counted in
-    turns = [
-        (turn, row[1], row[2], row[0])
-        for namespace, found in taken.items()
-        for turn, row in enumerate(found, held.get(namespace, 0))
-    ]
-    chosen = heapq.nsmallest(limit, turns)
-    # within the chosen: as they came
-    return [id for _, _, _, id in sorted(chosen, key=lambda one: one[1:3])]
+    commit.wrote = bool(rows)
+    return [noted(commit, row) for row in rows]
 
 
 async def release_all_of(connection: Any, node: int, at: int) -> int:

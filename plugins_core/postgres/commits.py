@@ -42,6 +42,8 @@ class Commit:
     """Topic, id, state, flow and, of an execution that has ended, its parent."""
     leaves_some: bool = False
     """Whether it leaves something that any hub may claim."""
+    wrote: bool = True
+    """Whether it has written at all: what has not need not be known again."""
 
 
 class Mark(NamedTuple):
@@ -122,7 +124,7 @@ class Transactions:
         commit = Commit(connection, node, self.kin)
         try:
             answer = await work(commit)
-            mark = await self._mark(commit)
+            mark = await self._mark(commit) if commit.wrote else None
         except BaseException:
             await roll_back(connection)
             raise

@@ -14,9 +14,32 @@ from hub.plugin.rows import CLAIM_COLUMNS, claim_of
 from plugins_core.postgres.commits import Commit
 from plugins_core.postgres.rows import clean, lock_number
 
+_AT_ONCE = 8
+# read off the index in its own order, from a place in it: every other way in which a planner might find the first of a
+# line reads all that have ended, or all that stand in it
+_LINE = (
+    "FROM executions e WHERE (e.queue, e.state, e.seq) >= ({queue}, 'QUEUED', 0)"
+    " AND e.queue IS NOT NULL AND e.ended_at IS NULL ORDER BY e.queue, e.state, e.seq LIMIT {limit}"
+)
+# those under way are counted before and behind those in line, whose number is nobody's concern
+_UNDER_WAY = (
+    "(SELECT count(*) FROM executions e WHERE e.queue = {queue} AND e.ended_at IS NULL AND e.state < 'QUEUED')"
+    " + (SELECT count(*) FROM executions e WHERE e.queue = {queue} AND e.ended_at IS NULL AND e.state > 'QUEUED')"
+)
 _NEXT = (
-    "SELECT seq, id, queue_limit, namespace || '/' || flow FROM executions"
-    " WHERE queue = $1 AND state = 'QUEUED' AND ended_at IS NULL ORDER BY seq LIMIT 1"
+    "SELECT seq, id, queue_limit, namespace || '/' || flow, under_way FROM (SELECT e.*, "
+    + _UNDER_WAY.format(queue="$1")
+    + f" AS under_way {_LINE.format(queue='$1', limit=_AT_ONCE)}) n WHERE queue = $1 AND state = 'QUEUED' ORDER BY seq"
+)
+_COUNT = (
+    f"SELECT k.queue, {_UNDER_WAY.format(queue='k.queue')}, coalesce((SELECT e.queue = k.queue AND e.state = 'QUEUED'"
+    f" {_LINE.format(queue='k.queue', limit=1)}), false) FROM unnest($1::text[]) AS k(queue)"
+)
+_ADMIT = (
+    "WITH taken AS (UPDATE executions e SET state = 'CREATED', claimed = $1::smallint, node = $2,"
+    " fence = fence + $1::smallint, ready_at = CASE WHEN $1::smallint = 1 THEN NULL ELSE created_at END, progress = 0"
+    f" WHERE e.seq = ANY($3::bigint[]) RETURNING {CLAIM_COLUMNS}, e.queue, e.seq)"
+    " SELECT taken.*, (SELECT v.data FROM events v WHERE v.id = taken.event_id) FROM taken ORDER BY seq"
 )
 
 
@@ -26,7 +49,7 @@ class Queues:
     def __init__(self, connection: Any) -> None:
         self._connection = connection
         self._counts: dict[str, list[int]] = {}
-        """Under way and in line."""
+        """How many are under way, and whether any stands in line."""
 
     @classmethod
     async def locked(cls, connection: Any, keys: Iterable[str]) -> Queues:
@@ -42,13 +65,8 @@ class Queues:
         wanted = {str(clean(key)): key for key in keys}
         if not wanted:
             return
-        self._counts.update((key, [0, 0]) for key in wanted.values())
-        rows = await self._connection.fetch(
-            "SELECT queue, count(*) FILTER (WHERE state <> 'QUEUED'), count(*) FILTER (WHERE state = 'QUEUED')"
-            " FROM executions WHERE queue = ANY($1::text[]) AND ended_at IS NULL GROUP BY queue",
-            list(wanted),
-        )
-        self._counts.update((wanted[row[0]], [row[1], row[2]]) for row in rows)
+        rows = await self._connection.fetch(_COUNT, list(wanted))
+        self._counts.update((wanted[row[0]], [row[1], int(row[2])]) for row in rows)
 
     def admits(self, key: str, limit: int) -> bool:
         """Whether one more may be under way; it is from then on."""
@@ -60,7 +78,7 @@ class Queues:
 
     def line_up(self, key: str) -> None:
         """One more stands in line."""
-        self._counts[key][1] += 1
+        self._counts[key][1] = 1
 
 
 async def admit_next(commit: Commit, queue: str, *, claim: bool) -> list[Claim]:
@@ -68,41 +86,23 @@ async def admit_next(commit: Commit, queue: str, *, claim: bool) -> list[Claim]:
     connection = commit.connection
     claims: list[Claim] = []
     while True:
-        row = await connection.fetchrow(_NEXT, queue)
-        if row is None or await _under_way(connection, queue) >= row[2]:
+        line = await connection.fetch(_NEXT, queue)
+        admitted: list[int] = []
+        for seq, id, limit, flow, under_way in line:
+            if under_way + len(admitted) >= limit:
+                break
+            admitted.append(seq)
+            commit.changes.append(("execution", id, "CREATED", flow))
+        if admitted:
+            rows = await connection.fetch(_ADMIT, int(claim), commit.node if claim else None, admitted)
+            claims += [noted(commit, row) for row in rows if claim]
+        if len(admitted) < _AT_ONCE:
             return claims
-        seq, id, _, flow = row
-        await connection.execute(
-            "UPDATE executions SET state = 'CREATED', claimed = $1::smallint, node = $2, fence = fence + $1::smallint,"
-            " ready_at = CASE WHEN $1::smallint = 1 THEN NULL ELSE created_at END, progress = 0 WHERE seq = $3",
-            int(claim),
-            commit.node if claim else None,
-            seq,
-        )
-        commit.changes.append(("execution", id, "CREATED", flow))
-        if claim:
-            claims += await claimed(commit, [id])
 
 
-async def _under_way(connection: Any, queue: str) -> int:
-    return int(
-        await connection.fetchval(
-            "SELECT count(*) FROM executions WHERE queue = $1 AND ended_at IS NULL AND state <> 'QUEUED'",
-            queue,
-        )
-    )
-
-
-async def claimed(commit: Commit, ids: list[str]) -> list[Claim]:
-    """The claims of executions that this transaction has claimed, in the order of their ids."""
-    rows = await commit.connection.fetch(
-        f"SELECT {CLAIM_COLUMNS}, e.queue, v.data FROM executions e LEFT JOIN events v ON v.id = e.event_id"
-        " WHERE e.id = ANY($1::text[])",
-        ids,
-    )
-    found: dict[str, Claim] = {}
-    for row in rows:
-        claim = claim_of(row, jsontext.loads(row[-1]) if row[-1] is not None else None)
-        commit.kin.note_claim(claim, row[-2])
-        found[claim.execution.id] = claim
-    return [found[id] for id in ids]
+def noted(commit: Commit, row: Any) -> Claim:
+    """A claim out of ``CLAIM_COLUMNS``, the queue, the number and the event's data; what it is kin to is remembered."""
+    *_, queue, _, data = row
+    claim = claim_of(row, jsontext.loads(data) if data is not None else None)
+    commit.kin.note_claim(claim, queue)
+    return claim

@@ -135,7 +135,7 @@ class Ledger:
             if call.step in ("a", "b"):
                 moments[call.execution].append(datetime.fromisoformat(call.value).timestamp())
         return [
-            f"execution {execution}: its loop's values were rendered more than once"
+            f"execution {execution}: its loop's values were rendered more than once, {max(found) - min(found):.3f} s apart"
             for execution, found in moments.items()
             if max(found) - min(found) > _ONE_RENDERING
         ]

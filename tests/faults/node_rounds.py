@@ -12,6 +12,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 
 import aiohttp
@@ -25,6 +26,8 @@ _ROOT = Path(__file__).parents[2]
 _START = str(Path(__file__).with_name("start_node.py"))
 _SENDERS = 6
 _PATIENCE = 90.0
+_FAKED = 1
+_CLOCK_FILE = "clock"
 _ENDED = "('SUCCESS','WARNING','FAILED','KILLED','CANCELLED')"
 
 
@@ -75,6 +78,14 @@ class Cluster:
         """Those that a load balancer would send requests to: it asks each whether it is ready."""
         return [hub for hub in self.hubs if _is_ready(hub)]
 
+    async def move_the_clock(self, seconds: float) -> None:
+        """Move the wall clock of the hub whose clock can be, while it runs; how far it is off from then on."""
+        hub = self.hubs[_FAKED]
+        (hub.data / _CLOCK_FILE).write_text(f"{seconds:+.0f}")
+        answer = await asyncio.to_thread(hub.call, "GET", "/health/live")
+        shown = parsedate_to_datetime(answer.headers["date"]).timestamp() - time.time()
+        assert abs(shown - seconds) < 30, f"its clock is off by {shown} s, not by {seconds} s"
+
     async def freeze_one(self, seconds: float) -> None:
         """Stop one for longer than its lease, then let it go on: it holds nothing any more."""
         hub = self.chance.choice(self.hubs)
@@ -119,6 +130,7 @@ async def run_node_rounds(
     pause: tuple[float, float] = (0.2, 1.2),
     careful: bool = False,
     schedules: int = 0,
+    faketime: Path | None = None,
 ) -> tuple[Cluster, list[str]]:
     """Load and faults; then let everything end and hold the hubs' account against the ledger."""
     chance = random.Random(seed)
@@ -130,6 +142,8 @@ async def run_node_rounds(
                 _hub(folder / f"hub{number}", database, port, bug, lease, (clocks or {}).get(number, 0.0))
                 for number in range(hubs)
             ]
+            if faketime is not None:
+                _let_its_clock_be_moved(made[_FAKED], faketime)
             cluster = Cluster(server, database, made, ledger, chance, careful=careful)
             for hub in made:
                 _add_schedules(hub.data / "flows", schedules)
@@ -146,6 +160,22 @@ async def run_node_rounds(
             finally:
                 await asyncio.gather(*(asyncio.to_thread(hub.stop) for hub in made))
     return cluster, wrong
+
+
+def find_faketime() -> Path | None:
+    """The library that moves a process's wall clock, where the machine has it."""
+    return next(iter(sorted(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"))), None)
+
+
+def _let_its_clock_be_moved(hub: HubProcess, faketime: Path) -> None:
+    (hub.data / _CLOCK_FILE).write_text("+0")
+    hub.env |= {
+        "LD_PRELOAD": str(faketime),
+        "FAKETIME_TIMESTAMP_FILE": str(hub.data / _CLOCK_FILE),
+        "FAKETIME_NO_CACHE": "1",
+        # nobody's jumps
+        "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+    }
 
 
 def _add_schedules(flows: Path, count: int) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.faults.kafka_node_rounds import NodeLedger, run_kafka_node_rounds
 from tests.faults.kafka_poison import run_poison
 from tests.faults.kafka_rounds import Ledger, Plan, run_rounds
 
@@ -86,3 +87,40 @@ async def test_one_record_in_a_hundred_is_poison_and_no_partition_waits(tmp_path
 @pytest.mark.faults
 async def test_one_record_in_a_hundred_of_fifty_thousand_is_poison(tmp_path: Path) -> None:
     await run_poison(tmp_path, records=50_000)
+
+
+# several hubs, one PostgreSQL
+
+
+def check_nodes(ledger: NodeLedger, plan: Plan, members: int) -> None:
+    print(
+        f"kafka ledger over three hubs: {ledger.kills} kills, {ledger.rebalances} rebalances by others, {ledger.sent}"
+        f" records in {plan.partitions} partitions, {ledger.events} events, {ledger.called} calls,"
+        f" {len(ledger.wrong)} promises broken"
+    )
+    assert not ledger.wrong, "\n".join(ledger.wrong[:20])
+    assert ledger.sent == plan.records == ledger.events
+    assert ledger.rebalances > members
+
+
+@pytest.mark.timeout(300)
+async def test_three_hubs_lose_no_record_repeat_none_and_keep_the_order(tmp_path: Path) -> None:
+    plan = Plan(records=2_000, partitions=4, hub_kills=2)
+    check_nodes(await run_kafka_node_rounds(tmp_path, plan, members=2), plan, 2)
+
+
+@pytest.mark.faults
+@pytest.mark.timeout(5400)
+async def test_sixty_rebalances_and_twenty_kills_of_three_hubs_lose_no_record(tmp_path: Path) -> None:
+    plan = Plan(records=200_000, partitions=12, hub_kills=20, between=(1.0, 6.0), lasting=240)
+    check_nodes(await run_kafka_node_rounds(tmp_path, plan, members=30, patience=3_600), plan, 30)
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize(
+    ("bug", "said"), [("order-ignored", "under way"), ("next-offset-not-checked", "taken twice")]
+)
+async def test_the_rounds_over_three_hubs_find_a_planted_bug(tmp_path: Path, bug: str, said: str) -> None:
+    plan = Plan(records=1_600, partitions=3, hub_kills=2, between=(2.0, 3.0))
+    ledger = await run_kafka_node_rounds(tmp_path, plan, members=1, bug=bug, patience=6)
+    assert any(said in line for line in ledger.wrong), ledger.wrong[:20]

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.faults.node_rounds import Cluster, Fault, run_node_rounds
+from tests.faults.node_rounds import Cluster, Fault, find_faketime, run_node_rounds
 
 _DAY = 86_400.0
 
@@ -104,6 +105,23 @@ async def test_300_schedules_on_five_hubs_fire_each_planned_time_once(tmp_path: 
 async def test_a_wrong_wall_clock_of_one_hub_changes_nothing(tmp_path: Path, off: float) -> None:
     cluster, wrong = await run_node_rounds(tmp_path, 5, kill_one, clocks={1: off})
     told(f"5 kills, one clock off by {off:g} s", cluster, wrong)
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("off", [3600.0, -3600.0, _DAY, -_DAY], ids=["+1h", "-1h", "+1d", "-1d"])
+async def test_a_wall_clock_that_jumps_while_its_hub_runs_changes_nothing(tmp_path: Path, off: float) -> None:
+    faketime = find_faketime()
+    if faketime is None:
+        pytest.skip("libfaketime is not on this machine, no clock was moved: apt-get install faketime")
+    moves = iter([off, 0.0, off])
+
+    async def move_and_kill_one(cluster: Cluster) -> None:
+        await cluster.move_the_clock(next(moves))
+        await asyncio.sleep(4.0)  # longer than a lease
+        await cluster.kill_one()
+
+    cluster, wrong = await run_node_rounds(tmp_path, 3, move_and_kill_one, faketime=faketime)
+    told(f"3 kills, one clock moved by {off:g} s and back and again", cluster, wrong)
 
 
 @pytest.mark.faults

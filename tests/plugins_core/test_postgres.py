@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import pwd
 import shutil
@@ -18,7 +19,7 @@ from typing import Any
 import asyncpg
 import pytest
 
-from hub.clock import SystemClock
+from hub.clock import SystemClock, to_micros
 from hub.errors import FenceRefused, InvalidInput, StorageError, StorageUnavailable
 from hub.model.execution import Claim, ExecutionState, Queue
 from hub.model.ids import TriggerKey
@@ -33,8 +34,10 @@ from hub.testing.storage_samples import (
     started,
     step,
 )
+from plugins_core.postgres import queues
 from plugins_core.postgres.address import address_of
 from plugins_core.postgres.commits import Commit, Mark, Transactions
+from plugins_core.postgres.membership import DatabaseClock
 from plugins_core.postgres.settings import PostgresSettings
 from plugins_core.postgres.storage import PostgresStorage
 from tests.services.postgres import PostgresServer, fetch
@@ -189,6 +192,41 @@ async def test_nodes_that_claim_at_once_share_out_and_claim_nothing_twice(nodes:
     assert sorted(claimed) == sorted(one.id for one in new)
 
 
+async def test_a_claim_is_four_round_trips_and_one_of_nothing_three(database: str, tmp_path: Path) -> None:
+    """An execution that waits for an idle hub waits for each of them."""
+    async with opened(database, tmp_path) as storage:
+        assert isinstance(storage, PostgresStorage)
+        asked: list[str] = []
+        await storage.claim(limit=10, at=AT)  # a new connection asks for the types once
+        async with storage.connection() as connection:
+            # the pool gives out the one that was used last
+            connection.add_query_logger(lambda record: asked.append(record.query.split(maxsplit=1)[0]))
+        for number in range(3):
+            await storage.accept([Arrival((an_execution(id=f"e{number}"),))], at=AT, room=0)
+        claims = await storage.claim(limit=10, at=AT)
+        assert [claim.execution.id for claim in claims] == ["e0", "e1", "e2"]
+        assert asked == ["BEGIN;", "WITH", "INSERT", "COMMIT"]
+        asked.clear()
+        assert await storage.claim(limit=10, at=AT) == []
+        assert asked == ["BEGIN;", "WITH", "COMMIT"]
+
+
+def test_a_clock_is_put_right_by_more_than_a_reading_leaves_open_and_by_nothing_less() -> None:
+    """What one hub leaves for another is due by both their clocks."""
+    clock, milli = DatabaseClock(), 1_000_000
+    now = time.monotonic_ns()
+
+    def shown_at(later: int) -> float:
+        return (to_micros(clock.now()) - (time.monotonic_ns() - now) // 1000 - later) / 1000
+
+    clock.set(0, now - milli, now + milli)
+    assert abs(shown_at(0)) < 2
+    clock.set(30_000, now - 40 * milli, now + 40 * milli)  # a slow answer says nothing
+    assert abs(shown_at(0)) < 2
+    clock.set(30_000, now - milli, now + milli)
+    assert abs(shown_at(30_000)) < 2
+
+
 async def test_a_parent_that_lets_go_while_its_child_ends_is_always_woken(nodes: list[Storage]) -> None:
     one, other, _ = nodes
     for _ in range(40):
@@ -236,6 +274,34 @@ async def test_ends_over_nodes_let_in_as_many_as_a_queue_has_room_for(nodes: lis
         claims = [claim for one in recorded for claim in one.claims]
         assert len(claims) <= 2
     assert ended == 30
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [queues._NEXT, queues._COUNT.replace("$1", "ARRAY[$1]")],
+    ids=["who-is-next", "is-there-room"],
+)
+async def test_a_long_line_costs_no_more_than_a_short_one(
+    database: str, tmp_path: Path, statement: str
+) -> None:
+    """Neither those that stand in a line nor those that have left it are read to find out who is next."""
+    async with opened(database, tmp_path):
+        await fetch(
+            database,
+            "INSERT INTO executions (id, namespace, flow, revision, state, inputs, labels, created_at, ended_at,"
+            " claimed, fence, queue, queue_limit) SELECT 'e' || n, 'shop', 'orders', 1,"
+            " CASE WHEN n <= 5000 THEN 'SUCCESS' WHEN n = 5001 THEN 'RUNNING' ELSE 'QUEUED' END, '{}', '{}', 1,"
+            " CASE WHEN n <= 5000 THEN 1 END, 0, 1, 'line', 1 FROM generate_series(1, 40000) AS n",
+        )
+        await fetch(
+            database, "VACUUM ANALYZE executions"
+        )  # as the server does by itself once a table has grown
+        [(shown,)] = await fetch(
+            database, "EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) " + statement.replace("$1", "'line'::text")
+        )
+        plan = json.loads(shown)[0]["Plan"]
+        # all of either kind are some hundred pages
+        assert plan["Shared Hit Blocks"] + plan["Shared Read Blocks"] < 40, shown
 
 
 async def test_a_node_that_was_ended_writes_nothing_any_more(nodes: list[Storage], database: str) -> None:
