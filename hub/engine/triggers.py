@@ -22,6 +22,7 @@ from pydantic import BaseModel
 from hub.bus import Bus, Subscription
 from hub.engine.catalog import FlowCatalog
 from hub.engine.compiled import build_trigger, component_class
+from hub.engine.faults import note_of_trigger
 from hub.engine.intake import Intake, bookmarks_of
 from hub.engine.owned_files import OwnedFiles
 from hub.engine.rendering import Field
@@ -287,6 +288,7 @@ class TriggerSupervisor:
                 raise RuntimeError("the trigger stopped by itself")
             except Exception as error:
                 # a trigger's failure must not become the hub's
+                note_of_trigger(self._services, str(name), declaration.type, error)
                 self._status[name] = status
                 status.state, status.failures = "failing", status.failures + 1
                 status.error = self._services.vault.mask(str(error) or type(error).__name__)
