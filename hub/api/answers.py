@@ -9,7 +9,7 @@ from typing import Any
 from aiohttp import web
 from pydantic import BaseModel
 
-from hub.api.views import View
+from hub.api.views.base import View
 from hub.engine.secrets import SecretVault
 from hub.errors import (
     Conflict,

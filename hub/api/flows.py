@@ -9,15 +9,14 @@ from hub.api.executions import view_of
 from hub.api.headers import media_type
 from hub.api.names import NAMES_PAGE, names_page
 from hub.api.routing import Call, Query, Route, parsed
-from hub.api.views import (
+from hub.api.views.executions import ExecutionView, NewExecutionBody
+from hub.api.views.flows import (
     BrokenFile,
-    ExecutionView,
     FlowList,
     FlowPut,
     FlowSource,
     FlowSourceBody,
     FlowView,
-    NewExecutionBody,
     ProblemView,
     RevisionList,
     RevisionView,
