@@ -60,8 +60,10 @@ class Tool:
         kept = ["--constraint", str(keeping)] if keeping is not None else []
         if self.name == "pipx":
             more = ["--force"] if upgrade else []
-            more += [f"--pip-args={' '.join(kept)}"] if kept else []
-            _run([*self.program, "inject", *more, Path(sys.prefix).name, *requirements], shows=True)
+            # pipx writes what it is told on its command line into its memory, and keeps to it for ever
+            limits = {"PIP_CONSTRAINT": str(keeping), "UV_CONSTRAINT": str(keeping)} if keeping else {}
+            command = [*self.program, "inject", *more, Path(sys.prefix).name, *requirements]
+            _run(command, shows=True, also=limits)
         elif self.name == "uv tool":
             # it would write constraints into its receipt and keep to them for ever; what is there it leaves as it is
             command = [*self._uv_pip("install"), *kept, *self._upgraded(requirements, upgrade)]
@@ -77,7 +79,8 @@ class Tool:
     def uninstall(self, names: Sequence[str]) -> None:
         """Take these out again. Raises ``Conflict`` where the tool fails."""
         if self.name == "pipx":
-            _run([*self.program, "uninject", Path(sys.prefix).name, *names], shows=True)
+            # it would take what they depended on along, which somebody may have come to use
+            _run([*self.program, "uninject", "--leave-deps", Path(sys.prefix).name, *names], shows=True)
         elif self.name == "uv tool":
             gone = {normal(name) for name in names}
             self._uv_tool(lambda known: [one for one in known if name_of(one) not in gone])
@@ -185,7 +188,9 @@ def _lines(said: str) -> dict[str, str | None]:
     return found
 
 
-def _run(command: Iterable[str], *, shows: bool = False) -> subprocess.CompletedProcess[str]:
+def _run(
+    command: Iterable[str], *, shows: bool = False, also: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
     """Run a tool; what it says goes to stderr where it is to be shown. Raises ``Conflict``."""
     words = list(command)
     try:
@@ -197,7 +202,7 @@ def _run(command: Iterable[str], *, shows: bool = False) -> subprocess.Completed
             text=True,
             timeout=_LONGEST,
             check=False,
-            env={**os.environ, "NO_COLOR": "1"},
+            env={**os.environ, "NO_COLOR": "1", **(also or {})},
         )
     except subprocess.TimeoutExpired:
         raise Conflict(f"{words[0]} took longer than {_LONGEST:g} s") from None
