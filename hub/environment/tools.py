@@ -12,6 +12,7 @@ import re
 import shutil
 import subprocess
 import sys
+import threading
 import tomllib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from hub.errors import Conflict, InvalidInput
 
 _LONGEST = 900.0
 """Seconds that a tool may take; it may have to build what it installs."""
+_THERE = ("Requirement already satisfied:", "Looking in links:", "Looking in indexes:")
 _LINE = re.compile(r"^\s*([+\-~])\s+([A-Za-z0-9._-]+)(?:==| @ )(\S+)", re.M)
 _WHEEL = re.compile(r"/[^/-]+-([^/-]+)(?:-[^/-]+){3,4}\.whl$")
 
@@ -74,7 +76,7 @@ class Tool:
             _run([*command, *requirements], shows=True)
         else:
             more = ["--upgrade"] if upgrade else []
-            _run([*self.program, "install", *kept, *more, *requirements], shows=True)
+            _run_pip([*self.program, "install", *kept, *more, *requirements])
 
     def uninstall(self, names: Sequence[str]) -> None:
         """Take these out again. Raises ``Conflict`` where the tool fails."""
@@ -186,6 +188,28 @@ def _lines(said: str) -> dict[str, str | None]:
             wheel = _WHEEL.search(version)
             found[name] = unquote(wheel[1]) if wheel else version
     return found
+
+
+def _run_pip(command: Sequence[str]) -> None:
+    """Run pip and say what it says, but for a line on each package that is there already. Raises ``Conflict``."""
+    with subprocess.Popen(  # noqa: S603 - the environment's own tool
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "NO_COLOR": "1"},
+    ) as process:
+        assert process.stdout is not None
+        late = threading.Timer(_LONGEST, process.kill)
+        late.start()
+        try:
+            for line in process.stdout:
+                if not line.startswith(_THERE):
+                    print(line, end="", file=sys.stderr, flush=True)
+        finally:
+            late.cancel()
+    if process.returncode:
+        raise Conflict(f"{Path(command[0]).name} ended with exit code {process.returncode}")
 
 
 def _run(
