@@ -22,7 +22,7 @@ from hub.api.views.flows import (
     RevisionView,
 )
 from hub.clock import iso
-from hub.errors import Conflict, InvalidInput, NotFound
+from hub.errors import Conflict, InvalidInput
 from hub.model.ids import FlowKey
 
 _BASE = "/api/v1/flows"
@@ -53,7 +53,7 @@ async def get_flow(call: Call) -> web.Response:
     if revision is None:
         record = await call.node.catalog.find(key)
         if record is None:
-            raise NotFound(f"no flow {key}")
+            raise call.node.catalog.missing(key)
         revision = record.revision
     number, source = await call.node.services.storage.flow_source(key, revision)
     if prefers_json(call.request.headers.get("Accept", "")):
