@@ -11,13 +11,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from bench.cases import CASES as HUB_CASES
-from bench.cases import Options, Row
-from bench.plugins import CASES as PLUGIN_CASES
-from bench.postgres import lists, postgres
+from bench.cases import CASES
+from bench.rows import Options, Row
 from bench.subjects import ROOT
-
-CASES = {**HUB_CASES, **PLUGIN_CASES, "q": postgres, "r": lists}
 
 
 def main() -> None:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from bench.cases import Options, Row
+from bench.rows import Options, Row
 from bench.subjects import Hub, folder, hub, python
 
 _INSTALLED = 100
@@ -170,6 +170,3 @@ def _took(work: Callable[[], object]) -> float:
     began = time.perf_counter()
     work()
     return time.perf_counter() - began
-
-
-CASES: dict[str, Callable[[Options], list[Row]]] = {"p": plugins}

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import json
-import statistics
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench.cases import _ONE, Options, Row, _write_flow, ask_lists, list_rows
-from bench.subjects import Hub, folder, free_port, hub, python, server
+from bench.reading import ask_lists, list_rows
+from bench.rows import Options, Row, median
+from bench.subjects import ONE, Hub, folder, free_port, hub, python, server, write_flow
 from tests.services.postgres import PostgresServer
 
 _HOOK = "/api/v1/webhooks/bench/one/k"
@@ -32,7 +32,7 @@ def postgres(options: Options) -> list[Row]:
             for count in (1, 2, 3)
         }
         claims = _idle_claims(database, options, 100 if options.quick else 300)
-    rate, limit = _median([one.per_second for one in by_nodes[1]]), _median([one.per_second for one in bare])
+    rate, limit = median([one.per_second for one in by_nodes[1]]), median([one.per_second for one in bare])
     rows = [
         Row(
             "q",
@@ -45,24 +45,24 @@ def postgres(options: Options) -> list[Row]:
             rate / limit >= 0.36,
         )
     ]
-    one = _median([found.statements for found in by_nodes[1]])
+    one = median([found.statements for found in by_nodes[1]])
     for count, found in by_nodes.items():
-        speed = _median([each.per_second for each in found])
+        speed = median([each.per_second for each in found])
         rows.append(Row("q", f"executions/s, {count} nodes", speed, None, "/s"))
         rows.append(
             Row(
                 "q",
                 f"commits per execution, {count} nodes",
-                _median([each.commits for each in found]),
+                median([each.commits for each in found]),
                 None,
                 "",
             )
         )
-        statements = _median([each.statements for each in found])
+        statements = median([each.statements for each in found])
         rows.append(
             Row("q", f"statements per execution, {count} nodes", statements, one, "", statements / one)
         )
-    rows.append(Row("q", "idle claim p50, left by another node", _median(claims), None, "ms"))
+    rows.append(Row("q", "idle claim p50, left by another node", median(claims), None, "ms"))
     slow = sorted(claims)[int(len(claims) * 0.99)]
     rows.append(
         Row("q", "idle claim p99, left by another node", slow, None, "ms", slow / 20, "< 20 ms", slow < 20)
@@ -89,7 +89,7 @@ def _start_with_flows(database: PostgresServer, options: Options) -> list[Row]:
         (data / "flows").mkdir()
         (data / "hub.yaml").write_text(f"storage: {database.database()}\n")
         for number in range(flows):
-            source = _ONE.replace("id: one", f"id: f{number}", 1)
+            source = ONE.replace("id: one", f"id: f{number}", 1)
             (data / "flows" / f"f{number}.hub.yaml").write_text(source)
         seconds = []
         for _ in range(2):
@@ -108,10 +108,6 @@ class _Found:
     statements: float = 0.0
 
 
-def _median(values: list[float]) -> float:
-    return statistics.median(values)
-
-
 def _bare(database: PostgresServer, requests: int) -> _Found:
     port = str(free_port())
     with server("bench.bare.postgres", database.database(), port):
@@ -126,7 +122,7 @@ def _hubs(database: PostgresServer, options: Options, count: int, url: str) -> I
         hubs: list[Hub] = []
         for _ in range(count):
             data = stack.enter_context(folder())
-            _write_flow(data, _ONE)
+            write_flow(data, ONE)
             (data / "hub.yaml").write_text(f"storage: {url}\n")
             hubs.append(stack.enter_context(hub(data, data / "flows", options.command)))
         yield hubs

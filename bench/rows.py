@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import statistics
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 
@@ -24,3 +26,8 @@ class Options:
     command: str
     rounds: int
     quick: bool
+
+
+def median(values: Sequence[float]) -> float:
+    """The one in the middle: what a busy machine does to a few of them does not show."""
+    return statistics.median(values)

@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import Any
 from urllib.request import Request, urlopen
 
+from bench.rows import median
+
 ROOT = Path(__file__).parent.parent
 
 
@@ -24,6 +26,23 @@ def free_port() -> int:
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
         return int(found.getsockname()[1])
+
+
+ONE = """id: one
+namespace: bench
+triggers:
+  - {id: hook, type: webhook, key: k}
+tasks:
+  - {id: answer, type: return, value: "{{ trigger.body.n }}"}
+"""
+"""The flow that most cases run."""
+
+
+def write_flow(data: Path, source: str) -> None:
+    """A flow's file in the flows folder below ``data``."""
+    (data / "flows").mkdir(exist_ok=True)
+    name = source.split("\n", 1)[0].removeprefix("id: ")
+    (data / "flows" / f"{name}.hub.yaml").write_text(source)
 
 
 @contextmanager
@@ -119,3 +138,17 @@ def server(module: str, *arguments: str) -> Iterator[subprocess.Popen[str]]:
     finally:
         process.kill()
         process.wait()
+
+
+def flush_ms() -> float:
+    """What one small flush costs here."""
+    with folder() as data:
+        handle = os.open(data / "flush", os.O_WRONLY | os.O_CREAT)
+        times = []
+        for _ in range(200):
+            os.write(handle, b"x" * 4096)
+            began = time.perf_counter()
+            os.fdatasync(handle)
+            times.append(time.perf_counter() - began)
+        os.close(handle)
+    return median(times) * 1000

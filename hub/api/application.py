@@ -30,6 +30,7 @@ from hub.api.reload import RELOADS, Reloads
 from hub.api.routing import Call, Route
 from hub.api.server import ending_slow_heads, runner
 from hub.api.sessions import SESSIONS, Sessions
+from hub.api.shortcut import SHORTCUT, Shortcut
 from hub.api.stream import TEXTS, Texts
 from hub.config.settings import Limits, Settings
 from hub.engine.node import Node
@@ -78,6 +79,7 @@ def build_application(
     guard = Guard(node, sessions, host=host, port=port, public_url=public_url)
     url = (public_url or f"http://{_spelled(host)}:{port}").rstrip("/")
     application = web.Application(middlewares=[guard.middleware()], client_max_size=limits.body_bytes)
+    application[SHORTCUT] = Shortcut(guard, node, url)
     application[REQUEST_TIMEOUT] = limits.request_timeout
     application[SESSIONS] = sessions
     application[TEXTS] = Texts()
@@ -96,7 +98,7 @@ def _bound(route: Route, node: Node, url: str) -> Callable[[web.Request], Awaita
     checks_query = not route.is_open
 
     async def handle(request: web.Request) -> web.StreamResponse:
-        call = Call(node, request, url, route)
+        call = Call(node, request, url, route, request.match_info)
         if request.query_string and checks_query:
             call.check_query()
         return await handler(call)

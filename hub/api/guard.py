@@ -16,9 +16,10 @@ import structlog
 from aiohttp import web
 from aiohttp.typedefs import Middleware
 
-from hub.api.answers import SECURITY_HEADERS, Refusal, answer_for, error_answer
+from hub.api.answers import SECURITY_HEADERS, Refusal, SmallAnswer, answer_for, error_answer
 from hub.api.bodies import too_large
 from hub.api.headers import readable
+from hub.api.routing import Way, way_of
 from hub.api.sessions import SESSION, Sessions
 from hub.api.sign_in import SIGN_IN, asks_for_page, sign_in_form
 from hub.engine.node import Node
@@ -81,29 +82,33 @@ class Guard:
 
         @web.middleware
         async def guarded(request: web.Request, handler: Handler) -> web.StreamResponse:
-            refusal = self._refusal(request)
-            answer = refusal if refusal is not None else await self._answer(request, handler)
-            if not answer.prepared:
-                answer.headers.update(SECURITY_HEADERS)
-                answer.headers.update(_more_headers(request, answer))
-            return answer
+            return await self.passed(request, way_of(request), handler)
 
         return guarded
 
-    def _refusal(self, request: web.Request) -> web.Response | None:
+    async def passed(self, request: web.Request, way: Way, handler: Handler) -> web.StreamResponse:
+        """The answer of the handler that the way leads to, or the refusal to go there."""
+        refusal = self._refusal(request, way)
+        answer = refusal if refusal is not None else await self._answer(request, handler)
+        if not answer.prepared and not isinstance(answer, SmallAnswer):
+            answer.headers.update(SECURITY_HEADERS)
+            answer.headers.update(_more_headers(way, answer))
+        return answer
+
+    def _refusal(self, request: web.Request, way: Way) -> web.Response | None:
         if not request.raw_path.isascii():
             return error_answer(
                 400, "bad_request", "the address holds bytes that are not ASCII", hint="percent-encode them"
             )
         if not self._sessions.needs_token:
             return self._foreign(request.headers)
-        if self._is_open(request) or self._has_token(request):
+        if self._is_open(request, way) or self._has_token(request):
             return None
         session = self._sessions.of(request.cookies)
         if session is not None:
             request[SESSION] = session
             return self._crossing(request)
-        if asks_for_page(request):
+        if asks_for_page(request, way.pattern):
             return sign_in_form(request)
         return error_answer(
             401,
@@ -159,22 +164,20 @@ class Guard:
         is_known = host.lower() in self._hosts
         return not is_known and origin.lower() in {f"{one}://{host.lower()}" for one in _DEFAULT_PORTS}
 
-    def _is_open(self, request: web.Request) -> bool:
+    def _is_open(self, request: web.Request, way: Way) -> bool:
         # decided on the route that was found, never on how the path is spelled
-        resource = request.match_info.route.resource
-        canonical = resource.canonical if resource is not None else ""
-        if canonical in _HEALTH:
+        if way.pattern in _HEALTH:
             return True
-        if canonical == SIGN_IN and request.method == "POST":
+        if way.pattern == SIGN_IN and request.method == "POST":
             return True  # the token is in its body, and is looked for there
-        if not canonical.startswith(_WEBHOOKS):
+        if not way.pattern.startswith(_WEBHOOKS):
             return False
         if not self._node.takes_events:
             return True  # not 401 for a flow that is not loaded yet: the sender is told to come again
         if self._node.neighbours is not None:
             return True  # another hub may have just put it, which is looked for where the request is handled
-        match = request.match_info
-        return self._node.catalog.get(FlowKey(match["namespace"], match["flow"])) is not None
+        flow = FlowKey(way.names["namespace"], way.names["flow"])
+        return self._node.catalog.get(flow) is not None
 
     async def _answer(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         try:
@@ -201,11 +204,10 @@ class Guard:
             return error_answer(500, "internal_error", "the hub failed to answer; its log says more")
 
 
-def _more_headers(request: web.Request, answer: web.StreamResponse) -> Mapping[str, str]:
+def _more_headers(way: Way, answer: web.StreamResponse) -> Mapping[str, str]:
     """What an answer that a browser may show as a page says beside the headers of every answer."""
     if answer.content_type in _PLAIN:
         return {}
-    resource = request.match_info.route.resource
-    if resource is not None and resource.canonical.startswith(_WEBHOOKS):
+    if way.pattern.startswith(_WEBHOOKS):
         return _FLOWS_PAGE_HEADERS
     return _PAGE_HEADERS if answer.content_type == "text/html" else {}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from aiohttp import web
 from pydantic import BaseModel, ValidationError
@@ -14,7 +14,7 @@ from hub.api.bodies import read_body
 from hub.config.components import field_names, message_of
 from hub.engine.node import Node
 from hub.errors import InvalidInput, did_you_mean
-from hub.model import jsontext
+from hub.model import frozen, jsontext
 
 B = TypeVar("B", bound=BaseModel)
 Handler = Callable[["Call"], Awaitable[web.StreamResponse]]
@@ -68,7 +68,20 @@ class Route:
     """Whether it is left out of the OpenAPI document: it only says that the method is none here."""
 
 
-@dataclass(frozen=True)
+class Way(NamedTuple):
+    """What a request's path was found to be: the pattern of a route, and what stands for the names in it."""
+
+    pattern: str
+    names: Mapping[str, str]
+
+
+def way_of(request: web.Request) -> Way:
+    """The way that the router has found; the pattern is empty where it has found none."""
+    resource = request.match_info.route.resource
+    return Way(resource.canonical if resource is not None else "", request.match_info)
+
+
+@frozen.dataclass(frozen=True, slots=True)
 class Call:
     """One request with the node it is for."""
 
@@ -76,6 +89,8 @@ class Call:
     request: web.Request
     public_url: str
     route: Route
+    path: Mapping[str, str]
+    """What stands for the names in the path."""
 
     def check_query(self) -> None:
         """Raise ``InvalidInput`` for query parameters that are unknown, or given twice and mean one value."""
@@ -119,10 +134,6 @@ class Call:
     async def parsed(self, model: type[B]) -> B:
         """The request's JSON body. Raises ``InvalidInput``."""
         return parsed(model, await self.body())
-
-    @property
-    def path(self) -> Any:
-        return self.request.match_info
 
 
 def parsed(model: type[B], raw: bytes, *, hint: str | None = None) -> B:

@@ -19,6 +19,7 @@ from aiohttp import web
 from aiohttp.web_protocol import RequestHandler
 
 from hub.api.answers import SECURITY_HEADERS, error_answer
+from hub.api.shortcut import SHORTCUT
 
 log = structlog.get_logger("hub.api")
 
@@ -109,13 +110,14 @@ class Runner(web.AppRunner):
     async def _make_server(self) -> web.Server:
         made = await super()._make_server()
         inner = made.request_handler
+        shortcut = self.app[SHORTCUT]
 
         async def handle(request: web.BaseRequest) -> web.StreamResponse:
             connection = request.protocol
             assert isinstance(connection, Connection)
             connection.waiting_since, connection.is_handling, connection.has_begun = None, True, False
             try:
-                return await inner(request)
+                return await (shortcut(request) or inner(request))
             except web.HTTPException as error:
                 # raised before any middleware: an expectation that nobody can meet
                 answer = error_answer(error.status, "refused", error.reason)

@@ -23,11 +23,9 @@ _WRONG = '<p role="alert" id="wrong">That is not the token of this hub.</p>'
 _CAME_BY_LINK = '<p class="quiet">Signed in already? <a href="/">Open the page</a></p>'
 
 
-def asks_for_page(request: web.Request) -> bool:
+def asks_for_page(request: web.Request, pattern: str) -> bool:
     """Whether a browser opens the page, or comes back to the form by its address."""
-    resource = request.match_info.route.resource
-    is_page = resource is not None and resource.canonical in ("/", SIGN_IN)
-    return is_page and "text/html" in request.headers.get("Accept", "")
+    return pattern in ("/", SIGN_IN) and "text/html" in request.headers.get("Accept", "")
 
 
 def sign_in_form(request: web.Request, *, was_wrong: bool = False) -> web.Response:

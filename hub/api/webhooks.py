@@ -5,7 +5,7 @@ from __future__ import annotations
 from aiohttp import web
 from multidict import MultiMapping
 
-from hub.api.answers import error_answer
+from hub.api.answers import SmallAnswer, error_answer
 from hub.api.bodies import decoded, read_raw
 from hub.api.headers import joined, media_type
 from hub.api.routing import Call, Route
@@ -15,7 +15,9 @@ from hub.model import jsontext
 from hub.model.ids import FlowKey
 from hub.plugin.trigger import HTTP_METHODS, HttpAnswer, HttpRequest
 
-_PATH = "/api/v1/webhooks/{namespace}/{flow}/{key}"
+PATH = "/api/v1/webhooks/{namespace}/{flow}/{key}"
+_WITH_BODY = range(200, 204)
+"""Statuses of usual answers, which have a body."""
 
 
 async def receive(call: Call) -> web.Response:
@@ -50,6 +52,8 @@ def _sent(answer: HttpAnswer) -> web.Response:
     """Text as it is, nothing for None, the rest as JSON; a content type of the flow's own stands."""
     if answer.body is None:
         return web.Response(status=answer.status, headers=answer.headers)
+    if not answer.headers and not isinstance(answer.body, str) and answer.status in _WITH_BODY:
+        return SmallAnswer(jsontext.dump_bytes(answer.body), answer.status)
     is_text = isinstance(answer.body, str)
     body = answer.body.encode() if is_text else jsontext.dump_bytes(answer.body)
     headers = {"Content-Type": "text/plain; charset=utf-8" if is_text else "application/json"}
@@ -71,7 +75,7 @@ def _several(query: MultiMapping[str]) -> dict[str, str | list[str]]:
 ROUTES = tuple(
     Route(
         method,
-        _PATH,
+        PATH,
         receive,
         "Deliver an event to a webhook trigger.",
         WebhookAnswer,

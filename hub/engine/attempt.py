@@ -72,7 +72,12 @@ async def attempt(live: LiveRun, scope: RunScope) -> Mapping[str, Any]:
         try:
             with stops.code_of_others(live):
                 component = component or live.task.instance(await _rendered(live, live.task.fields, scope))
-                returned = await _run(live, component, RunningTask(live.executor, live, scope))
+                ctx = RunningTask(live.executor, live, scope)
+                returned = await (
+                    component.run(ctx) if live.task.is_async else _run_beside(live, component, ctx)
+                )
+                while type(returned) is not dict and inspect.isawaitable(returned):
+                    returned = await returned  # a decorated coroutine function looks like a plain one
         finally:
             if (strand := asyncio.current_task()) is not None and strand.cancelling():
                 await _absorb(strand, live)
@@ -102,16 +107,10 @@ async def attempt(live: LiveRun, scope: RunScope) -> Mapping[str, Any]:
             alarm.cancel()
 
 
-async def _run(live: LiveRun, component: Task, ctx: RunningTask) -> Any:
-    if live.task.is_async:
-        returned = await component.run(ctx)
-    else:
-        ctx.prepare_for_thread()
-        threads = live.executor.services.threads
-        returned = await threads.run(lambda: component.run(ctx), name=f"task {live.path}")
-    while inspect.isawaitable(returned):  # a decorated coroutine function looks like a plain one
-        returned = await returned
-    return returned
+async def _run_beside(live: LiveRun, component: Task, ctx: RunningTask) -> Any:
+    ctx.prepare_for_thread()
+    threads = live.executor.services.threads
+    return await threads.run(lambda: component.run(ctx), name=f"task {live.path}")
 
 
 async def _absorb(strand: asyncio.Task[Any], live: LiveRun) -> None:

@@ -177,8 +177,10 @@ class Executor:
         finally:
             self.recorder.forget_starts()
             self.stops.close()
-            await self.log.close()
-            await self.owned.settled()
+            if (last_lines := self.log.close()) is not None:
+                await last_lines
+            if self.owned.is_busy:
+                await self.owned.settled()
 
     async def _break_off(self, reason: str) -> None:
         try:
@@ -193,7 +195,9 @@ class Executor:
         elif self.claim.suspect and self.stops.reason is None:
             await self.recorder.start_suspect()
         try:
-            await self.services.turns.take(self.claim.execution.flow.namespace)
+            namespace = self.claim.execution.flow.namespace
+            if not self.services.turns.is_alone(namespace):
+                await self.services.turns.take(namespace)
             self.stops.check(None)
             await self._walk()
         except Leaving:
@@ -221,17 +225,25 @@ class Executor:
             stored=stored,
             shows_execution=self.flow.shows_execution,
         )
-        problem = await self._prepare(scope) or await self._decide_variables(scope)
+        flow = self.flow.flow
+        problem: str | None = None
+        if execution.trigger is not None and self.flow.prepares(execution.trigger):
+            problem = await self._prepare(scope, execution.trigger)
+        if problem is None and flow.variables:
+            problem = await self._decide_variables(scope)
         if problem is not None:
             await self._finish(ExecutionState.FAILED, problem)
             return
-        flow = self.flow.flow
         more = bool(flow.errors or flow.finally_)
-        main = await in_time(
-            self,
-            stored,
-            lambda whole: self.sequence(flow.tasks, scope, group=whole, leave_last=not more),
-        )
+        if flow.timeout is None:
+            main = await self.sequence(flow.tasks, scope, leave_last=not more)
+        else:
+            main = await in_time(
+                self,
+                flow.timeout,
+                stored,
+                lambda whole: self.sequence(flow.tasks, scope, group=whole, leave_last=not more),
+            )
         end = main
         if main.failed_task is not None and flow.errors:
             scope.names["error"] = {"task": main.culprit, "message": main.error}
@@ -249,20 +261,16 @@ class Executor:
             )
         await self._conclude(end, scope)
 
-    async def _prepare(self, scope: RunScope) -> str | None:
+    async def _prepare(self, scope: RunScope, name: str) -> str | None:
         """Let the trigger make its data true; answers why it cannot."""
         execution, services = self.claim.execution, self.services
-        if (
-            execution.trigger is None
-            or execution.event_id is None
-            or not self.flow.prepares(execution.trigger)
-        ):
+        if execution.event_id is None:
             return None
         try:
             with self.stops.code_of_others(None):
-                trigger = await self.flow.preparing(execution.trigger, services.functions, services.vault)
+                trigger = await self.flow.preparing(name, services.functions, services.vault)
                 if trigger is not None:
-                    key = TriggerKey(*execution.flow, execution.trigger)
+                    key = TriggerKey(*execution.flow, name)
                     ctx = self.host.trigger_context(key, trigger)
                     await trigger.prepare(ctx, scope.names["trigger"], execution.event_id)
         except StorageError:
@@ -272,14 +280,12 @@ class Executor:
             return None if scope.stored else self.services.vault.mask(f"trigger: {error.message}")
         except Exception as error:
             # a plugin's failure must not become the hub's
-            log.warning("trigger cannot prepare", execution=self.execution_id, trigger=execution.trigger)
+            log.warning("trigger cannot prepare", execution=self.execution_id, trigger=name)
             return self.services.vault.mask(f"trigger: {problem_of(error).reason}")
         return None
 
     async def _decide_variables(self, scope: RunScope) -> str | None:
         """The flow's variables: decided once and read on every later walk; answers why they cannot be."""
-        if not self.flow.flow.variables:
-            return None
         payloads = self.services.payloads
         stored = self.claim.variables
         values: Mapping[str, Any] = {}
@@ -454,7 +460,9 @@ class Executor:
         if outputs:
             given, payloads = outputs, self.services.payloads
             packed = await self.recorder.persist(lambda: payloads.pack(self.execution_id, "outputs", given))
-        brought = await self._brought_by_end(state, outputs, error)
+        brought: Arrival | None = None
+        if self.host.hears_ends(self.flow):
+            brought = await self._brought_by_end(state, outputs, error)
         recorded = await self.recorder.step(
             state=state,
             error=error,
@@ -483,8 +491,6 @@ class Executor:
         self, state: ExecutionState, outputs: Mapping[str, Any] | None, error: str | None
     ) -> Arrival | None:
         host = self.host
-        if not host.hears_ends(self.flow):
-            return None
         execution = replace(self.claim.execution, started_at=self.started_at)
         try:
             return await self.recorder.persist(

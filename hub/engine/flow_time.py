@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from hub.engine.lateness import end_what_they_left
@@ -28,13 +28,11 @@ _LONGEST_ALARM = 86_400.0
 
 async def in_time(
     executor: Executor,
+    length: timedelta,
     stored: Mapping[str, TaskRun],
-    run: Callable[[LiveRun | None], Awaitable[SequenceEnd]],
+    run: Callable[[LiveRun], Awaitable[SequenceEnd]],
 ) -> SequenceEnd:
-    """Run a flow's tasks within its time. ``run`` is given what they run inside of, None without a timeout."""
-    length = executor.flow.flow.timeout
-    if length is None:
-        return await run(None)
+    """Run a flow's tasks within its time. ``run`` is given what they run inside of."""
     if executor.claim.execution.started_at is None:
         await executor.recorder.step(state=ExecutionState.RUNNING, started_at=executor.started_at)
     try:

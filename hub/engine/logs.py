@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import Awaitable
 from contextlib import suppress
 from dataclasses import replace
 
@@ -67,6 +68,11 @@ class ExecutionLog:
     def _is_full(self) -> bool:
         return self._lines > _MOST_LINES or self._characters > _MOST_CHARACTERS
 
+    @property
+    def has_lines(self) -> bool:
+        """Whether anything has not been stored yet."""
+        return bool(self._waiting)
+
     async def take(self) -> tuple[LogLine, ...]:
         """What has not been stored yet, for an outcome to take along."""
         if self._timer is not None:
@@ -109,14 +115,13 @@ class ExecutionLog:
                 return  # a log line is worth no retry loop; the outcome that follows will tell
             self._services.bus.tell("logs", claim.execution.id)
 
-    async def close(self) -> None:
-        """Wait for a chunk that is being stored; nothing is stored after this."""
+    def close(self) -> Awaitable[None] | None:
+        """Store nothing after this; the answer, where there is one, is a chunk that is being stored."""
         self._is_closed = True
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        if self._flushing is not None:
-            await self._flushing
+        return self._flushing
 
 
 class TaskRunLogger(TaskLogger):

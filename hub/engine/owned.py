@@ -23,6 +23,11 @@ class OwnedWork(Generic[Key]):
         task.add_done_callback(self._forget)
         return await asyncio.shield(task)
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether any work goes on."""
+        return bool(self._tasks)
+
     def _forget(self, task: asyncio.Task[Any]) -> None:
         del self._tasks[task]
 

@@ -21,6 +21,10 @@ class Payloads:
     def __init__(self, store: FileStore) -> None:
         self.store = store
 
+    def fits(self, value: Mapping[str, Any]) -> bool:
+        """Whether ``pack`` would answer the value itself. Raises ``InvalidInput``, as it does."""
+        return _fits(value, _text(value))
+
     async def pack(self, owner: str, name: str, value: Mapping[str, Any]) -> Mapping[str, Any]:
         """The value itself, or a reference to where it was put when its JSON text is over 64 KiB.
 
@@ -28,11 +32,8 @@ class Payloads:
         put away too, so that nobody's data is taken for one. Raises ``StorageUnavailable``, and
         ``InvalidInput`` for data that is nested too deep.
         """
-        try:
-            text = jsontext.dump_bytes(value)
-        except RecursionError:
-            raise InvalidInput("data is nested too deep to be stored") from None
-        if len(text) <= LARGEST_INLINE and _MARK not in value:
+        text = _text(value)
+        if _fits(value, text):
             return value
         return {_MARK: await self.store.put(owner, f"{name}.json", text), _SIZE: len(text)}
 
@@ -55,6 +56,17 @@ class Payloads:
     async def owners(self, *, before: datetime) -> list[str]:
         """Who owns files, none of them newer than ``before``."""
         return await self.store.owners(before=before)
+
+
+def _text(value: Mapping[str, Any]) -> bytes:
+    try:
+        return jsontext.dump_bytes(value)
+    except RecursionError:
+        raise InvalidInput("data is nested too deep to be stored") from None
+
+
+def _fits(value: Mapping[str, Any], text: bytes) -> bool:
+    return len(text) <= LARGEST_INLINE and _MARK not in value
 
 
 def is_put_away(value: Mapping[str, Any]) -> bool:

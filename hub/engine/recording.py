@@ -6,7 +6,7 @@ Nothing here is ever cancelled but by the end of the process: what is being reco
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from hub.engine.logs import ExecutionLog
@@ -115,7 +115,7 @@ class Recorder:
 
         Raises ``FenceRefused``, and ``StorageUnavailable`` when the node stops and it stays away.
         """
-        lines = await self._log.take()
+        lines = await self._log.take() if self._log.has_lines else ()
         rows = (*self.later.values(), *task_runs)
         self.later.clear()
         notices, self.later_notices = (*self.later_notices, *notices), ()
@@ -123,16 +123,20 @@ class Recorder:
             arrivals = (*arrivals, Arrival(notices=notices))
         transition = self._transition(task_runs=rows, logs=lines, arrivals=arrivals, **changes)
         services = self._services
+        namespace = self._claim.execution.flow.namespace
+
+        def store() -> Awaitable[Recorded]:
+            return self.persist(lambda: services.storage.record(transition))
+
         try:
-            recorded = await services.turns.write(
-                self._claim.execution.flow.namespace,
-                lambda: self.persist(lambda: services.storage.record(transition)),
+            recorded = await (
+                store() if services.turns.is_alone(namespace) else services.turns.write(namespace, store)
             )
         except FenceRefused:
             # whatever else runs here runs for nobody
             self._stops.stop(Reason.LOST)
             raise
-        if arrivals and any(arrival.notices for arrival in arrivals):
+        if any(arrival.notices for arrival in arrivals):
             services.owed.set()
         for row in rows:
             services.watches.row(self._id, row)
@@ -142,9 +146,9 @@ class Recorder:
         tell_task_runs(services, self._claim.execution, rows)
         return recorded
 
-    async def persist(self, work: Callable[[], Awaitable[T]]) -> T:
+    def persist(self, work: Callable[[], Awaitable[T]]) -> Coroutine[Any, Any, T]:
         """Do it as soon as storage and disk allow it; see ``patience.persist``."""
-        return await persist(work, execution=self._id, has_given_up=lambda: self._stops.has_given_up)
+        return persist(work, execution=self._id, has_given_up=lambda: self._stops.has_given_up)
 
     def _transition(self, **changes: Any) -> Transition:
         return Transition(self._id, self._claim.fence, self._services.clock.now(), **changes)

@@ -233,7 +233,7 @@ async def run_task(
     if stored is not None and live.decisions:
         await live.load_decisions()
     try:
-        if live.fresh:
+        if live.fresh and (task.when is not None or task.declaration.disabled):
             try:
                 wanted = await is_wanted(live, scope)
             except Problem as problem:
@@ -260,7 +260,8 @@ async def _attempts(live: LiveRun, scope: RunScope, *, record: bool) -> Ended:
     """Attempt after attempt until there is an outcome."""
     executor = live.executor
     while True:
-        await _wait_where_stored(live)
+        if live.stored is not None:
+            await _wait_where_stored(live)
         executor.stops.check(live.group)
         if _went_down_with_it(live):
             problem = await _after_crash(live)
@@ -449,7 +450,7 @@ async def _end(
     executor = live.executor
     live.has_begun = False
     packed = outputs
-    if outputs:
+    if outputs and not executor.services.payloads.fits(outputs):
         given, payloads = outputs, executor.services.payloads
         packed = await executor.recorder.persist(
             lambda: payloads.pack(executor.execution_id, live.path, given)

@@ -76,7 +76,7 @@ class Judge:
                 return Judged(verdict=Verdict(*candidate.key, "refused", self._why(trigger, scope)))
             given = await trigger.inputs.render(scope, vault) if trigger.inputs else {}
             inputs = resolve_inputs(flow.flow.inputs, given) if given or flow.flow.inputs else {}
-            queue = await self.queue(flow, inputs, event.data)
+            queue = await self.queue(flow, inputs, event.data) if flow.flow.concurrency else None
             if order is not None and queue is None:
                 queue = Queue(f"{flow.flow.key}/{trigger.declaration.id}#{order}", 1, QueueBehavior.QUEUE)
         except HubError as error:

@@ -215,7 +215,7 @@ def _component(frame: FrameType | None) -> type[Component] | None:
     return None
 
 
-_TASK: CodeType = attempt._run.__code__
+_TASK: CodeType = attempt.attempt.__code__
 _TRIGGER: CodeType = triggers.TriggerSupervisor._supervise.__code__
 
 
