@@ -17,6 +17,7 @@
     │   ├── StorageLocked           another process holds the data folder
     │   └── FenceRefused            a write of an incarnation that no longer holds the execution
     ├── TooLarge                over a limit that the message names
+    ├── NotYours                code of a plugin laid hands on what is the hub's own
     ├── TriggerUnusable         a trigger that cannot be built now; it is tried again
     └── Unreachable             no hub answers at the address
 
@@ -180,6 +181,12 @@ class TooLarge(HubError):
     """Over a limit; the message names the limit."""
 
     code = "too_large"
+
+
+class NotYours(HubError):
+    """Code of a plugin laid hands on what is the hub's own, a connection of its storage, say: it is refused."""
+
+    code = "not_yours"
 
 
 class TriggerUnusable(HubError):

@@ -13,7 +13,7 @@ from aiohttp.http import SERVER_SOFTWARE
 from multidict import CIMultiDict
 from pydantic import BaseModel
 
-from hub.api.views import View
+from hub.api.views.base import View
 from hub.engine.secrets import SecretVault
 from hub.errors import (
     Conflict,

@@ -64,6 +64,7 @@ _LONGEST = {"id": 500, "source": 2000, "type": 200, "subject": 2000}
 _NAME = re.compile(r"[a-z0-9]+", re.ASCII)
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 _BLANK = re.compile(r"\s")
+_URI = re.compile(r"[a-z][a-z0-9+.-]*:\S+", re.ASCII | re.IGNORECASE)
 _TIME = re.compile(
     r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d{1,12})?([Zz]|[+-]\d\d:\d\d)", re.ASCII
 )  # RFC 3339, which is narrower than ISO 8601
@@ -171,6 +172,11 @@ def _of(attributes: Mapping[str, Any], data: Mapping[str, Any]) -> CloudEvent:
     source, id, type = (attributes[name] for name in ("source", "id", "type"))
     if _BLANK.search(source):
         raise _refusal("source is a URI or the path of one: it holds no blanks")
+    schema = attributes.get("dataschema")
+    if schema is not None and not _URI.fullmatch(schema):
+        raise _refusal(
+            f'dataschema is a whole URI, got "{schema[:60]}"', hint="write it with its scheme: https://…"
+        )
     try:
         check_type(type)
     except ValueError as error:

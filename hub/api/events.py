@@ -11,7 +11,7 @@ from hub.api.cloudevents import BODIES, read_events
 from hub.api.executions import PAGE, page_of
 from hub.api.lists import LIST_BYTES, Fitting, listed
 from hub.api.routing import Call, Query, Route
-from hub.api.views import EventList, EventReceipt, EventReceipts, EventReplayBody, EventView
+from hub.api.views.events import EventList, EventReceipt, EventReceipts, EventReplayBody, EventView
 from hub.engine.services import Services
 from hub.errors import Conflict
 from hub.model.event import Origin, Receipt, StoredEvent

@@ -13,7 +13,8 @@ from hub.api.lists import LIST_BYTES, TASK_RUN_BYTES, Fitting, listed
 from hub.api.routing import Call, Query, Route
 from hub.api.server import mark_endless
 from hub.api.sessions import may_go_on
-from hub.api.views import (
+from hub.api.views.base import View
+from hub.api.views.executions import (
     ExecutionList,
     ExecutionSummary,
     ExecutionView,
@@ -25,7 +26,6 @@ from hub.api.views import (
     ReplayView,
     TaskRunList,
     TaskRunView,
-    View,
 )
 from hub.engine.follow import Step, follow
 from hub.engine.services import Services

@@ -9,21 +9,20 @@ from hub.api.executions import view_of
 from hub.api.headers import media_type
 from hub.api.names import NAMES_PAGE, names_page
 from hub.api.routing import Call, Query, Route, parsed
-from hub.api.views import (
+from hub.api.views.executions import ExecutionView, NewExecutionBody
+from hub.api.views.flows import (
     BrokenFile,
-    ExecutionView,
     FlowList,
     FlowPut,
     FlowSource,
     FlowSourceBody,
     FlowView,
-    NewExecutionBody,
     ProblemView,
     RevisionList,
     RevisionView,
 )
 from hub.clock import iso
-from hub.errors import Conflict, InvalidInput, NotFound
+from hub.errors import Conflict, InvalidInput
 from hub.model.ids import FlowKey
 
 _BASE = "/api/v1/flows"
@@ -54,7 +53,7 @@ async def get_flow(call: Call) -> web.Response:
     if revision is None:
         record = await call.node.catalog.find(key)
         if record is None:
-            raise NotFound(f"no flow {key}")
+            raise call.node.catalog.missing(key)
         revision = record.revision
     number, source = await call.node.services.storage.flow_source(key, revision)
     if prefers_json(call.request.headers.get("Accept", "")):

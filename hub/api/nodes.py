@@ -6,7 +6,7 @@ from aiohttp import web
 
 from hub.api.answers import model_answer
 from hub.api.routing import Call, Route
-from hub.api.views import NodeList, NodeView
+from hub.api.views.system import NodeList, NodeView
 from hub.clock import iso
 from hub.errors import InvalidInput
 from hub.plugin.nodes import HubNode

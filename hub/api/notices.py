@@ -10,7 +10,7 @@ from hub.api.answers import masked_answer
 from hub.api.executions import PAGE, page_of
 from hub.api.lists import listed
 from hub.api.routing import Call, Query, Route
-from hub.api.views import NoticeList, NoticeSummary, NoticeView, NotifierList, NotifierView
+from hub.api.views.notices import NoticeList, NoticeSummary, NoticeView, NotifierList, NotifierView
 from hub.errors import InvalidInput, did_you_mean
 from hub.plugin.notices import Notice, NoticeFilter, NoticeState
 

@@ -11,7 +11,7 @@ from pydantic.json_schema import models_json_schema
 
 from hub import __version__
 from hub.api.routing import Route
-from hub.api.views import ErrorView
+from hub.api.views.base import ErrorView
 
 _REF = "#/components/schemas/{model}"
 _TEXT = {"schema": {"type": "string"}}

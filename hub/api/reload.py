@@ -12,7 +12,7 @@ from pydantic import Field
 from hub import __version__
 from hub.api.answers import masked_answer
 from hub.api.routing import Call, Route
-from hub.api.views import View
+from hub.api.views.base import View
 from hub.errors import Conflict
 
 State = Literal["none", "preparing", "handing over", "done", "failed"]

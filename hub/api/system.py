@@ -13,7 +13,7 @@ from hub.api.answers import json_answer, model_answer
 from hub.api.openapi import document
 from hub.api.routing import Call, Route
 from hub.api.sessions import SESSION, SESSIONS
-from hub.api.views import HealthView, ListenerView, PluginFaultView, PluginList, PluginView
+from hub.api.views.system import HealthView, ListenerView, PluginFaultView, PluginList, PluginView
 from hub.clock import iso
 from hub.config.schema import flow_schema
 from hub.engine.listeners import ListenerStatus

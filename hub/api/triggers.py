@@ -10,8 +10,8 @@ from aiohttp import web
 from hub.api.answers import error_answer, json_answer, masked_answer
 from hub.api.names import NAMES_PAGE, names_page
 from hub.api.routing import Call, Query, Route
-from hub.api.views import (
-    EventReceipt,
+from hub.api.views.events import EventReceipt
+from hub.api.views.triggers import (
     SentRequest,
     SourceView,
     TriggerList,

@@ -9,7 +9,7 @@ from hub.api.answers import SmallAnswer, error_answer
 from hub.api.bodies import decoded, read_raw
 from hub.api.headers import joined, media_type
 from hub.api.routing import Call, Route
-from hub.api.views import WebhookAnswer
+from hub.api.views.events import WebhookAnswer
 from hub.errors import StorageOverloaded, StorageUnavailable
 from hub.model import jsontext
 from hub.model.ids import FlowKey

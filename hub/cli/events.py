@@ -46,7 +46,13 @@ def list_(
 
     With what each started, or why it started nothing.
     """
-    _list(_query(namespace, flow, limit), format, server, data, empty="no events")
+    _list(
+        _query(namespace, flow, limit),
+        format,
+        server,
+        data,
+        empty="no events: hub triggers list shows what brings them",
+    )
 
 
 def _list(
@@ -176,7 +182,7 @@ def dead_list(
 ) -> None:
     """List dead letters, newest first, with the reason."""
     query = [*_query(namespace, flow, limit), ("dead", "true")]
-    _list(query, format, server, data, empty="no dead letters")
+    _list(query, format, server, data, empty="no dead letters: every event could be used")
 
 
 @dead.command("show")

@@ -35,6 +35,23 @@ _CODES: tuple[tuple[type[HubError], int], ...] = (
 )
 
 
+def report_usage(error: click.ClickException) -> int:
+    """Print what is wrong with a command line to stderr, as every other error is, and answer the exit code."""
+    if isinstance(error, click.exceptions.NoArgsIsHelpError):
+        error.show()
+        return USAGE
+    message = error.format_message().rstrip(".")
+    click.echo(f"error: {message[:1].lower()}{message[1:]}", err=True)
+    hint = getattr(error, "hint", None)
+    ctx = error.ctx if isinstance(error, click.UsageError) else None
+    if hint is None and ctx is not None:
+        usage = " ".join(ctx.get_usage().removeprefix("Usage:").split())
+        hint = f"{usage}; {ctx.command_path} --help says more"
+    if hint:
+        click.echo(f"  hint: {hint}", err=True)
+    return USAGE
+
+
 def report(error: Exception) -> int:
     """Print an error to stderr and answer the exit code."""
     if isinstance(error, InvalidFlow):

@@ -8,6 +8,14 @@ from collections.abc import Callable, Mapping
 import click
 
 
+class UnknownCommand(click.UsageError):
+    """A command that a group does not have."""
+
+    def __init__(self, name: str, hint: str | None, ctx: click.Context) -> None:
+        super().__init__(f'no such command "{name}"', ctx)
+        self.hint = hint or f"{ctx.command_path} --help lists those there are"
+
+
 class LazyGroup(click.Group):
     """A group whose commands are ``module:attribute`` paths with their one-line help."""
 
@@ -38,10 +46,9 @@ class LazyGroup(click.Group):
         except click.UsageError as error:
             from hub.errors import did_you_mean
 
-            hint = did_you_mean(args[0], list(self._lazy)) if args else None
-            if hint:
-                raise click.UsageError(f"{error.message} {hint}", ctx) from None
-            raise
+            if not args or args[0].startswith("-"):
+                raise
+            raise UnknownCommand(args[0], did_you_mean(args[0], list(self._lazy)), ctx) from error
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):

@@ -34,15 +34,23 @@ class _Threads(ThreadPoolExecutor):
 def run_loop(main: Coroutine[Any, Any, T], *, fastest: bool = True) -> T:
     """What a coroutine returns, run in the fastest loop there is, or in Python's own."""
 
-    async def run() -> T:
-        asyncio.get_running_loop().set_default_executor(_Threads(thread_name_prefix="asyncio"))
-        return await main
+    with asyncio.Runner(loop_factory=lambda: _loop(fastest=fastest)) as runner:
+        return runner.run(main)
+
+
+def _loop(*, fastest: bool) -> asyncio.AbstractEventLoop:
+    from hub.engine.cancelling import TaskGuard
 
     if fastest and sys.platform == "linux":
         import uvloop
 
-        return uvloop.run(run())
-    return asyncio.run(run())
+        loop: asyncio.AbstractEventLoop = uvloop.new_event_loop()
+    else:
+        loop = asyncio.new_event_loop()
+    loop.set_default_executor(_Threads(thread_name_prefix="asyncio"))
+    # from the first task on: even the one that serves must not be cancelled by a plugin
+    loop.set_task_factory(TaskGuard())
+    return loop
 
 
 def leave_threads(code: int) -> None:

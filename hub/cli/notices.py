@@ -71,7 +71,13 @@ def list_(
         return await client.get("/notices", query)
 
     found = with_hub(server, data, work)["items"]
-    show(found, _COLUMNS, format=format, name=_id, empty="no notices")
+    show(
+        found,
+        _COLUMNS,
+        format=format,
+        name=_id,
+        empty="no notices: notify: in a flow or in hub.yaml says who is told of what",
+    )
 
 
 @notices.command("show")

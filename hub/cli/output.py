@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import shutil
+import sys
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
+from itertools import zip_longest
 from typing import Any, TypeVar
 
 import click
@@ -90,8 +94,33 @@ def _text(value: Any) -> str:
 
 
 def _table(rows: Sequence[Mapping[str, str]]) -> None:
-    """Columns as wide as they need; the last is never padded, nothing is ever cut."""
+    """Columns as wide as they need, folded between words where a terminal is narrower; nothing is ever cut."""
     titles = list(rows[0])
     widths = {title: max(len(title), *(len(row[title]) for row in rows)) for title in titles}
+    if sys.stdout.isatty():
+        words = {
+            title: max(len(word) for row in rows for word in (title, *row[title].split())) for title in titles
+        }
+        widths = _narrowed(widths, words, shutil.get_terminal_size().columns - 2 * (len(titles) - 1))
     for row in [{title: title.upper() for title in titles}, *rows]:
-        click.echo("  ".join(row[title].ljust(widths[title]) for title in titles).rstrip())
+        cells = [_folded(row[title], widths[title]) for title in titles]
+        for line in zip_longest(*cells, fillvalue=""):
+            padded = (cell.ljust(widths[title]) for title, cell in zip(titles, line, strict=True))
+            click.echo("  ".join(padded).rstrip())
+
+
+def _narrowed(widths: Mapping[str, int], words: Mapping[str, int], room: int) -> dict[str, int]:
+    """Widths that fit, as far as the longest words let them: the widest columns give way."""
+    found = dict(widths)
+    while sum(found.values()) > room:
+        widest = max(found, key=lambda title: found[title] - words[title] and found[title])
+        if found[widest] <= words[widest]:
+            break
+        found[widest] -= 1
+    return found
+
+
+def _folded(text: str, width: int) -> list[str]:
+    if len(text) <= width:
+        return [text]
+    return textwrap.wrap(text, width, break_long_words=False, break_on_hyphens=False)

@@ -30,7 +30,7 @@ _GROUP = "hub.plugins"
 def install(packages: tuple[str, ...], upgrade: bool, dry_run: bool, change_dependencies: bool) -> None:
     """Install plugins.
 
-    With the tool that this environment was made with: pip, uv or pipx.
+    With the tool that this environment was made with: pip, uv, pipx or uv tool.
 
     PACKAGE is what that tool takes: a name, name==version, a wheel, a folder. It is asked first what it would do,
     with the hub's own dependencies kept as they are; where that cannot be, nothing is done and the exit code is 7.
@@ -91,7 +91,7 @@ def uninstall(names: tuple[str, ...], dry_run: bool) -> None:
 
     With the tool that this environment was made with.
 
-    NAME is a plugin's or a distribution's. What it depended on stays.
+    NAME is a plugin's or a distribution's. What it depended on stays; uv tool alone takes that along.
     """
     from hub.environment import Changes, find_tool
     from hub.environment.changes import dependents_of

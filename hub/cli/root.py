@@ -82,7 +82,9 @@ def _output() -> Iterator[None]:
 )
 @click.version_option(__version__, message="%(prog)s %(version)s")
 def cli() -> None:
-    """asynchub: flows in YAML, started by webhooks and schedules; every acknowledged event runs exactly once.
+    """asynchub: flows in YAML, started by webhooks, schedules, files, streams and each other.
+
+    Every acknowledged event runs exactly once.
 
     Exit codes: 0 ok, 1 ran and failed, 2 usage, 3 invalid, 4 not found, 5 denied, 6 unreachable, 7 conflict,
     8 time-out, 9 differs, 130 interrupted.
@@ -124,8 +126,9 @@ def _run() -> Any:
     except (click.Abort, KeyboardInterrupt):
         return 130
     except click.ClickException as error:
-        error.show()
-        return 2
+        from hub.cli.failures import report_usage
+
+        return report_usage(error)
     except Exception as error:
         from hub.cli.failures import report
 

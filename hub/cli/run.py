@@ -99,6 +99,8 @@ def run(
                 data_folder,
                 lambda client: _run_on_hub(client, key, given, more, trigger, data, detach, printer),
             )
+        except _GoneMeanwhile:
+            raise
         except Unreachable as error:
             raise Unreachable(f"there is no file {flow}, and {error.message}", hint=error.hint) from error
     if format == "json":
@@ -107,6 +109,10 @@ def run(
         click.echo(ended["id"])
     if not detach and ended["state"] not in ("SUCCESS", "WARNING"):
         raise click.exceptions.Exit(1)
+
+
+class _GoneMeanwhile(Unreachable):
+    """The hub has gone while an execution was followed."""
 
 
 def _key(flow: str) -> FlowKey:
@@ -240,8 +246,13 @@ async def _run_on_hub(
     try:
         async for step in client.lines(f"/executions/{started['id']}/stream"):
             printer.show(step)
+        ended: dict[str, Any] = await client.get(f"/executions/{started['id']}")
     except asyncio.CancelledError:
         click.echo(f"it goes on: hub executions logs {started['id']} -f", err=True)
         raise KeyboardInterrupt from None
-    ended: dict[str, Any] = await client.get(f"/executions/{started['id']}")
+    except Unreachable as error:
+        raise _GoneMeanwhile(
+            f"the hub has gone while the execution {started['id']} ran: {error.message}",
+            hint=f"it goes on when the hub is started again: hub executions logs {started['id']} -f",
+        ) from error
     return ended

@@ -58,7 +58,7 @@ def list_(
         },
         format=format,
         name=_name,
-        empty="no triggers",
+        empty="no triggers: a flow has them under triggers:, and hub blueprints list has ready flows",
     )
     if format == "table":
         for item in items:

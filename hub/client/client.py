@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any
@@ -174,7 +175,7 @@ class HubClient:
 
     def _unreachable(self, error: Exception) -> Unreachable:
         return Unreachable(
-            f"no hub answers at {self.url}: {error}",
+            f"no hub answers at {self.url}: {_reason(error)}",
             hint="start one with: hub serve, or name one with --server URL",
         )
 
@@ -192,6 +193,17 @@ class HubClient:
         if said.get("code") == InvalidFlow.code and said.get("details"):
             raise InvalidFlow([_problem(one) for one in said["details"]])
         raise _ERRORS.get(answer.status, HubError)(message, hint=hint)
+
+
+def _reason(error: Exception) -> str:
+    """What the system says of it, where it says anything: "connection refused"."""
+    cause = getattr(error, "os_error", None)
+    if not isinstance(cause, OSError):
+        return str(error) or type(error).__name__
+    # a name that is not found has a number of its own kind, below zero
+    number = cause.errno or 0
+    known = os.strerror(number) if number > 0 else cause.strerror
+    return (known or str(cause)).lower()
 
 
 def _flow_path(key: FlowKey) -> str:

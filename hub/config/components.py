@@ -18,7 +18,7 @@ from hub.model.durations import format_duration
 from hub.plugin.component import Component
 
 if TYPE_CHECKING:
-    from hub.config.flows import Reading
+    from hub.config.reading import Reading
 
 M = TypeVar("M", bound=BaseModel)
 

@@ -22,7 +22,7 @@ from hub.plugin.fields import DEFERRED, SCRIPT, STATIC
 from hub.plugin.trigger import Trigger
 
 if TYPE_CHECKING:
-    from hub.config.flows import Reading
+    from hub.config.reading import Reading
 
 
 class ConstantChecker:

@@ -39,7 +39,7 @@ from hub.plugin.component import Component, field_roles
 from hub.plugin.fields import CASES, CHILDREN, DEFERRED, SCRIPT, STATIC
 
 if TYPE_CHECKING:
-    from hub.config.flows import Reading
+    from hub.config.reading import Reading
 
 _SCRIPT_NAMES = frozenset({"inputs", "outputs", "trigger", "vars", "item", "secret"})
 _INPUT_SHAPES: Mapping[InputType, Shape] = {

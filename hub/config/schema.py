@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from hub.config.flows import MOST_AT_ONCE, Retry
+from hub.config.flow_tasks import MOST_AT_ONCE, Retry
 from hub.config.notify import Notify
 from hub.config.settings import Settings
 from hub.model.execution import QueueBehavior

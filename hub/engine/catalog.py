@@ -24,11 +24,14 @@ from hub.config.summary import always_of, flow_summary, triggers_of, types_of
 from hub.engine.compiled import CompiledFlow
 from hub.engine.needs import missing, refusal
 from hub.engine.services import Services
-from hub.errors import FlowLoop, InvalidFlow, NotFound, Position, Problem
+from hub.errors import FlowLoop, InvalidFlow, NotFound, Position, Problem, did_you_mean
 from hub.model.flow import FlowRecord, TriggerDeclaration
 from hub.model.ids import FlowKey
 
 log = structlog.get_logger("hub.flows")
+
+_MOST_COMPARED = 500
+"""Flows among which a near name is looked for."""
 
 _MOST_COMPILED = 500
 _ENABLED_SINCE = "enabledSince"
@@ -297,11 +300,18 @@ class FlowCatalog:
         log.warning("flow may start itself", flow=str(flow.key), problem=problem.text())
         return replace(loaded, warnings=(*loaded.warnings, problem))
 
+    def missing(self, key: FlowKey) -> NotFound:
+        """The error for a flow that is not there, with the nearest that is."""
+        # comparing with thousands would keep the loop
+        known = [str(one) for one in self._records] if len(self._records) <= _MOST_COMPARED else []
+        near = did_you_mean(str(key), known)
+        return NotFound(f"no flow {key}", hint=near or "hub flows list shows those there are")
+
     async def retire(self, key: FlowKey) -> None:
         """Take a flow out of use and keep its history. Raises ``NotFound``."""
         async with self._changing:
             if key not in self._records:
-                raise NotFound(f"no flow {key}")
+                raise self.missing(key)
             await self._services.storage.retire_flow(key, at=self._services.clock.now())
             del self._records[key]
             self._chains.drop(key)
@@ -313,7 +323,7 @@ class FlowCatalog:
         if revision is None:
             record = await self.find(key)
             if record is None:
-                raise NotFound(f"no flow {key}")
+                raise self.missing(key)
             revision = record.revision
         found = self.known(key, revision)
         if found is None:

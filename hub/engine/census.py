@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
-from hub.engine.faults import PluginFault
+from hub.engine.faults import PluginFault, packages_of_others
 
 if TYPE_CHECKING:
     from hub.engine.services import Services
@@ -42,7 +42,7 @@ class TaskCensus:
 
     def count(self) -> None:
         """Name each plugin that has many tasks that were there at the last count."""
-        owners = self._owners()
+        owners = packages_of_others(self._services.registry)
         old: dict[str, list[str]] = defaultdict(list)
         now: set[int] = set()
         for task in asyncio.all_tasks():
@@ -56,16 +56,6 @@ class TaskCensus:
         for plugin, names in old.items():
             if len(names) > MANY:
                 self._name(plugin, len(names), names[-1])
-
-    def _owners(self) -> dict[str, str]:
-        """The plugins of others by the package that their components are in."""
-        packages = {
-            component.__module__.partition(".")[0]: plugin
-            for component, plugin in self._services.registry.owners.items()
-        }
-        packages.pop("plugins_core", None)
-        packages.pop("hub", None)
-        return packages
 
     def _name(self, plugin: str, count: int, code: str) -> None:
         log.error("plugin leaves asyncio tasks behind", plugin=plugin, tasks=count, code=code, hint=_HINT)

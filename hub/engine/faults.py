@@ -7,7 +7,7 @@ does not do what it says: its author has to mend it. Noted by those who notice i
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING
@@ -16,9 +16,12 @@ import structlog
 
 from hub.engine.outputs import Unstorable
 from hub.engine.stopping import CancelledItself
+from hub.errors import NotYours
 
 if TYPE_CHECKING:
+    from hub.engine.services import Services
     from hub.engine.task_runner import LiveRun
+    from hub.registry import Registry
 
 log = structlog.get_logger("hub.plugins")
 
@@ -48,16 +51,16 @@ class PluginFaults:
         self._lock = threading.Lock()
         self._by_plugin: dict[str, dict[tuple[str | None, str], PluginFault]] = {}
 
-    def note(self, plugin: str, fault: PluginFault) -> None:
-        """Add one, or count it once more."""
+    def note(self, plugin: str, fault: PluginFault) -> int:
+        """Add one, or count it once more; answers how often it was seen by now."""
         with self._lock:
             known = self._by_plugin.setdefault(plugin, {})
             before = known.pop((fault.component, fault.fault), None)
-            known[fault.component, fault.fault] = (
-                fault if before is None else replace(fault, count=before.count + 1)
-            )
+            count = 1 if before is None else before.count + 1
+            known[fault.component, fault.fault] = replace(fault, count=count)
             if len(known) > _MOST:
                 del known[next(iter(known))]
+            return count
 
     def of(self, plugin: str) -> Sequence[PluginFault]:
         """Those of a plugin, the one that was last seen last."""
@@ -65,8 +68,23 @@ class PluginFaults:
             return tuple(self._by_plugin.get(plugin, {}).values())
 
 
-_OF_TASKS: tuple[tuple[type[BaseException], str, str], ...] = (
+def packages_of_others(registry: Registry) -> Mapping[str, str]:
+    """The plugins that do not come with the hub, by the package that their components are in."""
+    packages = {
+        component.__module__.partition(".")[0]: plugin for component, plugin in registry.owners.items()
+    }
+    packages.pop("plugins_core", None)
+    packages.pop("hub", None)
+    return packages
+
+
+_SAYING: tuple[tuple[type[BaseException], str, str], ...] = (
     (CancelledItself, "it cancels the task that it runs in", "cancel only tasks of your own making"),
+    (
+        NotYours,
+        "it lays hands on what is the hub's own",
+        "open a connection or file of its own, and leave the hub's alone",
+    ),
     (SystemExit, "it asks the process to exit", "raise Fail(reason) where a task has failed"),
     (Unstorable, "it gives what cannot be stored", "return its Output model, or plain JSON data"),
 )
@@ -74,9 +92,18 @@ _OF_TASKS: tuple[tuple[type[BaseException], str, str], ...] = (
 
 def note_of_task(live: LiveRun, error: BaseException) -> None:
     """Note what a task's failure says of its author, where it says anything."""
-    for kind, fault, hint in _OF_TASKS:
+    for kind, fault, hint in _SAYING:
         if isinstance(error, kind):
             note_of_run(live, fault, hint)
+
+
+def note_of_trigger(services: Services, name: str, type_name: str, error: Exception) -> None:
+    """Note what a trigger's failure says of its author, where it says anything."""
+    component = services.registry.triggers.get(type_name)
+    for kind, fault, hint in _SAYING:
+        if component is not None and isinstance(error, kind):
+            found = PluginFault(type_name, fault, hint, services.clock.now(), name)
+            services.faults.note(services.registry.owner_of(component), found)
 
 
 def note_of_run(live: LiveRun, fault: str, hint: str) -> None:

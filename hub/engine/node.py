@@ -13,6 +13,7 @@ import structlog
 
 from hub.config.notifiers import NotifierDeclaration
 from hub.engine.again import Again
+from hub.engine.cancelling import guarding
 from hub.engine.catalog import FlowCatalog
 from hub.engine.census import TaskCensus
 from hub.engine.dispatcher import Dispatcher
@@ -157,7 +158,7 @@ class Node:
             job.add_done_callback(lambda job: self._check(job, on_failure))
         self.is_ready = self.takes_events = not self.is_draining
         try:
-            with watched(services, self.longest_block):
+            with watched(services, self.longest_block), guarding(services):
                 yield
         finally:
             self.is_ready = self.takes_events = False

@@ -20,8 +20,10 @@ import structlog
 from pydantic import BaseModel
 
 from hub.bus import Bus, Subscription
+from hub.engine.attempt import problem_of
 from hub.engine.catalog import FlowCatalog
 from hub.engine.compiled import build_trigger, component_class
+from hub.engine.faults import note_of_trigger
 from hub.engine.intake import Intake, bookmarks_of
 from hub.engine.owned_files import OwnedFiles
 from hub.engine.rendering import Field
@@ -284,12 +286,13 @@ class TriggerSupervisor:
                     await self._until_leased(name, status)
                 status.state, status.error = "running", None
                 await trigger.run(self._context(name, trigger), self._emit(name, trigger))
-                raise RuntimeError("the trigger stopped by itself")
+                raise HubError("the trigger stopped by itself")
             except Exception as error:
                 # a trigger's failure must not become the hub's
+                note_of_trigger(self._services, str(name), declaration.type, error)
                 self._status[name] = status
                 status.state, status.failures = "failing", status.failures + 1
-                status.error = self._services.vault.mask(str(error) or type(error).__name__)
+                status.error = self._services.vault.mask(problem_of(error).reason)
                 log.warning("trigger failed; starting it again", trigger=str(name), error=status.error)
             if loop.time() - began >= _LONGEST_BACKOFF:
                 backoff = _FIRST_BACKOFF  # it had been well for longer than it would have to wait

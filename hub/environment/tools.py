@@ -12,6 +12,7 @@ import re
 import shutil
 import subprocess
 import sys
+import threading
 import tomllib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from hub.errors import Conflict, InvalidInput
 
 _LONGEST = 900.0
 """Seconds that a tool may take; it may have to build what it installs."""
+_THERE = ("Requirement already satisfied:", "Looking in links:", "Looking in indexes:")
 _LINE = re.compile(r"^\s*([+\-~])\s+([A-Za-z0-9._-]+)(?:==| @ )(\S+)", re.M)
 _WHEEL = re.compile(r"/[^/-]+-([^/-]+)(?:-[^/-]+){3,4}\.whl$")
 
@@ -60,8 +62,10 @@ class Tool:
         kept = ["--constraint", str(keeping)] if keeping is not None else []
         if self.name == "pipx":
             more = ["--force"] if upgrade else []
-            more += [f"--pip-args={' '.join(kept)}"] if kept else []
-            _run([*self.program, "inject", *more, Path(sys.prefix).name, *requirements], shows=True)
+            # pipx writes what it is told on its command line into its memory, and keeps to it for ever
+            limits = {"PIP_CONSTRAINT": str(keeping), "UV_CONSTRAINT": str(keeping)} if keeping else {}
+            command = [*self.program, "inject", *more, Path(sys.prefix).name, *requirements]
+            _run(command, shows=True, also=limits)
         elif self.name == "uv tool":
             # it would write constraints into its receipt and keep to them for ever; what is there it leaves as it is
             command = [*self._uv_pip("install"), *kept, *self._upgraded(requirements, upgrade)]
@@ -72,12 +76,13 @@ class Tool:
             _run([*command, *requirements], shows=True)
         else:
             more = ["--upgrade"] if upgrade else []
-            _run([*self.program, "install", *kept, *more, *requirements], shows=True)
+            _run_pip([*self.program, "install", *kept, *more, *requirements])
 
     def uninstall(self, names: Sequence[str]) -> None:
         """Take these out again. Raises ``Conflict`` where the tool fails."""
         if self.name == "pipx":
-            _run([*self.program, "uninject", Path(sys.prefix).name, *names], shows=True)
+            # it would take what they depended on along, which somebody may have come to use
+            _run([*self.program, "uninject", "--leave-deps", Path(sys.prefix).name, *names], shows=True)
         elif self.name == "uv tool":
             gone = {normal(name) for name in names}
             self._uv_tool(lambda known: [one for one in known if name_of(one) not in gone])
@@ -185,7 +190,31 @@ def _lines(said: str) -> dict[str, str | None]:
     return found
 
 
-def _run(command: Iterable[str], *, shows: bool = False) -> subprocess.CompletedProcess[str]:
+def _run_pip(command: Sequence[str]) -> None:
+    """Run pip and say what it says, but for a line on each package that is there already. Raises ``Conflict``."""
+    with subprocess.Popen(  # noqa: S603 - the environment's own tool
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "NO_COLOR": "1"},
+    ) as process:
+        assert process.stdout is not None
+        late = threading.Timer(_LONGEST, process.kill)
+        late.start()
+        try:
+            for line in process.stdout:
+                if not line.startswith(_THERE):
+                    print(line, end="", file=sys.stderr, flush=True)
+        finally:
+            late.cancel()
+    if process.returncode:
+        raise Conflict(f"{Path(command[0]).name} ended with exit code {process.returncode}")
+
+
+def _run(
+    command: Iterable[str], *, shows: bool = False, also: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
     """Run a tool; what it says goes to stderr where it is to be shown. Raises ``Conflict``."""
     words = list(command)
     try:
@@ -197,7 +226,7 @@ def _run(command: Iterable[str], *, shows: bool = False) -> subprocess.Completed
             text=True,
             timeout=_LONGEST,
             check=False,
-            env={**os.environ, "NO_COLOR": "1"},
+            env={**os.environ, "NO_COLOR": "1", **(also or {})},
         )
     except subprocess.TimeoutExpired:
         raise Conflict(f"{words[0]} took longer than {_LONGEST:g} s") from None

@@ -6,13 +6,15 @@ Nothing else of the plugin imports asyncpg, so that a hub which does not use Pos
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from types import FrameType
 from typing import Any
 
 import asyncpg
 
-from hub.plugin import StorageError, StorageUnavailable
+from hub.plugin import NotYours, StorageError, StorageUnavailable
 from plugins_core.postgres.address import Address
 from plugins_core.postgres.settings import PostgresSettings
 
@@ -46,6 +48,25 @@ class _Connection(asyncpg.Connection):  # type: ignore[misc]
 
     def get_reset_query(self) -> str:
         return ""
+
+    # plugins run in this process: one that closes what it has found is told that it may not
+
+    def close(self, *, timeout: float | None = None) -> Any:
+        _check_caller(sys._getframe(1))
+        return super().close(timeout=timeout)
+
+    def terminate(self) -> None:
+        _check_caller(sys._getframe(1))
+        super().terminate()
+
+
+def _check_caller(frame: FrameType) -> None:
+    package = str(frame.f_globals.get("__name__", "")).partition(".")[0]
+    if package not in ("asyncpg", "plugins_core"):
+        raise NotYours(
+            "this connection to the hub's database is the storage's, and stays open",
+            hint="open a connection of its own: asyncpg.connect(…)",
+        )
 
 
 class Driver:

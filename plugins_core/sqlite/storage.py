@@ -77,7 +77,7 @@ from hub.plugin.rows import (
 )
 from plugins_core.sqlite import accepting, notices, past, portable, recording, steering
 from plugins_core.sqlite.migrate import migrate
-from plugins_core.sqlite.writer import Commit, Job, Kind, Writer, is_closed
+from plugins_core.sqlite.writer import Commit, Job, Kind, OwnConnection, Writer, is_closed
 
 T = TypeVar("T")
 
@@ -612,9 +612,14 @@ def _path_of(url: str) -> Path:
     return Path(path[1:])
 
 
-def _connect(path: Path) -> sqlite3.Connection:
+def _connect(path: Path) -> OwnConnection:
     connection = sqlite3.connect(
-        path, isolation_level=None, check_same_thread=False, cached_statements=256, timeout=10
+        path,
+        isolation_level=None,
+        check_same_thread=False,
+        cached_statements=256,
+        timeout=10,
+        factory=OwnConnection,
     )
     connection.execute("PRAGMA cache_size = -8000")
     connection.execute("PRAGMA temp_store = MEMORY")
@@ -630,7 +635,7 @@ def _make_private(path: Path) -> None:
             os.chmod(f"{path}{suffix}", 0o600)
 
 
-def _connect_for_writing(path: Path) -> sqlite3.Connection:
+def _connect_for_writing(path: Path) -> OwnConnection:
     fresh = not path.exists()
     try:
         _make_private(path)
@@ -647,6 +652,6 @@ def _connect_for_writing(path: Path) -> sqlite3.Connection:
         connection.execute("PRAGMA wal_autocheckpoint = 4000")
         migrate(connection)
     except sqlite3.DatabaseError as error:
-        connection.close()
+        connection.let_go()
         raise StorageError(f"{path} cannot be used as a database: {error}") from error
     return connection

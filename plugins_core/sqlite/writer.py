@@ -17,11 +17,28 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
-from hub.plugin import StorageError, StorageOverloaded, StorageUnavailable, jsontext
+from hub.plugin import NotYours, StorageError, StorageOverloaded, StorageUnavailable, jsontext
 
 Answer = TypeVar("Answer")
 
 _MOST_PER_COMMIT = 512
+
+
+class OwnConnection(sqlite3.Connection):
+    """A connection of the storage's: plugins run in its process, and one that closes it is told that it may not.
+
+    Whoever gets past that has it closed, and it is opened again.
+    """
+
+    def close(self) -> None:
+        raise NotYours(
+            "this connection to the hub's database is the storage's, and stays open",
+            hint="open a connection of its own: sqlite3.connect(…)",
+        )
+
+    def let_go(self) -> None:
+        """Close it."""
+        super().close()
 
 
 class Job(Generic[Answer]):
@@ -64,7 +81,7 @@ class Kind(Generic[Answer]):
 class Writer:
     """Owns the writing connection and its thread."""
 
-    def __init__(self, connect: Callable[[], sqlite3.Connection], *, queue_limit: int) -> None:
+    def __init__(self, connect: Callable[[], OwnConnection], *, queue_limit: int) -> None:
         self._connect = connect
         self._limit = queue_limit
         self._jobs: queue.SimpleQueue[list[Job[Any]] | None] = queue.SimpleQueue()
@@ -136,7 +153,7 @@ class Writer:
                     connection = self._connect()
                 self._commit(connection, jobs)
                 self._tell(functools.partial(self._answer, jobs))
-        connection.close()
+        connection.let_go()
 
     def _collect(self) -> tuple[list[Job[Any]], bool]:
         """Wait for a job and take all that wait with it; False at the end."""

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import pty
+import struct
 import subprocess
 import sys
+import termios
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -72,3 +77,41 @@ def _health(hub: HubProcess) -> str:
         return str(hub.call("GET", "/health/ready").json["status"])
     except OSError:
         return ""
+
+
+def _on_terminal(arguments: list[str], cwd: Path, columns: int) -> list[str]:
+    """What a terminal of so many columns shows of a command."""
+    ours, its = pty.openpty()
+    fcntl.ioctl(its, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
+    env = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES")}
+    command = [sys.executable, "-m", "hub", *arguments]
+    with subprocess.Popen(command, cwd=cwd, stdin=its, stdout=its, stderr=its, env=env):
+        os.close(its)
+        said = b""
+        # reading fails once nobody has the other end open
+        with suppress(OSError):
+            while found := os.read(ours, 65536):
+                said += found
+    os.close(ours)
+    return said.decode().splitlines()
+
+
+def test_a_table_fits_the_terminal_and_nothing_of_it_is_cut(tmp_path: Path) -> None:
+    lines = _on_terminal(["plugins", "list"], tmp_path, 100)
+    assert max(map(len, lines)) <= 100
+    assert lines[0].split() == ["NAME", "DISTRIBUTION", "VERSION", "STATE", "TYPES", "WHAT", "TO", "DO"]
+    piped = subprocess.run(
+        [sys.executable, "-m", "hub", "plugins", "list"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    # the same words, if in other lines; a row is a line where no terminal says how wide one is
+    assert sorted(" ".join(lines).split()) == sorted(piped.split())
+    assert len(piped.splitlines()) < len(lines)
+
+
+def test_a_table_with_words_wider_than_the_terminal_is_as_wide_as_they_are(tmp_path: Path) -> None:
+    lines = _on_terminal(["plugins", "list"], tmp_path, 30)
+    assert any("flow.sequential," in line for line in lines)

@@ -94,17 +94,36 @@ RUNNING = """
         async def run(self, ctx):
             LEFT.extend(asyncio.create_task(left()) for _ in range(300))
 
+    def close_all(close):
+        closed = 0
+        gc.unfreeze()
+        for one in gc.get_objects():
+            if isinstance(one, sqlite3.Connection):
+                close(one)
+                closed += 1
+        return {"value": closed}
+
     class Closes(Task):
         \"""Close the database.\"""
         type = "harm.closes"
         async def run(self, ctx):
-            closed = 0
-            gc.unfreeze()
-            for one in gc.get_objects():
-                if isinstance(one, sqlite3.Connection):
-                    one.close()
-                    closed += 1
-            return {"value": closed}
+            return close_all(lambda one: one.close())
+
+    class ClosesSlyly(Task):
+        \"""Close the database, past whoever might mind.\"""
+        type = "harm.closesSlyly"
+        async def run(self, ctx):
+            return close_all(sqlite3.Connection.close)
+
+    class CancelsAll(Task):
+        \"""Cancel everything but itself.\"""
+        type = "harm.cancelsAll"
+        async def run(self, ctx):
+            own = asyncio.create_task(asyncio.sleep(60))
+            for one in asyncio.all_tasks() - {asyncio.current_task()}:
+                one.cancel()
+            await asyncio.wait([own])
+            return {"value": own.cancelled()}
 
     class Fails(Listener):
         type = "harm.fails"
@@ -114,7 +133,7 @@ RUNNING = """
 
     @hookimpl
     def register_tasks():
-        return [Blocks, Gives, Cancels, Exits, Leaves, Closes]
+        return [Blocks, Gives, Cancels, Exits, Leaves, Closes, ClosesSlyly, CancelsAll]
 
     @hookimpl
     def register_listeners():
@@ -124,6 +143,11 @@ SAID = {
     "blocks": ("it keeps the whole hub from everything else", "make it a plain def"),
     "gives": ("it gives what cannot be stored", "return its Output model"),
     "cancels": ("it cancels the task that it runs in", "cancel only tasks of your own making"),
+    "cancelsAll": (
+        "it cancels tasks that are not its own",
+        "keep the tasks that asyncio.create_task gives it",
+    ),
+    "closes": ("it lays hands on what is the hub's own", "open a connection or file of its own"),
     "exits": ("it asks the process to exit", "raise Fail(reason)"),
     "leaves": ("it leaves asyncio tasks behind", "asyncio.TaskGroup()"),
 }
@@ -167,16 +191,23 @@ ENDING = """
             re.match("(a+)+$", "a" * 60 + "b")
 
     class Cancels(Harm):
-        \"""Cancel everything.\"""
+        \"""Cancel everything, past whoever might mind.\"""
         type = "ending.cancels"
         async def harm(self):
             for one in asyncio.all_tasks():
-                one.cancel()
+                asyncio.Task.cancel(one)
             await asyncio.sleep(60)
 
     @hookimpl
     def register_tasks():
         return [Leaves, Turns, Crashes, Holds, Cancels]
+"""
+BESIDE = b"""id: beside
+namespace: t
+tasks:
+  - id: both
+    type: flow.parallel
+    tasks: [{id: a, type: flow.sleep, duration: PT2S}, {id: b, type: script.shell, script: sleep 2}]
 """
 START = (
     sys.executable,
@@ -217,7 +248,7 @@ def hub(env: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterat
 @pytest.fixture(scope="module")
 def reports(hub: HubProcess) -> dict[str, Any]:
     """Every plugin as ``plugins list --running`` has it, once each of the harmful ones has done its worst."""
-    for name in (*SAID, "closes"):
+    for name in SAID:
         hub.ended(put_and_start(hub, name, f"harm.{name}"))
     for _ in range(100):
         done = hub_command("plugins", "list", "--running", "-o", "json", cwd=hub.data)
@@ -262,10 +293,26 @@ def test_the_table_says_what_to_do(hub: HubProcess, reports: dict[str, Any]) -> 
 
 def test_the_hub_goes_on_beside_them(hub: HubProcess, reports: dict[str, Any]) -> None:
     assert hub.call("GET", "/health/ready").status == 200
-    closed = hub.ended(put_and_start(hub, "closes", "harm.closes"))
+    closed = hub.ended(put_and_start(hub, "slyly", "harm.closesSlyly"))
     # its own connections were closed beneath it, and it opens them again
     assert (closed["state"], closed["taskRuns"][0]["outputs"]["value"] > 0) == ("SUCCESS", True)
     assert hub.ended(put_and_start(hub, "good", "heavy.do"))["state"] == "SUCCESS"
+
+
+def test_what_a_plugin_may_not_lay_hands_on_is_as_it_was(hub: HubProcess, reports: dict[str, Any]) -> None:
+    """Whoever waits for the hub, and whatever runs beside, notices nothing of it."""
+    hub.call("PUT", "/api/v1/flows/t/beside", BESIDE)
+    started = hub.call("POST", "/api/v1/flows/t/beside/executions", {}).json["id"]
+    cancels = hub.ended(put_and_start(hub, "cancelsAll", "harm.cancelsAll"))
+    # of what it cancels its own task alone is cancelled
+    assert (cancels["state"], cancels["taskRuns"][0]["outputs"]["value"]) == ("SUCCESS", True)
+    closes = hub.ended(put_and_start(hub, "closes", "harm.closes"))
+    assert closes["state"] == "FAILED"
+    assert "this connection to the hub's database is the storage's" in closes["error"]
+    assert hub.ended(started)["state"] == "SUCCESS"
+    log = hub.log.read_text()
+    assert "a plugin cancels tasks that are not its own; they go on" in log
+    assert "trigger failed" not in log
 
 
 def test_those_that_cannot_be_loaded_are_listed_without_a_hub_too(

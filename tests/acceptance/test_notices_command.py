@@ -31,7 +31,8 @@ def run(hub: HubProcess, *arguments: str) -> Any:
 
 
 def test_a_notice_to_nobody_is_listed_shown_retried_and_dropped(hub: HubProcess) -> None:
-    assert run(hub, "list").stderr == "no notices\n"
+    said = run(hub, "list").stderr
+    assert said == "no notices: notify: in a flow or in hub.yaml says who is told of what\n"
     started = hub.call("POST", "/api/v1/flows/t/f/executions", {}).json
     hub.ended(started["id"])
     listed = run(hub, "list", "--execution", started["id"], "-o", "json")

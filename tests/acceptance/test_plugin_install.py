@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
+import tomllib
 from pathlib import Path
 
 import pytest
 
 from hub.environment import own_distributions
 from hub.environment.tools import read_receipt
-from tests.support.installed import environment_of
+from tests.support.installed import environment_of, tool_environment_of
 from tests.support.wheels import wheel
 
 _PLUGIN = "from hub.plugin import hookimpl\n\n@hookimpl\ndef register_expression_functions():\n    return {NAME: len}\n"
@@ -20,7 +22,8 @@ class Environment:
     """An environment with the hub, and a folder of wheels that is all its tool may find."""
 
     def __init__(self, folder: Path, tool: str) -> None:
-        self.commands, self._env = environment_of(folder, tool)
+        make = environment_of if tool in ("uv", "pip") else tool_environment_of
+        self.commands, self._env = make(folder, tool)
         self.links = folder / "links"
         self._env |= {"UV_FIND_LINKS": str(self.links), "PIP_FIND_LINKS": str(self.links)}
         plugin = {"asynchub_acme.py": _PLUGIN.replace("NAME", "'acme_length'")}
@@ -53,6 +56,23 @@ class Environment:
         assert len(found) < 2
         return found[0] if found else None
 
+    def remembered(self) -> set[str]:
+        """What the tool of an application takes for installed by itself."""
+        root = self.commands.parent
+        if (root / "pipx_metadata.json").exists():
+            metadata = json.loads((root / "pipx_metadata.json").read_text())
+            return {metadata["main_package"]["package"], *metadata["injected_packages"]}
+        receipt = tomllib.loads((root / "uv-receipt.toml").read_text())
+        return {one["name"] for one in receipt["tool"]["requirements"]}
+
+    def upgrade(self) -> None:
+        """Have the tool of an application bring everything up to date."""
+        if (self.commands.parent / "pipx_metadata.json").exists():
+            command = ["pipx", "upgrade", "--include-injected", "asynchub"]
+        else:
+            command = [self._env["UV"], "tool", "upgrade", "asynchub"]
+        subprocess.run(command, env={**os.environ, **self._env}, check=True)
+
 
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("tool", ["uv", pytest.param("pip", marks=pytest.mark.faults)])
@@ -84,6 +104,8 @@ def test_plugins_come_and_go(tmp_path: Path, tool: str) -> None:
     assert code == 0, said
     assert f"{tool}: asynchub-acme 1.0" in said
     assert "top 1.0 loaded" in said
+    # of the hub's own packages, which it depends on too, nothing has to be said
+    assert "already" not in said
     assert "nothing would change" in here.hub("install", "asynchub-acme")[1]
 
     code, said = here.hub("uninstall", "acme")
@@ -97,6 +119,50 @@ def test_plugins_come_and_go(tmp_path: Path, tool: str) -> None:
     code, said = here.hub("uninstall", "nowhere")
     assert code == 4
     assert 'no plugin "nowhere" is installed' in said
+    code, said = here.hub("install", "asynchub-of-nobody")
+    assert code == 7
+    assert "asynchub-of-nobody" in said
+
+
+@pytest.mark.faults
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("tool", ["uv tool", "pipx"])
+def test_an_application_keeps_its_plugins_by_the_tool_that_installed_it(tmp_path: Path, tool: str) -> None:
+    """pipx and ``uv tool`` remember what is beside a hub: what they did not do themselves their next upgrade undoes."""
+    here = Environment(tmp_path, tool)
+    before = here.version_of("tzdata")
+
+    code, said = here.hub("install", "--dry-run", "asynchub-top")
+    assert code == 0, said
+    assert here.version_of("asynchub_top") is None
+    code, said = here.hub("install", "asynchub-top")
+    assert code == 0, said
+    assert f"{tool}: asynchub-acme 1.0" in said
+    assert "top 1.0 loaded" in said
+    assert here.remembered() == {"asynchub", "asynchub-top"}
+
+    # of a newer version, which wants an older package than the hub has, it is kept
+    code, said = here.hub("install", "asynchub-acme==2.0")
+    assert code == 7
+    assert f"this would change what the hub itself depends on: tzdata {before} → 2020.1" in said
+    assert (here.version_of("asynchub_acme"), here.version_of("tzdata")) == ("1.0", before)
+
+    # what the tool does for itself leaves the plugin where it is
+    here.upgrade()
+    assert (here.version_of("asynchub_top"), here.version_of("asynchub_acme")) == ("1.0", "1.0")
+    assert here.hub("list", "-o", "name")[1].split().count("top") == 1
+
+    code, said = here.hub("uninstall", "acme")
+    assert code == 7
+    assert "asynchub-acme is needed by asynchub-top" in said
+    assert here.hub("uninstall", "top")[0] == 0
+    assert here.remembered() == {"asynchub"}
+    assert here.version_of("asynchub_top") is None
+    assert here.version_of("asynchub_acme") == ("1.0" if tool == "pipx" else None)
+    # the hub has all that it needs
+    code, said = here.hub("list", "-o", "name")
+    assert code == 0, said
+    assert "top" not in said.split()
     code, said = here.hub("install", "asynchub-of-nobody")
     assert code == 7
     assert "asynchub-of-nobody" in said

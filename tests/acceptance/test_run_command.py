@@ -109,11 +109,63 @@ def test_a_name_without_a_hub_is_said_to_be_no_file_either(folder: Path) -> None
     assert f"there is no file r/text, and no hub serves {folder}" in done.stderr
 
 
+def test_a_hub_that_goes_while_a_run_is_followed_is_said(folder: Path) -> None:
+    with HubProcess(folder, flows=folder) as hub:
+        command = [sys.executable, "-m", "hub", "run", "r/slow"]
+        env = {**os.environ, "PYTHONUNBUFFERED": "1"}
+        with subprocess.Popen(
+            command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env
+        ) as process:
+            assert process.stdout is not None
+            while "pids" not in process.stdout.readline():
+                assert process.poll() is None
+            hub.kill()
+            _, said = process.communicate(timeout=30)
+        assert process.returncode == 6
+        [execution] = [word for word in said.split() if word.count("-") == 4][:1]
+        assert said == (
+            f"error: the hub has gone while the execution {execution} ran: no hub answers at {hub.url}:"
+            " connection refused\n"
+            f"  hint: it goes on when the hub is started again: hub executions logs {execution} -f\n"
+        )
+        hub.start()
+        assert hub_command("executions", "kill", execution, cwd=folder).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["sevre"], 'error: no such command "sevre"\n  hint: did you mean "serve"?\n'),
+        (["zzz"], 'error: no such command "zzz"\n  hint: hub --help lists those there are\n'),
+        (
+            ["run"],
+            "error: missing argument 'FILE|NAMESPACE/FLOW'\n"
+            "  hint: hub run [OPTIONS] FILE|NAMESPACE/FLOW; hub run --help says more\n",
+        ),
+        (
+            ["run", "x.yaml", "--detach"],
+            "error: --detach needs a hub: a FILE runs in this process\n"
+            "  hint: hub run [OPTIONS] FILE|NAMESPACE/FLOW; hub run --help says more\n",
+        ),
+    ],
+)
+def test_a_wrong_command_line_is_said_as_every_other_error_is(
+    folder: Path, arguments: list[str], said: str
+) -> None:
+    done = hub_command(*arguments, cwd=folder)
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", said)
+
+
 def test_a_detached_run_prints_its_id_or_the_execution(folder: Path) -> None:
     flows = folder / "flows"
     flows.mkdir()
     (folder / "text.hub.yaml").rename(flows / "text.hub.yaml")
     with HubProcess(folder, flows=flows) as hub:
+        missed = hub_command("run", "r/txt", cwd=folder)
+        assert (missed.returncode, missed.stderr) == (
+            4,
+            'error: no flow r/txt\n  hint: did you mean "r/text"?\n',
+        )
         plain = hub_command("run", "r/text", "--detach", cwd=folder).stdout.strip()
         assert hub.ended(plain)["state"] == "SUCCESS"
         started = json.loads(hub_command("run", "r/text", "--detach", "-o", "json", cwd=folder).stdout)

@@ -221,3 +221,21 @@ async def test_alarms_go_off_in_order_and_cancelled_ones_never() -> None:
     await done
     assert heard == list(range(2, 400, 2))
     assert len(timer) == 0
+
+
+async def test_a_trigger_that_fails_is_shown_with_the_kind_of_its_failure(
+    tmp_path: Path, stage: Stage
+) -> None:
+    @stage.source("s")
+    async def s(ctx: TriggerContext, emit: Emit) -> None:
+        raise KeyError("number")
+
+    async with stage.hub(tmp_path) as hub:
+        await hub.put(
+            "id: f\nnamespace: t\ntriggers: [{id: a, type: test.source, name: s}]\n"
+            "tasks: [{id: a, type: log, message: x}]\n"
+        )
+        async with asyncio.timeout(10):
+            while (status := hub.node.triggers.status(TriggerKey("t", "f", "a"))).state != "failing":
+                await asyncio.sleep(0.01)
+    assert status.error == "KeyError: 'number'"

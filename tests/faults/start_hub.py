@@ -6,9 +6,11 @@ The bugs are what the kill -9 rounds must find. The hub itself holds no switch f
 from __future__ import annotations
 
 import asyncio
-import sqlite3
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from plugins_core.sqlite.writer import OwnConnection
 
 
 def answer_before_commit() -> None:
@@ -56,7 +58,7 @@ def unique_key_dropped() -> None:
 
     connect = storage._connect_for_writing
 
-    def without_key(path: Any) -> sqlite3.Connection:
+    def without_key(path: Any) -> OwnConnection:
         connection = connect(path)
         columns = "scope, key, body_hash, event_id, expires_at"
         connection.executescript(
@@ -104,7 +106,7 @@ def no_flush() -> None:
 
     connect = storage._connect_for_writing
 
-    def unflushed(path: Any) -> sqlite3.Connection:
+    def unflushed(path: Any) -> OwnConnection:
         connection = connect(path)
         connection.execute("PRAGMA synchronous = OFF")
         return connection

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import os
 import pwd
@@ -23,7 +24,7 @@ from hub.clock import SystemClock, to_micros
 from hub.errors import FenceRefused, InvalidInput, StorageError, StorageUnavailable
 from hub.model.execution import Claim, ExecutionState, Queue
 from hub.model.ids import TriggerKey
-from hub.plugin import Arrival, EventFilter, ExecutionFilter, Page, Storage, StorageSettings
+from hub.plugin import Arrival, EventFilter, ExecutionFilter, NotYours, Page, Storage, StorageSettings
 from hub.testing.storage_samples import (
     AT,
     a_child_of,
@@ -67,6 +68,18 @@ async def nodes(database: str, tmp_path: Path) -> AsyncIterator[list[Storage]]:
     """Three nodes over one database."""
     async with AsyncExitStack() as stack:
         yield [await stack.enter_async_context(opened(database, tmp_path / name)) for name in ("a", "b", "c")]
+
+
+async def test_whoever_closes_the_hubs_own_connections_is_refused(nodes: list[Storage]) -> None:
+    for one in gc.get_objects():
+        if isinstance(one, asyncpg.Connection) and type(one) is not asyncpg.Connection:
+            with pytest.raises(NotYours, match="is the storage's, and stays open"):
+                one.terminate()
+            with pytest.raises(NotYours, match="is the storage's, and stays open"):
+                await one.close()
+            assert not one.is_closed()
+            return
+    pytest.fail("the storage has no connection")
 
 
 # the server and its tables

@@ -67,6 +67,40 @@ def environment_of(folder: Path, tool: str) -> tuple[Path, dict[str, str]]:
     return commands, env
 
 
+def tool_environment_of(folder: Path, tool: str) -> tuple[Path, dict[str, str]]:
+    """The hub as an application of ``pipx`` or ``uv tool``; answers its commands, and variables for both.
+
+    The index is asked once, for what the hub and pipx need; from then on the tool finds a folder of wheels.
+    """
+    wheel = build_wheel(folder / "hub-dist")
+    links = folder / "links"
+    helper = folder / "helper"
+    subprocess.run([sys.executable, "-m", "venv", str(helper)], check=True)
+    wanted = [str(wheel), *(["pip", "pipx"] if tool == "pipx" else [])]
+    pip = [str(helper / "bin" / "python"), "-m", "pip"]
+    subprocess.run([*pip, "download", "--quiet", "--dest", str(links), *wanted], check=True)
+    settings = folder / "uv.toml"
+    settings.write_text("no-index = true\n")
+    shown = str(folder / "shown")
+    env = {"UV_CONFIG_FILE": str(settings), "UV_FIND_LINKS": str(links), "UV_OFFLINE": "1"}
+    env |= {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(links)}
+    if tool == "uv tool":
+        env |= {"UV": _uv(), "UV_TOOL_DIR": str(folder / "tools"), "UV_TOOL_BIN_DIR": shown}
+        command, commands = [_uv(), "tool", "install", "--python", sys.executable], folder / "tools"
+    else:
+        subprocess.run([*pip, "install", "--quiet", "pipx"], check=True, env={**os.environ, **env})
+        env |= {
+            "PIPX_HOME": str(folder / "tools"),
+            "PIPX_BIN_DIR": shown,
+            "PIPX_MAN_DIR": str(folder / "man"),
+        }
+        env |= {"PATH": f"{helper / 'bin'}:{os.environ['PATH']}"}
+        command = [str(helper / "bin" / "pipx"), "install", "--python", sys.executable]
+        commands = folder / "tools" / "venvs"
+    subprocess.run([*command, str(wheel)], check=True, env={**os.environ, **env}, capture_output=True)
+    return commands / "asynchub" / "bin", env
+
+
 def install_as_source(project: Path, commands: Path) -> None:
     """The same, and let the environment use the project's own files, so that what is edited is what is run."""
     install_project(project, commands)

@@ -136,6 +136,7 @@ def test_headers_are_unquoted_and_percent_decoded() -> None:
         ({"time": "2020-01-01"}, "time is a moment of RFC 3339"),
         ({"time": "2020-01-01T00:00:60Z"}, "time is a moment of RFC 3339"),
         ({"time": "0001-01-01T00:00:00+23:59"}, "time is a moment of RFC 3339"),
+        ({"dataschema": "order.json"}, 'dataschema is a whole URI, got "order.json"'),
         ({"Sourse": "x"}, '"Sourse" cannot be an attribute'),
         ({"my-ext": "x"}, '"my-ext" cannot be an attribute'),
         ({"ext": {"a": 1}}, "ext is text, a 32-bit whole number, true or false, got an object"),
@@ -155,6 +156,13 @@ def test_what_is_no_cloudevent_is_refused_by_name(change: dict[str, Any], words:
     with pytest.raises(Refusal) as caught:
         read(BATCH, [LEAST, {**LEAST, **change}])
     assert caught.value.message.startswith("event 2: ")
+
+
+@pytest.mark.parametrize(
+    "schema", ["https://example.test/order.json", "urn:example:order", "HTTP://[::1]/x#y"]
+)
+def test_a_schemas_uri_is_taken(schema: str) -> None:
+    assert one(ONE, {**LEAST, "dataschema": schema}).ignored == ("dataschema",)
 
 
 def test_what_the_hub_does_not_take_is_invalid() -> None:

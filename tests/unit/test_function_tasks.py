@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, TypedDict
 import pytest
 from pydantic import BaseModel, Field
 
-from hub.config.flows import TASK_KEYS
+from hub.config.flow_tasks import TASK_KEYS
 from hub.plugin import Duration, Static, Task, TaskContext, task
 from hub.plugin.task import COMMON
 from hub.testing import TaskContract

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from hub.api.answers import masked_data, masked_text
-from hub.api.views import ExecutionSummary
+from hub.api.views.executions import ExecutionSummary
 from hub.engine.secrets import SecretVault
 from hub.plugin import SecretSource
 
