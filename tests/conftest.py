@@ -9,9 +9,10 @@ import pytest
 
 from tests.services.postgres import PostgresServer
 
-# a job in the background of a script is started deaf to Ctrl-C, and so would be all that the tests start and end with it
-if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+# a job in the background of a script, or under nohup, is started deaf to these, and so would be all that it starts
+for _signal, _as_usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+    if signal.getsignal(_signal) is signal.SIG_IGN:
+        signal.signal(_signal, _as_usual)
 
 
 @pytest.fixture(scope="session")
