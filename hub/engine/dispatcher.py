@@ -371,6 +371,8 @@ class Dispatcher:
     async def _run_one(self, claim: Claim) -> None:
         execution = claim.execution
         try:
+            # those who brought it are answered first: answers that follow each other wake their callers together
+            await asyncio.sleep(0)
             if claim.suspect_starts >= _MOST_SUSPECT_STARTS:
                 reason = f"it took the node down {claim.suspect_starts} times; it is not tried again"
                 await self._fail(claim, reason)

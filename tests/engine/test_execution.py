@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -338,5 +339,8 @@ outputs: [{id: a, type: STRING, value: "{{ outputs.a.value }}"}]
 async def test_a_killed_execution_ends_killed(hub: Harness) -> None:
     await hub.put(_HEAD + "tasks: [{id: a, type: script.shell, script: sleep 60}]")
     started = await hub.start("t/f")
+    # one that is not begun yet would be CANCELLED
+    while (await hub.node.services.storage.execution(started.id)).state is not ExecutionState.RUNNING:
+        await asyncio.sleep(0.01)
     await hub.node.kill(started.id)
     assert (await hub.ended(started.id)).state is ExecutionState.KILLED
