@@ -14,7 +14,7 @@ import structlog
 from hub.engine.compiled import CompiledTask
 from hub.engine.faults import note_of_run, note_of_task
 from hub.engine.outputs import outputs_of, plain
-from hub.engine.rendering import Field
+from hub.engine.rendering import Field, at_once
 from hub.engine.scope import RunScope
 from hub.engine.stopping import CancelledItself, Leaving, Reason, Stopped
 from hub.engine.task_context import RunningTask
@@ -62,6 +62,7 @@ async def attempt(live: LiveRun, scope: RunScope) -> Mapping[str, Any]:
     stops = live.executor.stops
     length: timedelta | None = None
     alarm: asyncio.TimerHandle | None = None
+    section = stops.code_of_others(live)
     try:
         if live.task.timeout is not None:
             length = await _length(live, scope)
@@ -70,8 +71,13 @@ async def attempt(live: LiveRun, scope: RunScope) -> Mapping[str, Any]:
         if component is None and live.task.decided:
             component = await _decided_component(live, scope)
         try:
-            with stops.code_of_others(live):
-                component = component or live.task.instance(await _rendered(live, live.task.fields, scope))
+            with section:
+                if component is None:
+                    fields = live.task.fields
+                    values = at_once(fields, scope.names)
+                    component = live.task.instance(
+                        values if values is not None else await _rendered(live, fields, scope)
+                    )
                 ctx = RunningTask(live.executor, live, scope)
                 returned = await (
                     component.run(ctx) if live.task.is_async else _run_beside(live, component, ctx)
@@ -79,8 +85,8 @@ async def attempt(live: LiveRun, scope: RunScope) -> Mapping[str, Any]:
                 while type(returned) is not dict and inspect.isawaitable(returned):
                     returned = await returned  # a decorated coroutine function looks like a plain one
         finally:
-            if (strand := asyncio.current_task()) is not None and strand.cancelling():
-                await _absorb(strand, live)
+            if section.strand is not None and section.strand.cancelling():
+                await _absorb(section.strand, live)
         return outputs_of(returned, live.task.component.Output)
     except RunsOn:
         raise _runs_on(live, length) from None

@@ -14,7 +14,7 @@ from hub.engine.patience import persist
 from hub.engine.services import Services
 from hub.engine.stopping import Reason, Stops
 from hub.engine.telling import tell_execution, tell_task_runs
-from hub.errors import FenceRefused
+from hub.errors import FenceRefused, StorageOverloaded, StorageUnavailable
 from hub.model.execution import Claim, ExecutionState
 from hub.model.task_run import TaskRun, TaskRunState
 from hub.plugin.notices import NewNotice
@@ -124,19 +124,16 @@ class Recorder:
         transition = self._transition(task_runs=rows, logs=lines, arrivals=arrivals, **changes)
         services = self._services
         namespace = self._claim.execution.flow.namespace
-
-        def store() -> Awaitable[Recorded]:
-            return self.persist(lambda: services.storage.record(transition))
-
         try:
-            recorded = await (
-                store() if services.turns.is_alone(namespace) else services.turns.write(namespace, store)
-            )
+            if services.turns.is_alone(namespace):
+                recorded = await self._store(transition)
+            else:
+                recorded = await services.turns.write(namespace, lambda: self._store(transition))
         except FenceRefused:
             # whatever else runs here runs for nobody
             self._stops.stop(Reason.LOST)
             raise
-        if any(arrival.notices for arrival in arrivals):
+        if arrivals and any(arrival.notices for arrival in arrivals):
             services.owed.set()
         for row in rows:
             services.watches.row(self._id, row)
@@ -145,6 +142,13 @@ class Recorder:
                 services.bus.tell("taskRun", self._id, path=row.path, state=row.state.value)
         tell_task_runs(services, self._claim.execution, rows)
         return recorded
+
+    async def _store(self, transition: Transition) -> Recorded:
+        storage = self._services.storage
+        try:
+            return await storage.record(transition)
+        except (StorageUnavailable, StorageOverloaded, OSError):
+            return await self.persist(lambda: storage.record(transition))
 
     def persist(self, work: Callable[[], Awaitable[T]]) -> Coroutine[Any, Any, T]:
         """Do it as soon as storage and disk allow it; see ``patience.persist``."""

@@ -39,6 +39,17 @@ class Field:
                 answers[need.request] = await vault.answer(need.request)
 
 
+def at_once(fields: Mapping[str, Field], scope: Scope) -> dict[str, Any] | None:
+    """The values of fields that need nobody's answer, a secret say; None where one does.
+
+    Raises ``ExpressionError``.
+    """
+    try:
+        return {name: field.evaluate(scope, {}) for name, field in fields.items()}
+    except NeedsAnswer:
+        return None
+
+
 def _compile(raw: Any, functions: FunctionTable) -> Evaluate | None:
     """A closure for what holds an expression, None for a constant."""
     if isinstance(raw, str):

@@ -63,6 +63,7 @@ class Stops:
         self._told: set[LiveRun | None] = set()
         self._give_up_at: float | None = None
         self._again: asyncio.TimerHandle | None = None
+        self.loop = asyncio.get_running_loop()
 
     # asked by the engine
 
@@ -149,24 +150,28 @@ class Stops:
 class ForeignCode:
     """See ``Stops.code_of_others``."""
 
-    __slots__ = ("_before", "_cancels", "_live", "_stops", "_task")
+    __slots__ = ("_before", "_cancels", "_live", "_stops", "strand")
 
     def __init__(self, stops: Stops, live: LiveRun | None) -> None:
         self._stops = stops
         self._live = live
         self._cancels = 0
+        self.strand: asyncio.Task[Any] | None = None
+        """The asyncio task that the code runs in, once it does."""
 
-    def __enter__(self) -> None:
+    def __enter__(self) -> ForeignCode:
         self._stops.check(self._live)
-        task: asyncio.Task[Any] | None = asyncio.current_task()
+        task: asyncio.Task[Any] | None = asyncio.current_task(self._stops.loop)
         assert task is not None
-        self._task = task
+        self.strand = task
         self._before = task.cancelling()
         self._stops.enter(self._live, self)
+        return self
 
     def interrupt(self) -> None:
+        assert self.strand is not None
         self._cancels += 1
-        self._task.cancel()
+        self.strand.cancel()
         if self._live is not None and self._live.killed is not None:
             self._live.killed.set()
 
@@ -174,11 +179,13 @@ class ForeignCode:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._stops.exit(self._live)
+        strand = self.strand
+        assert strand is not None
         for _ in range(self._cancels):
-            self._task.uncancel()
+            strand.uncancel()
         if kind is None or not issubclass(kind, asyncio.CancelledError):
             return
-        if self._task.cancelling() > self._before:
+        if strand.cancelling() > self._before:
             return  # the process itself is going down
         if self._stops.has_to_stop(self._live):
             raise Stopped from None

@@ -44,6 +44,7 @@ _MOST_CRASHES = 10
 _SHORTEST_REST = timedelta(milliseconds=100)
 """Between attempts that would follow each other at once."""
 _LAST_MOMENT = datetime.max.replace(tzinfo=UTC)
+_FAILURES = (TaskRunState.FAILED, TaskRunState.KILLED)
 
 
 @dataclass(slots=True)
@@ -61,7 +62,7 @@ class Ended:
     @property
     def is_failure(self) -> bool:
         # KILLED: its group's time ran out, and the node went down before it could say so
-        return self.state in (TaskRunState.FAILED, TaskRunState.KILLED)
+        return self.state in _FAILURES
 
 
 class LiveRun:
