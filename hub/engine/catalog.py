@@ -22,6 +22,7 @@ from hub.config.flows import LoadedFlow, load_flow
 from hub.config.loops import Chains, Waiting, waiting
 from hub.config.summary import always_of, flow_summary, triggers_of, types_of
 from hub.engine.compiled import CompiledFlow
+from hub.engine.flow_cache import FlowCache
 from hub.engine.needs import missing, refusal
 from hub.engine.services import Services
 from hub.errors import FlowLoop, InvalidFlow, NotFound, Position, Problem, did_you_mean
@@ -33,7 +34,6 @@ log = structlog.get_logger("hub.flows")
 _MOST_COMPARED = 500
 """Flows among which a near name is looked for."""
 
-_MOST_COMPILED = 500
 _ENABLED_SINCE = "enabledSince"
 _UNKNOWN_FOR = 1.0
 """Seconds in which a flow that nobody knows is not looked for again."""
@@ -59,7 +59,7 @@ class FlowCatalog:
     def __init__(self, services: Services) -> None:
         self._services = services
         self._records: dict[FlowKey, FlowRecord] = {}
-        self._compiled: OrderedDict[tuple[FlowKey, int], CompiledFlow] = OrderedDict()
+        self._ready = FlowCache()
         self._changed: list[Callable[[FlowKey], None]] = []
         self._changing = asyncio.Lock()
         self._chains = Chains()
@@ -107,9 +107,7 @@ class FlowCatalog:
         for record in self.records():
             if types.isdisjoint(name for _, name in types_of(record.summary)):
                 continue
-            for key, revision in [*self._compiled]:
-                if key == record.key:
-                    del self._compiled[key, revision]
+            self._ready.forget(record.key)
 
     async def judge(self, types: AbstractSet[str]) -> None:
         """Show as broken the flows with one of these types that could not be saved now.
@@ -278,8 +276,7 @@ class FlowCatalog:
                 log.warning(
                     "flow is saved, and may not do what it should", flow=str(key), problem=problem.text()
                 )
-            self._compiled[key, record.revision] = self._make(loaded, record.revision)
-            self._trim()
+            self._make_ready(loaded, record.revision, source)
             self._tell(key)
         return Stored(record, loaded, changed, created=known is None)
 
@@ -328,24 +325,18 @@ class FlowCatalog:
         found = self.known(key, revision)
         if found is None:
             _, source = await self._services.storage.flow_source(key, revision)
-            found = self._make(self.check(source), revision)
-            self._compiled[key, revision] = found
-            self._trim()
+            found = self._make_ready(self.check(source), revision, source)
         return found
 
     def known(self, key: FlowKey, revision: int) -> CompiledFlow | None:
         """A revision that is ready to run already."""
-        found = self._compiled.get((key, revision))
-        if found is not None:
-            self._compiled.move_to_end((key, revision))
-        return found
+        return self._ready.get(key, revision)
 
-    def _make(self, loaded: LoadedFlow, revision: int) -> CompiledFlow:
-        return CompiledFlow(loaded.flow, revision, self._services.registry, self._services.functions)
-
-    def _trim(self) -> None:
-        while len(self._compiled) > _MOST_COMPILED:
-            self._compiled.popitem(last=False)
+    def _make_ready(self, loaded: LoadedFlow, revision: int, source: str) -> CompiledFlow:
+        services = self._services
+        made = CompiledFlow(loaded.flow, revision, services.registry, services.functions)
+        self._ready.add(made, text=len(source))
+        return made
 
     def _carry_enabled(self, known: FlowRecord | None, loaded: LoadedFlow) -> Mapping[str, Any]:
         """Keep a trigger's enabled time over revisions; what was off, new or changed starts now."""

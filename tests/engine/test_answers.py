@@ -285,7 +285,7 @@ tasks:
 
             if name != "execution":
                 setattr(kept, name, refusing())
-        hub.node.catalog._compiled.clear()
+        hub.node.catalog._ready.clear()
         started = await _start(hub)
         assert (await hub.ended(started.id)).state is _S.SUCCESS
     assert "scope_task_runs" in refused
