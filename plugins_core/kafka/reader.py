@@ -33,6 +33,7 @@ _FIRST_PAUSE = 0.5
 _LONGEST_PAUSE = 5.0
 """Seconds between two tries to reach a cluster: it is used again within ten seconds of its return."""
 _POLL = 500
+_SHORT_POLL = 10
 """Milliseconds that one look for records may wait."""
 _STUCK_AFTER = 1.0
 """Seconds after which a partition that takes nothing is paused: until then what was fetched for it stays here."""
@@ -220,7 +221,9 @@ class Reader:
                 if loop.time() - stuck_since < _STUCK_AFTER:
                     continue
                 self._pause(consumer)
-            found = await consumer.getmany(*wanted, timeout_ms=_POLL, max_records=_MOST_RECORDS)
+            # the client fetches for none while it holds anything for one: those that are full have room in a moment
+            patience = _POLL if len(wanted) == len(self._lanes) else _SHORT_POLL
+            found = await consumer.getmany(*wanted, timeout_ms=patience, max_records=_MOST_RECORDS)
             for tp, records in found.items():
                 lane = self._lanes.get(tp)
                 # not placed yet: it is read again from where it stands
