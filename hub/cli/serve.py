@@ -5,15 +5,17 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from contextlib import nullcontext, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 
 from hub.cli.looping import run_loop
 from hub.cli.places import data_option
+
+T = TypeVar("T")
 
 
 @click.command()
@@ -94,16 +96,15 @@ def serve(
                 ("flows",): [str(resolved(given)) for given in flows] or None,
             },
         )
-        heir = run_loop(
-            serve_place(
-                Place(loaded.settings, folder, resolved(data or folder), os.environ),
-                Watching(_say, _say_end if sys.stdout.isatty() else None),
-                task_folders=[resolved(given) for given in flows],
-                predecessor=predecessor,
-                can_reload=True,
-                projects=[read_project(resolved(one)) for one in plugins],
-            )
+        serving = serve_place(
+            Place(loaded.settings, folder, resolved(data or folder), os.environ),
+            Watching(_say, _say_end if sys.stdout.isatty() else None),
+            task_folders=[resolved(given) for given in flows],
+            predecessor=predecessor,
+            can_reload=True,
+            projects=[read_project(resolved(one)) for one in plugins],
         )
+        heir = run_loop(_deaf_at_last(serving))
     if heir is not None and heir.reading is not None:
         # whoever started this process goes on with it, whichever process the hub is
         become(heir.pid, heir.reading)
@@ -132,6 +133,15 @@ def resolved(path: Path) -> Path:
         return path.resolve()
     except (OSError, RuntimeError):
         return path.absolute()
+
+
+async def _deaf_at_last(serving: Coroutine[Any, Any, T]) -> T:
+    """Hear no signal any more once a hub has come to its end: one would end the process as if it had not."""
+    found = await serving
+    if found is None:  # else another process is the hub, which is sent what this one is sent
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, signal.SIG_IGN)
+    return found
 
 
 def end_at_sigterm() -> None:

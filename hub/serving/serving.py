@@ -123,8 +123,14 @@ async def serve(
 
 def _catch_signals(stop: _Stop) -> None:
     loop = asyncio.get_running_loop()
+
+    def ask(*_: object) -> None:
+        with suppress(RuntimeError):  # the loop has ended, and the hub with it
+            loop.call_soon_threadsafe(stop.ask)
+
+    # not by the loop: with its end the system's own answer would be back, and end the process as if nothing had
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.ask)
+        signal.signal(number, ask)
 
 
 def _reload_at_hang_up(reloading: Reloading) -> None:

@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -111,3 +112,14 @@ def test_a_sigterm_while_it_starts_ends_it_with_0(tmp_path: Path, pipe: str) -> 
     out, err = process.communicate(timeout=60)
     assert (process.returncode, out) == (0, "")
     assert "Traceback" not in err
+
+
+def test_signals_until_the_very_end_change_nothing_about_how_it_ends(tmp_path: Path) -> None:
+    """An impatient supervisor repeats itself; the last moments of a process hear the system's own answer to it."""
+    for number in (signal.SIGTERM, signal.SIGINT) * 2:
+        with HubProcess(tmp_path) as hub:
+            assert hub.process is not None
+            while hub.process.poll() is None:
+                hub.process.send_signal(number)
+                time.sleep(0.0005)
+            assert hub.process.returncode == 0
