@@ -74,10 +74,8 @@ async def attempt(live: LiveRun, scope: RunScope) -> Mapping[str, Any]:
             with section:
                 if component is None:
                     fields = live.task.fields
-                    values = at_once(fields, scope.names)
-                    component = live.task.instance(
-                        values if values is not None else await _rendered(live, fields, scope)
-                    )
+                    values = at_once(fields, scope.names) or await _rendered(live, fields, scope)
+                    component = live.task.instance(values)
                 ctx = RunningTask(live.executor, live, scope)
                 returned = await (
                     component.run(ctx) if live.task.is_async else _run_beside(live, component, ctx)

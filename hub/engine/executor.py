@@ -195,9 +195,7 @@ class Executor:
         elif self.claim.suspect and self.stops.reason is None:
             await self.recorder.start_suspect()
         try:
-            namespace = self.claim.execution.flow.namespace
-            if not self.services.turns.is_alone(namespace):
-                await self.services.turns.take(namespace)
+            await self.services.turns.take(self.claim.execution.flow.namespace)
             self.stops.check(None)
             await self._walk()
         except Leaving:

@@ -153,9 +153,8 @@ class Intake:
             finally:
                 self._dispatcher.free(room)
 
-        turns = self._services.turns
         try:
-            return await (accept() if turns.is_alone(namespace) else turns.write(namespace, accept))
+            return await self._services.turns.write(namespace, accept)
         except FenceRefused:
             if move is not None and bookmark_of(move.key) is None:
                 await self.learn(move.key)
@@ -236,8 +235,6 @@ class Intake:
         found: list[Judged] = []
         if own is not None:
             found.append(await self._judge.one(own, event, now, order))
-            if self._routes.is_empty and event.depth <= DEEPEST and (new := found[0].execution) is not None:
-                return await self._of_one(event, new)
         if not self._routes.is_empty:
             for route in self._routes.wanting(event):
                 if route.disabled:
@@ -256,14 +253,6 @@ class Intake:
             dead="; ".join(wrong) or None,
             ends=await self._born_ends(executions),
         )
-
-    async def _of_one(self, event: Event, new: NewExecution) -> Arrival:
-        """An event that starts its own trigger's flow, and that nothing else wants: nearly all are such."""
-        if not self._services.payloads.fits(event.data):
-            event = await self._packed(event)
-        if new.queue is None and new.parent is None:
-            return Arrival((new,), event)
-        return Arrival((new,), event, ends=await self._born_ends((new,)))
 
     async def _candidate(self, key: TriggerKey) -> Candidate | None:
         try:

@@ -21,21 +21,29 @@ class Payloads:
     def __init__(self, store: FileStore) -> None:
         self.store = store
 
-    def fits(self, value: Mapping[str, Any]) -> bool:
-        """Whether ``pack`` would answer the value itself. Raises ``InvalidInput``, as it does."""
-        return _fits(value, _text(value))
+    def too_large(self, value: Mapping[str, Any]) -> bytes | None:
+        """The JSON text of a value that is to be put away; None for one that stays as it is.
+
+        One is put away when its text is over 64 KiB, and when it holds the mark of a reference, so that nobody's
+        data is taken for one. Raises ``InvalidInput`` for data that is nested too deep.
+        """
+        try:
+            text = jsontext.dump_bytes(value)
+        except RecursionError:
+            raise InvalidInput("data is nested too deep to be stored") from None
+        return None if len(text) <= LARGEST_INLINE and _MARK not in value else text
+
+    async def put_away(self, owner: str, name: str, text: bytes) -> Mapping[str, Any]:
+        """A reference to where a value's text was put; ``owner`` is the execution or event that it goes with.
+
+        Raises ``StorageUnavailable``.
+        """
+        return {_MARK: await self.store.put(owner, f"{name}.json", text), _SIZE: len(text)}
 
     async def pack(self, owner: str, name: str, value: Mapping[str, Any]) -> Mapping[str, Any]:
-        """The value itself, or a reference to where it was put when its JSON text is over 64 KiB.
-
-        ``owner`` is the execution or event that it goes with. A value that holds the reference's own mark is
-        put away too, so that nobody's data is taken for one. Raises ``StorageUnavailable``, and
-        ``InvalidInput`` for data that is nested too deep.
-        """
-        text = _text(value)
-        if _fits(value, text):
-            return value
-        return {_MARK: await self.store.put(owner, f"{name}.json", text), _SIZE: len(text)}
+        """The value itself, or a reference to where it was put. Raises what the two steps of it do."""
+        text = self.too_large(value)
+        return value if text is None else await self.put_away(owner, name, text)
 
     async def unpack(self, value: Mapping[str, Any]) -> Mapping[str, Any]:
         """What ``pack`` was given. Raises ``NotFound`` when its file cannot be read any more."""
@@ -56,17 +64,6 @@ class Payloads:
     async def owners(self, *, before: datetime) -> list[str]:
         """Who owns files, none of them newer than ``before``."""
         return await self.store.owners(before=before)
-
-
-def _text(value: Mapping[str, Any]) -> bytes:
-    try:
-        return jsontext.dump_bytes(value)
-    except RecursionError:
-        raise InvalidInput("data is nested too deep to be stored") from None
-
-
-def _fits(value: Mapping[str, Any], text: bytes) -> bool:
-    return len(text) <= LARGEST_INLINE and _MARK not in value
 
 
 def is_put_away(value: Mapping[str, Any]) -> bool:

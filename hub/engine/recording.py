@@ -125,10 +125,7 @@ class Recorder:
         services = self._services
         namespace = self._claim.execution.flow.namespace
         try:
-            if services.turns.is_alone(namespace):
-                recorded = await self._store(transition)
-            else:
-                recorded = await services.turns.write(namespace, lambda: self._store(transition))
+            recorded = await services.turns.write(namespace, lambda: self._store(transition))
         except FenceRefused:
             # whatever else runs here runs for nobody
             self._stops.stop(Reason.LOST)
@@ -144,6 +141,7 @@ class Recorder:
         return recorded
 
     async def _store(self, transition: Transition) -> Recorded:
+        """Nearly always there is nothing to be patient about."""
         storage = self._services.storage
         try:
             return await storage.record(transition)

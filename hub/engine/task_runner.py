@@ -450,11 +450,12 @@ async def _end(
     """The end of a task run: outputs kept, stored now or left to the caller."""
     executor = live.executor
     live.has_begun = False
-    packed = outputs
-    if outputs and not executor.services.payloads.fits(outputs):
-        given, payloads = outputs, executor.services.payloads
+    packed, payloads = outputs, executor.services.payloads
+    text = payloads.too_large(outputs) if outputs else None
+    if text is not None:
+        large = text
         packed = await executor.recorder.persist(
-            lambda: payloads.pack(executor.execution_id, live.path, given)
+            lambda: payloads.put_away(executor.execution_id, live.path, large)
         )
     if outputs is not None:
         scope.outputs[live.task.declaration.id] = outputs

@@ -106,10 +106,11 @@ class Turns:
 
     # writing
 
-    async def write(self, namespace: str, work: Callable[[], Awaitable[T]]) -> T:
+    def write(self, namespace: str, work: Callable[[], Awaitable[T]]) -> Awaitable[T]:
         """The answer of a write, begun when it is a namespace's turn."""
-        if self.is_alone(namespace):
-            return await work()
+        return work() if self.is_alone(namespace) else self._write_in_turn(namespace, work)
+
+    async def _write_in_turn(self, namespace: str, work: Callable[[], Awaitable[T]]) -> T:
         await self._begin_write(namespace)
         try:
             return await work()
