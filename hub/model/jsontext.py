@@ -47,9 +47,30 @@ def loads_bounded(text: bytes | str) -> Any:
     """``loads`` for what comes from outside: ``ValueError`` too when it is nested deeper than ``DEEPEST``."""
     raw = text.encode() if isinstance(text, str) else text
     value = loads(raw)
-    if raw.count(b"[") + raw.count(b"{") > DEEPEST and not _is_shallow(value) and _depth(raw) > DEEPEST:
+    if _has_many_brackets(raw) and not _is_shallow(value) and _depth(raw) > DEEPEST:
         raise ValueError(f"it is nested deeper than {DEEPEST} levels")
     return value
+
+
+def check_bounded(raw: bytes) -> None:
+    """Raise ``ValueError`` where ``loads_bounded`` would, for who needs no value; takes less time."""
+    try:
+        orjson.loads(raw)
+    except ValueError:
+        pass  # a number may be too long for it alone
+    else:
+        if not _has_many_brackets(raw):
+            return
+    loads_bounded(raw)
+
+
+def _has_many_brackets(raw: bytes) -> bool:
+    """Whether a JSON text might be nested deeper than ``DEEPEST``: what has fewer brackets is not.
+
+    Counting looks at every byte; of an object that holds neither lists nor objects it takes a third to see so.
+    """
+    is_flat = b"[" not in raw and raw.find(b"{", 1) < 0
+    return not is_flat and raw.count(b"[") + raw.count(b"{") > DEEPEST
 
 
 def _exact(raw: bytes) -> Any:

@@ -83,18 +83,12 @@ def _occurrence(record: Record, data: dict[str, Any], order: str | None) -> Occu
 
 
 async def _batch(records: Sequence[Record], trigger: Messages, ctx: TriggerContext, made: Made) -> None:
-    lines: list[bytes] = []
-    first = last = None
-    reading = trigger.reading
-    for record in records:
-        try:
-            lines.append(reading.line(record))
-        except Unreadable as error:
-            made.unreadable.append((record, str(error)))
-            continue
-        first, last = first or record, record
-    if first is None or last is None:
+    lines, made.unreadable = trigger.reading.lines(records)
+    if not lines:
         return
+    left_out = {record.offset for record, _ in made.unreadable}
+    first = next(record for record in records if record.offset not in left_out)
+    last = next(record for record in reversed(records) if record.offset not in left_out)
     event_id = new_id()
     data: dict[str, Any] = {
         "records": [],

@@ -8,10 +8,11 @@ partition is the order of the events. What a lane has stored is told to the read
 from __future__ import annotations
 
 import asyncio
+from bisect import bisect_right
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from itertools import accumulate, islice, takewhile
+from itertools import accumulate, takewhile
 from typing import TYPE_CHECKING, Any
 
 from hub.plugin import Emit, FenceRefused, StorageOverloaded, StorageUnavailable, TriggerContext
@@ -74,8 +75,8 @@ class Lane:
         self._emit = emit
         self._send_dead = send_dead
         self._stored = stored
-        self._records: deque[Record] = deque()
-        self._sizes: deque[int] = deque()
+        self._records: list[Record] = []
+        self._sizes: list[int] = []
         """Of each of them, in bytes."""
         self._bytes = 0
         self._first_at = 0.0
@@ -193,21 +194,13 @@ class Lane:
         batch = self._trigger.batch
         most = _MOST_TOGETHER if batch is None else batch.max_messages
         room = _MOST_BYTES if batch is None else batch.max_bytes
-        if len(self._records) <= most and self._bytes <= room:
-            taken, size = list(self._records), self._bytes
-            self._records.clear()
-            self._sizes.clear()
-            self._bytes = 0
-            return taken, size
-        count, size = min(most, len(self._records)), 0
-        for number, reached in enumerate(accumulate(islice(self._sizes, count))):
-            if number and reached > room:
-                count = number
-                break
-            size = reached
-        taken = [self._records.popleft() for _ in range(count)]
-        for _ in range(count):
-            self._sizes.popleft()
+        count = min(most, len(self._records))
+        size = sum(self._sizes[:count])
+        if size > room:
+            count = max(bisect_right(list(accumulate(self._sizes[:count])), room), 1)
+            size = sum(self._sizes[:count])
+        taken = self._records[:count]
+        del self._records[:count], self._sizes[:count]
         self._bytes -= size
         self._first_at = asyncio.get_running_loop().time()
         return taken, size

@@ -14,15 +14,11 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any, Literal, Protocol
 
-import orjson
-
 from hub.plugin import iso, jsontext
 
 Form = Literal["json", "string", "bytes"]
 Headers = Sequence[tuple[str, bytes | None]]
 _CLOUD = "ce_"
-_SURELY_SHALLOW = 200
-"""So many brackets are not nested deeper than data from outside may be."""
 _LATEST = 253_402_300_799_000
 """Milliseconds: the end of the year 9999."""
 _STRUCTURED = "application/cloudevents+json"
@@ -65,22 +61,37 @@ class Reading:
     value: Form
     most_bytes: int
 
-    def line(self, record: Record) -> bytes:
-        """The data of a record as one line of JSON. Raises ``Unreadable``."""
-        raw = record.value
-        if self.value != "json" or record.headers or raw is None or b"\n" in raw or b"\r" in raw:
-            return jsontext.dump_bytes(self.data(record))
-        key = record.key
-        self._check_size(len(raw) if key is None else len(raw) + len(key))
-        # its own text is exact: where it is found to be JSON it need not be made once more
-        check_json(raw)
-        return b'{"key":%b,"value":%b,"headers":{},%b,"offset":%d,"timestamp":"%b"}' % (
-            b"null" if key is None else jsontext.dump_bytes(decoded(key, self.key, "key")),
-            raw,
-            _place(record.topic, record.partition),
-            record.offset,
-            moment(record.timestamp).encode(),
-        )
+    def lines(self, records: Sequence[Record]) -> tuple[list[bytes], list[tuple[Record, str]]]:
+        """The data of records of one partition as lines of JSON, and those that cannot be read, with the reason.
+
+        A value's own text is exact: where it is found to be JSON, and on one line, it is not made once more.
+        """
+        lines: list[bytes] = []
+        unreadable: list[tuple[Record, str]] = []
+        is_json, most = self.value == "json", self.most_bytes
+        place = _place(records[0].topic, records[0].partition) if records else b""
+        for record in records:
+            raw, key = record.value, record.key
+            try:
+                if not is_json or record.headers or raw is None or b"\n" in raw or b"\r" in raw:
+                    lines.append(jsontext.dump_bytes(self.data(record)))
+                    continue
+                if len(raw) + (0 if key is None else len(key)) > most:
+                    self._check_size(size_of(record))
+                check_json(raw)
+                lines.append(
+                    b'{"key":%b,"value":%b,"headers":{},%b,"offset":%d,"timestamp":"%b"}'
+                    % (
+                        b"null" if key is None else jsontext.dump_bytes(decoded(key, self.key, "key")),
+                        raw,
+                        place,
+                        record.offset,
+                        _moment_as_bytes(record.timestamp),
+                    )
+                )
+            except Unreadable as error:
+                unreadable.append((record, str(error)))
+        return lines, unreadable
 
     def _check_size(self, size: int) -> None:
         if size > self.most_bytes:
@@ -125,6 +136,11 @@ def moment(timestamp: int) -> str:
 
 
 @lru_cache(maxsize=1024)
+def _moment_as_bytes(timestamp: int) -> bytes:
+    return moment(timestamp).encode()
+
+
+@lru_cache(maxsize=1024)
 def _place(topic: str, partition: int) -> bytes:
     """Where a record lies, as members of a JSON object; all of a batch lie there."""
     return jsontext.dump_bytes({"topic": topic, "partition": partition})[1:-1]
@@ -145,15 +161,11 @@ def decoded(raw: bytes | None, form: Form, part: str) -> Any:
 
 
 def check_json(raw: bytes) -> None:
-    """Raise ``Unreadable`` where ``decoded`` would; in a fraction of the time."""
+    """Raise ``Unreadable`` where ``decoded`` would, in less time."""
     try:
-        orjson.loads(raw)
+        jsontext.check_bounded(raw)
     except ValueError:
-        pass  # a number may be too long for it alone
-    else:
-        if raw.count(b"[") + raw.count(b"{") <= _SURELY_SHALLOW:
-            return
-    decoded(raw, "json", "value")
+        decoded(raw, "json", "value")
 
 
 def readable(headers: Headers) -> dict[str, Any]:
