@@ -211,8 +211,12 @@ class DetailsContract:
             "for nothing": {},
         }
         await kill(storage, claim)
+        # this one has been ready for longer
+        older = an_execution(created_at=AT - HOUR)
+        await storage.accept([Arrival((older,))], at=AT, room=0)
         await paused(storage, claim, **changes[waits])
-        [again] = await storage.claim(limit=5, at=AT)
+        [again, behind] = await storage.claim(limit=5, at=AT)
+        assert behind.execution.id == older.id
         assert (again.execution.id, again.execution.state) == (claim.execution.id, _S.KILLING)
         await storage.record(step(again, state=_S.KILLED))
         assert (await storage.execution(claim.execution.id)).state is _S.KILLED

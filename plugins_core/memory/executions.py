@@ -21,6 +21,7 @@ from hub.plugin import (
     TaskRun,
     TaskRunState,
     Transition,
+    from_micros,
 )
 from plugins_core.memory.journal import Journal
 
@@ -242,8 +243,10 @@ class Executions:
 
     def _ready_at(self, step: Transition, killing: bool) -> datetime | None:
         """From when it may be claimed again; not by time at all where it only waits for others."""
-        # asked to be killed while it was letting go: it must be claimed again at once, to be ended
-        if killing or not all(map(self.is_live, step.waits_for)):
+        # asked to be killed while it was letting go: it must be claimed again before all others, to be ended
+        if killing:
+            return from_micros(0)
+        if not all(map(self.is_live, step.waits_for)):
             return step.at
         return step.wake_at if step.wake_at is not None or step.waits_for else step.at
 

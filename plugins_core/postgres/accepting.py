@@ -33,7 +33,7 @@ from plugins_core.postgres.commits import Commit
 from plugins_core.postgres.deliveries import Deliveries, repeated
 from plugins_core.postgres.notices import owe
 from plugins_core.postgres.queues import Queues
-from plugins_core.postgres.rows import arrays, clean
+from plugins_core.postgres.rows import arrays, clean, together
 from plugins_core.postgres.task_runs import upsert_task_runs
 
 
@@ -70,10 +70,13 @@ def _all(works: Iterable[AcceptWork]) -> Iterator[Arrival]:
         left += [one for ends in arrival.ends.values() for one in ends.values()]
 
 
-async def run_accepts(commit: Commit, works: Sequence[AcceptWork], queues: Queues) -> None:
+async def run_accepts(
+    commit: Commit, works: Sequence[AcceptWork], queues: Queues, *, is_last: bool = False
+) -> None:
     """Store every work's arrivals; one whose trigger state was moved by another is refused whole.
 
-    The queues are locked already.
+    The queues are locked already. Where it is the last that a transaction does, what it stores may go along with the
+    commit's own row.
     """
     for work in works:
         work.answer, work.error = [], None
@@ -86,7 +89,7 @@ async def run_accepts(commit: Commit, works: Sequence[AcceptWork], queues: Queue
     for work in works:
         batch.room = work.room
         work.answer = [batch.accept(arrival, work) for arrival in work.arrivals]
-    await batch.flush()
+    await batch.flush(is_last=is_last)
     if batch.deliveries.known:
         answers = await repeated(commit, batch.deliveries, arrivals)
         for work in works:
@@ -272,10 +275,10 @@ class _Batch:
                 event.namespace or "",
                 event.flow or "",
                 event.trigger or "",
-                event.depth,
+                event.depth or None,
                 to_micros(at),
                 jsontext.dumps(event.data),
-                verdicts_text(arrival.verdicts) if arrival.verdicts else "[]",
+                verdicts_text(arrival.verdicts) if arrival.verdicts else None,
                 event.replay_of,
                 clean(arrival.dead),
                 "" if arrival.waits else None,
@@ -304,34 +307,35 @@ class _Batch:
                 new.flow.namespace,
                 new.flow.id,
                 new.revision,
-                state.value,
+                None if state is ExecutionState.CREATED else state.value,
                 new.trigger,
                 arrival.event.id if arrival.event is not None else None,
-                jsontext.dumps(new.inputs) if new.inputs else "{}",
-                jsontext.dumps(new.labels) if new.labels else "{}",
+                jsontext.dumps(new.inputs) if new.inputs else None,
+                jsontext.dumps(new.labels) if new.labels else None,
                 clean(error),
                 created,
                 to_micros(at) if state.is_terminal else None,
                 int(claimed),
                 self._commit.node if claimed else None,
-                int(claimed),
                 created if state is ExecutionState.CREATED and not claimed else None,
                 clean(new.queue.key) if new.queue else None,
                 new.queue.limit if new.queue else None,
-                new.depth,
+                new.depth or None,
                 new.parent.execution_id if new.parent else None,
                 new.parent.path if new.parent else None,
                 new.replay_of,
             )
         )
 
-    async def flush(self) -> None:
+    async def flush(self, *, is_last: bool) -> None:
         """Store it all."""
         connection = self._commit.connection
-        if self._events:
-            await connection.execute(_INSERT_EVENTS, *arrays(self._events))
-        if self._executions:
-            await connection.execute(_INSERT_EXECUTIONS, *arrays(self._executions))
+        others = self._labels or self._task_runs or self._notices or self._taken or self.deliveries.known
+        statements, values = self._births()
+        if is_last and not others:
+            self._commit.last = statements, values
+        elif statements:
+            await connection.execute(together(*statements, "SELECT 1"), *values)
         if self._labels:
             await connection.execute(_INSERT_LABELS, *arrays(self._labels))
         if self._task_runs:
@@ -345,15 +349,33 @@ class _Batch:
                 *arrays(self._taken),
             )
 
+    def _births(self) -> tuple[list[str], list[tuple[Any, ...]]]:
+        """The statements that store events and executions, and their values."""
+        given = ((_INSERT_EVENTS, self._events), (_INSERT_EXECUTIONS, self._executions))
+        statements = [statement for statement, rows in given if rows]
+        return statements, [column for _, rows in given for column in arrays(rows)]
+
 
 _TO_COME = Accepted(Receipt(event_id=""))
 """Stands for the answer to a repeat, which is made once everything of the batch is stored."""
 
 
-def _insert(table: str, columns: Mapping[str, str]) -> str:
+def _insert(
+    table: str,
+    columns: Mapping[str, str],
+    absent: Mapping[str, str],
+    derived: Mapping[str, str] | None = None,
+) -> str:
+    """An ``INSERT`` of many rows: ``columns`` with their types, what stands for one that is absent, as nearly all of
+    them are, and columns that are made of others."""
     given = ", ".join(f"${number}::{kind}[]" for number, kind in enumerate(columns.values(), 1))
+    made = derived or {}
+    values = [f"coalesce({name}, {absent[name]})" if name in absent else name for name in columns]
     # in the order they came: their places in lists follow it
-    return f"INSERT INTO {table} ({', '.join(columns)}) SELECT * FROM unnest({given})"
+    return (
+        f"INSERT INTO {table} ({', '.join([*columns, *made])}) SELECT {', '.join([*values, *made.values()])}"
+        f" FROM unnest({given}) AS v({', '.join(columns)})"
+    )
 
 
 _INSERT_EVENTS = _insert(
@@ -375,6 +397,7 @@ _INSERT_EVENTS = _insert(
         "dead": "text",
         "batch": "text",
     },
+    {"depth": "0", "verdicts": "'[]'"},
 )
 _INSERT_EXECUTIONS = _insert(
     "executions",
@@ -393,7 +416,6 @@ _INSERT_EXECUTIONS = _insert(
         "ended_at": "bigint",
         "claimed": "smallint",
         "node": "bigint",
-        "fence": "integer",
         "ready_at": "bigint",
         "queue": "text",
         "queue_limit": "integer",
@@ -402,6 +424,9 @@ _INSERT_EXECUTIONS = _insert(
         "parent_path": "text",
         "replay_of": "text",
     },
+    {"state": "'CREATED'", "inputs": "'{}'", "labels": "'{}'", "depth": "0"},
+    # who is born claimed has been claimed once
+    {"fence": "claimed"},
 )
 _INSERT_LABELS = (
     "INSERT INTO execution_labels (name, value, seq, created_at) SELECT v.name, v.value, e.seq, e.created_at"

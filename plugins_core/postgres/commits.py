@@ -16,6 +16,8 @@ from uuid import uuid4
 
 from hub.plugin import StorageUnavailable, jsontext
 from plugins_core.postgres.kin import Kin
+from plugins_core.postgres.rows import arrays, together
+from plugins_core.postgres.task_runs import END
 
 T = TypeVar("T")
 
@@ -40,6 +42,10 @@ class Commit:
     kin: Kin
     changes: list[tuple[str | None, ...]] = field(default_factory=list)
     """Topic, id, state, flow and, of an execution that has ended, its parent."""
+    ended: list[tuple[str, int]] = field(default_factory=list)
+    """Executions that have ended, and when: with the commit ends what is left of their task runs."""
+    last: tuple[list[str], list[tuple[Any, ...]]] = ([], [])
+    """Statements with their values that nothing else of the transaction needs to see."""
     leaves_some: bool = False
     """Whether it leaves something that any hub may claim."""
     wrote: bool = True
@@ -138,11 +144,16 @@ class Transactions:
         Its number alone would not do: what a server that crashes has not flushed it forgets, number and all, and
         gives the number to another.
         """
+        statements: list[str] = [*commit.last[0]]
+        values: list[Any] = [*commit.last[1], *arrays(commit.ended)]
+        if commit.ended:
+            statements.append(END)
         if commit.changes:
-            row = await commit.connection.fetchrow(
-                _CHANGES, self.base, commit.node, jsontext.dumps(commit.changes)
-            )
+            values += (self.base, commit.node, jsontext.dumps(commit.changes))
+            row = await commit.connection.fetchrow(together(*statements, _CHANGES), *values)
             return Mark(row[0], _IS_CHANGE, (row[1], row[2], commit.node))
+        if statements:
+            await commit.connection.execute(together(*statements), *values)
         name = f"{self._name} {commit.connection.get_server_pid()}"
         row = await commit.connection.fetchrow(_LAST, name)
         return None if row is None else Mark(row[0], _IS_LAST, (row[1], row[2], name))
@@ -179,10 +190,17 @@ class Transactions:
             await asyncio.sleep(_ASK_AGAIN)
 
 
+_BY_INDEX = ", ".join(
+    f"set_config('enable_{way}', 'off', true)" for way in ("seqscan", "hashjoin", "mergejoin")
+)
+"""What is written is found by keys. A planner that has seen a table while it was small keeps reading all of it, until
+it is told of its growth, by which time that takes longer than everything else."""
+
+
 async def begin(connection: Any, node: int) -> bool:
     """Begin a transaction under the lock of a node; answers whether the node has not been ended."""
     told = await connection.execute(
-        f"BEGIN; SELECT pg_advisory_xact_lock_shared({node});"
+        f"BEGIN; SELECT pg_advisory_xact_lock_shared({node}), {_BY_INDEX};"
         f" SELECT 1 FROM nodes WHERE number = {node} AND ended_at IS NULL"
     )
     return bool(told == "SELECT 1")

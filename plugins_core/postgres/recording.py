@@ -26,8 +26,8 @@ from plugins_core.postgres.accepting import AcceptWork
 from plugins_core.postgres.commits import Commit
 from plugins_core.postgres.kin import Relations
 from plugins_core.postgres.queues import admit_next
-from plugins_core.postgres.rows import arrays, clean
-from plugins_core.postgres.task_runs import end_task_runs, upsert_task_runs
+from plugins_core.postgres.rows import arrays, clean, together
+from plugins_core.postgres.task_runs import UPSERT, columns_of, upsert_task_runs
 
 
 @dataclass(slots=True)
@@ -75,6 +75,8 @@ async def run_records(commit: Commit, works: Sequence[RecordWork], kin: dict[str
             told = ExecutionState.KILLING if is_killing else step.state
             parent = kin.get(step.execution_id, _ALONE)[1] if work.ends else None
             commit.changes.append(("execution", step.execution_id, told.value, held.flow, parent))
+        if work.ends:
+            commit.ended.append((step.execution_id, to_micros(step.at)))
         if work.ends or step.release:
             # nothing may follow an end in the same commit either
             held.claimed = False
@@ -120,7 +122,6 @@ class _Steps:
         self._logs: dict[str, list[LogLine]] = {}
         # an UPDATE takes one of several values for a row, whichever it meets: each goes once in a round
         self._rounds: list[dict[str, tuple[Any, ...]]] = []
-        self._ends: list[tuple[str, int]] = []
 
     def add(self, step: Transition) -> None:
         for run in step.task_runs:
@@ -130,8 +131,6 @@ class _Steps:
             self._logs.setdefault(step.execution_id, []).extend(step.logs)
         if _changes_execution(step):
             self._add_to_rounds(step)
-        if step.state is not None and step.state.is_terminal:
-            self._ends.append((step.execution_id, to_micros(step.at)))
 
     def _add_to_rounds(self, step: Transition) -> None:
         for changes in self._rounds:
@@ -144,13 +143,16 @@ class _Steps:
 
     async def write(self, connection: Any) -> None:
         runs = [(execution, run) for (execution, _), run in self._task_runs.items()]
-        await upsert_task_runs(connection, runs)
-        await end_task_runs(connection, self._ends)
+        rounds = [arrays(list(changes.values())) for changes in self._rounds]
+        if runs and rounds:
+            await connection.execute(_UPSERT_AND_UPDATE, *columns_of(runs), *rounds.pop(0))
+        else:
+            await upsert_task_runs(connection, runs)
         if self._logs:
             chunks = [(id, len(lines), log_lines_text(lines)) for id, lines in self._logs.items()]
             await connection.execute(_INSERT_LOGS, *arrays(chunks))
-        for changes in self._rounds:
-            await connection.execute(_UPDATE_EXECUTIONS, *arrays(list(changes.values())))
+        for columns in rounds:
+            await connection.execute(_UPDATE_EXECUTIONS, *columns)
 
 
 _INSERT_LOGS = (
@@ -293,3 +295,4 @@ _UPDATE_EXECUTIONS = (
     " AS v(id, fence, state, started, ended, outputs, error, released, ready, wake, progress, variables)"
     " WHERE e.id = v.id AND e.fence = v.fence AND e.claimed = 1"
 )
+_UPSERT_AND_UPDATE = together(UPSERT, _UPDATE_EXECUTIONS)

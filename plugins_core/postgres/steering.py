@@ -26,7 +26,6 @@ from plugins_core.postgres.commits import Commit
 from plugins_core.postgres.queues import Queues, admit_next
 from plugins_core.postgres.recording import wake_parent
 from plugins_core.postgres.rows import clean
-from plugins_core.postgres.task_runs import end_task_runs
 
 _FAMILY = (
     "WITH RECURSIVE family(id) AS (SELECT id FROM executions WHERE id = $1 AND ended_at IS NULL UNION"
@@ -130,7 +129,7 @@ async def _end(commit: Commit, execution_id: str, state: ExecutionState, at: dat
         clean(reason),
         execution_id,
     )
-    await end_task_runs(commit.connection, [(execution_id, to_micros(at))])
+    commit.ended.append((execution_id, to_micros(at)))
 
 
 async def restart(commit: Commit, wanted: Restart) -> Execution:

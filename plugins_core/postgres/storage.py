@@ -165,7 +165,8 @@ class PostgresStorage(Storage):
 
     async def claim(self, *, limit: int, at: datetime, held: Mapping[str, int] | None = None) -> list[Claim]:
         counted = dict(held or {})
-        return await self._write(lambda commit: claiming.claim_ready(commit, limit, at, counted))
+        # what waits to be written is of executions that are held: none of them can be claimed
+        return await self._transact(lambda commit: claiming.claim_ready(commit, limit, at, counted))
 
     async def next_wake_at(self) -> datetime | None:
         found = await self._value("SELECT min(ready_at) FROM executions WHERE ready_at IS NOT NULL")
@@ -459,11 +460,15 @@ class PostgresStorage(Storage):
     # how it is reached
 
     async def _write(self, call: Callable[[Commit], Awaitable[T]]) -> T:
-        """Do something in a transaction of its own, after all that waits to be written now.
+        """Do something in a transaction of its own, after all that waits to be written now."""
+        await self._writers.settled()
+        return await self._transact(call)
+
+    async def _transact(self, call: Callable[[Commit], Awaitable[T]]) -> T:
+        """Do something in a transaction of its own.
 
         It goes on when its caller has gone: whether it was stored is never left open.
         """
-        await self._writers.settled()
         task = asyncio.get_running_loop().create_task(self._in_transaction(call))
         self._calls.add(task)
         task.add_done_callback(self._calls.discard)

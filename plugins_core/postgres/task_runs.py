@@ -12,7 +12,12 @@ from plugins_core.postgres.rows import arrays, clean
 async def upsert_task_runs(connection: Any, runs: Sequence[tuple[str, TaskRun]]) -> None:
     """Store task runs, each with its execution's id; what they leave open of stored ones stays."""
     if runs:
-        await connection.execute(_UPSERT, *arrays([_row(execution_id, run) for execution_id, run in runs]))
+        await connection.execute(UPSERT, *columns_of(runs))
+
+
+def columns_of(runs: Sequence[tuple[str, TaskRun]]) -> list[tuple[Any, ...]]:
+    """The values of ``UPSERT``."""
+    return arrays([_row(execution_id, run) for execution_id, run in runs])
 
 
 def _row(execution_id: str, run: TaskRun) -> tuple[Any, ...]:
@@ -34,7 +39,7 @@ def _row(execution_id: str, run: TaskRun) -> tuple[Any, ...]:
     )
 
 
-_UPSERT = (
+UPSERT = (
     "INSERT INTO task_runs (execution_id, scope, name, task, type, state, attempts, outputs, error, decisions,"
     " started_at, ended_at, wake_at) SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[],"
     " $5::text[], $6::text[], $7::integer[], $8::text[], $9::text[], $10::text[], $11::bigint[], $12::bigint[],"
@@ -48,12 +53,8 @@ _UPSERT = (
 )
 
 
-async def end_task_runs(connection: Any, ended: Sequence[tuple[str, int]]) -> None:
-    """End what is left of executions that have ended, each given with the moment of its end."""
-    if ended:
-        await connection.execute(
-            "UPDATE task_runs t SET state = 'KILLED', ended_at = v.at, wake_at = NULL"
-            " FROM unnest($1::text[], $2::bigint[]) AS v(id, at)"
-            " WHERE t.execution_id = v.id AND t.ended_at IS NULL",
-            *arrays(ended),
-        )
+END = (
+    "UPDATE task_runs t SET state = 'KILLED', ended_at = v.at, wake_at = NULL"
+    " FROM unnest($1::text[], $2::bigint[]) AS v(id, at) WHERE t.execution_id = v.id AND t.ended_at IS NULL"
+)
+"""Ends what is left of executions that have ended, each given with the moment of its end."""

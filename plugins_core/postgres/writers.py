@@ -1,7 +1,7 @@
 """The connections that write: each collects what waits, commits it at once, and answers each item.
 
-An execution's writes go over one connection, so that none overtakes another. While a commit is under way the next
-items gather. When a shared transaction fails, its halves are tried apart, so one item's error is only its own.
+An execution's writes go over one connection, so that none overtakes another; what has arrived goes over the one that
+is free first. While a commit is under way the next items gather. When a shared transaction fails, its halves are tried apart, so one item's error is only its own.
 """
 
 from __future__ import annotations
@@ -47,7 +47,8 @@ class Writers:
 
     def __init__(self, driver: Any, transactions: Transactions, *, count: int, queue_limit: int) -> None:
         self._limit = queue_limit
-        self._writers = [Writer(driver, transactions, number) for number in range(count)]
+        self._arrived = Arrived()
+        self._writers = [Writer(driver, transactions, number, self._arrived) for number in range(count)]
 
     async def start(self) -> None:
         """Connect them. Raises the driver's ``Failure``."""
@@ -56,6 +57,7 @@ class Writers:
 
     async def stop(self) -> None:
         """Commit what waits, and close the connections."""
+        self._arrived.is_closed = True
         await asyncio.gather(*(writer.stop() for writer in self._writers))
 
     def accept(self, work: AcceptWork) -> asyncio.Future[list[Accepted]]:
@@ -63,7 +65,13 @@ class Writers:
         source = _source_of(work)
         if source is not None:
             return self._submit(self._of(source), work)
-        return self._submit(min(self._writers, key=lambda writer: writer.waiting), work)
+        self._check_room()
+        future = self._arrived.put(work)
+        if not any(writer.is_about_to_take for writer in self._writers):
+            idle = next((writer for writer in self._writers if writer.is_idle), None)
+            if idle is not None:
+                idle.wake()
+        return future
 
     def record(self, work: RecordWork) -> asyncio.Future[Recorded]:
         """Store a step. Raises ``StorageOverloaded`` when too much is waiting."""
@@ -79,25 +87,70 @@ class Writers:
 
     async def settled(self) -> None:
         """Return once all that waits now has been committed, or refused."""
+        await self._arrived.taken()
         await asyncio.gather(*(writer.settled() for writer in self._writers))
 
     def _of(self, execution_id: str) -> Writer:
         return self._writers[hash(execution_id) % len(self._writers)]
 
     def _submit(self, writer: Writer, work: Work) -> asyncio.Future[Any]:
-        if sum(one.waiting for one in self._writers) >= self._limit:
-            raise StorageOverloaded(f"{self._limit} writes are waiting")
+        self._check_room()
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         writer.put(Job(work, future))
         return future
+
+    def _check_room(self) -> None:
+        if self._arrived.waiting + sum(one.waiting for one in self._writers) >= self._limit:
+            raise StorageOverloaded(f"{self._limit} writes are waiting")
+
+
+class Arrived:
+    """What has arrived and waits for whichever connection is free first."""
+
+    def __init__(self) -> None:
+        self._jobs: list[Job] = []
+        self._count = 0
+        """How many were ever taken."""
+        # replaced whenever some are
+        self._taken = asyncio.Event()
+        self.is_closed = False
+
+    @property
+    def waiting(self) -> int:
+        return len(self._jobs)
+
+    def put(self, work: AcceptWork) -> asyncio.Future[Any]:
+        """Let it wait; its answer."""
+        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        if self.is_closed:
+            future.set_exception(StorageUnavailable("the storage is closed"))
+        else:
+            self._jobs.append(Job(work, future))
+        return future
+
+    def take(self, most: int) -> list[Job]:
+        """The oldest ones."""
+        jobs, self._jobs = self._jobs[:most], self._jobs[most:]
+        if jobs:
+            self._count += len(jobs)
+            taken, self._taken = self._taken, asyncio.Event()
+            taken.set()
+        return jobs
+
+    async def taken(self) -> None:
+        """Return once all that waits now has been taken."""
+        until = self._count + len(self._jobs)
+        while self._count < until:
+            await self._taken.wait()
 
 
 class Writer:
     """One connection and what waits for it."""
 
-    def __init__(self, driver: Any, transactions: Transactions, number: int) -> None:
+    def __init__(self, driver: Any, transactions: Transactions, number: int, arrived: Arrived) -> None:
         self._driver = driver
         self._transactions = transactions
+        self._arrived = arrived
         self._name = f"writer {number + 1}"
         self._connection: Any = None
         self._jobs: list[Job] = []
@@ -107,6 +160,8 @@ class Writer:
         self._task: asyncio.Task[None] | None = None
         self._backoff = _FIRST_BACKOFF
         self._connect_after = 0.0
+        self._ended = 0
+        """How many items were committed or refused so far."""
         # replaced whenever a batch is done
         self._done = asyncio.Event()
 
@@ -114,6 +169,20 @@ class Writer:
     def waiting(self) -> int:
         """How many items wait or are being committed."""
         return len(self._jobs) + self._under_way
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether it waits for something to do."""
+        return not self._under_way and not self._has_jobs.is_set()
+
+    @property
+    def is_about_to_take(self) -> bool:
+        """Whether it takes what waits in a moment."""
+        return not self._under_way and self._has_jobs.is_set()
+
+    def wake(self) -> None:
+        """Take what waits."""
+        self._has_jobs.set()
 
     async def start(self) -> None:
         self._connection = await self._driver.connect(self._name)
@@ -140,11 +209,9 @@ class Writer:
 
     async def settled(self) -> None:
         """Return once all that waits now is done."""
-        left = self.waiting
-        while left > 0 and self.waiting:
-            done, size = self._done, self._under_way
-            await done.wait()
-            left -= size or self._under_way
+        until = self._ended + self.waiting
+        while self._ended < until:
+            await self._done.wait()
 
     async def _run(self) -> None:
         while True:
@@ -156,19 +223,22 @@ class Writer:
                 self._under_way = len(jobs)
                 await self._commit(jobs)
                 self._under_way = 0
+                self._ended += len(jobs)
                 done, self._done = self._done, asyncio.Event()
                 done.set()
             elif self._closed:
                 return
-            if not self._jobs and not self._closed:
+            if not self._jobs and not self._arrived.waiting and not self._closed:
                 self._has_jobs.clear()
 
     def _take(self) -> list[Job]:
         """The next jobs that share a commit: a call has one of its own."""
+        if self._jobs and isinstance(self._jobs[0].work, CallWork):
+            return [self._jobs.pop(0)]
         calls = (number for number, job in enumerate(self._jobs) if isinstance(job.work, CallWork))
-        size = min(next(calls, len(self._jobs)) or 1, _MOST_PER_COMMIT)
+        size = min(next(calls, len(self._jobs)), _MOST_PER_COMMIT)
         jobs, self._jobs = self._jobs[:size], self._jobs[size:]
-        return jobs
+        return jobs + self._arrived.take(_MOST_PER_COMMIT - size)
 
     async def _commit(self, jobs: Sequence[Job]) -> None:
         """Commit jobs together, or apart where one of them cannot be stored; each gets its answer."""
@@ -243,7 +313,7 @@ async def run_works(commit: Commit, works: Sequence[Work]) -> None:
     if accepts:
         # counted after the ends of this commit, which make room
         await queues.count(asked)
-        await run_accepts(commit, accepts, queues)
+        await run_accepts(commit, accepts, queues, is_last=True)
     for record in records:
         if record.brings is not None and record.answer is not None:
             record.answer = _with_what_it_brought(record.answer, record.brings)

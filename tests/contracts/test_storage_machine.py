@@ -248,6 +248,7 @@ def test_histories_are_the_same_on_every_storage(histories: type[Histories]) -> 
 
 
 @pytest.mark.faults
+@pytest.mark.timeout(1800)
 def test_many_histories_are_the_same_on_every_storage(histories: type[Histories]) -> None:
     run_state_machine_as_test(
         histories, settings=settings(max_examples=500, stateful_step_count=50, **_COMMON)
