@@ -24,6 +24,7 @@ from hub.clock import SystemClock, to_micros
 from hub.errors import FenceRefused, InvalidInput, StorageError, StorageUnavailable
 from hub.model.execution import Claim, ExecutionState, Queue
 from hub.model.ids import TriggerKey
+from hub.model.task_run import TaskRunState
 from hub.plugin import Arrival, EventFilter, ExecutionFilter, NotYours, Page, Storage, StorageSettings
 from hub.testing.storage_samples import (
     AT,
@@ -222,6 +223,86 @@ async def test_a_claim_is_four_round_trips_and_one_of_nothing_three(database: st
         asked.clear()
         assert await storage.claim(limit=10, at=AT) == []
         assert asked == ["BEGIN;", "WITH", "COMMIT"]
+
+
+async def test_whoever_waits_for_all_that_is_being_written_waits_for_nothing_that_comes_later(
+    database: str, tmp_path: Path
+) -> None:
+    async with opened(database, tmp_path / "a") as storage:
+        stored = 0
+
+        async def arrive() -> None:
+            nonlocal stored
+            while True:
+                await storage.accept([Arrival((an_execution(),), an_event())], at=AT, room=0)
+                stored += 1
+
+        async def go_on(claim: Claim, pause: float) -> None:
+            nonlocal stored
+            while True:
+                # out of step with each other, so that some always come while others are being committed
+                await asyncio.sleep(pause)
+                await storage.record(step(claim, task_runs=(a_run(state=TaskRunState.RUNNING),)))
+                stored += 1
+
+        claims = [await started(storage) for _ in range(64)]
+        senders = [asyncio.ensure_future(arrive()) for _ in range(16)]
+        senders += [asyncio.ensure_future(go_on(claim, number * 1e-4)) for number, claim in enumerate(claims)]
+        try:
+            while stored < 32:
+                await asyncio.sleep(0.001)
+            for _ in range(20):
+                before = stored
+                await storage._writers.settled()  # type: ignore[attr-defined]
+                assert stored - before < 500
+            assert not any(sender.done() for sender in senders)
+        finally:
+            for sender in senders:
+                sender.cancel()
+            await asyncio.gather(*senders, return_exceptions=True)
+
+
+async def test_what_is_written_is_found_by_its_key_from_the_first_row_on(
+    durable_postgres: PostgresServer, tmp_path: Path
+) -> None:
+    url = durable_postgres.database()
+    async with opened(url, tmp_path / "a") as storage:
+        for _ in range(40):
+            claims = [
+                claim
+                for accepted in await storage.accept(
+                    [Arrival((an_execution(),), an_event()) for _ in range(25)], at=AT
+                )
+                for claim in accepted.claims
+            ]
+            await asyncio.gather(
+                *(storage.record(step(one, state=_S.SUCCESS, task_runs=(a_run(),))) for one in claims)
+            )
+    # a table that was small when the plans were made: nothing has told the server of its growth
+    read = await fetch(
+        url, "SELECT coalesce(sum(seq_tup_read), 0) FROM pg_stat_user_tables WHERE relname = 'executions'"
+    )
+    assert read[0][0] < 1_000
+
+
+async def test_an_arrival_is_three_round_trips_and_an_end_five(database: str, tmp_path: Path) -> None:
+    """Callers wait for each of them, and each takes its share of the loop."""
+    given = QUICK.model_copy(update={"writers": 1})
+    async with opened(database, tmp_path, given) as storage:
+        asked: list[str] = []
+        [writer] = storage._writers._writers  # type: ignore[attr-defined]
+
+        async def once() -> None:
+            [accepted] = await storage.accept([Arrival((an_execution(),), an_event())], at=AT)
+            asked.append("-")
+            [claim] = accepted.claims
+            await storage.record(step(claim, state=_S.SUCCESS, task_runs=(a_run(),)))
+
+        await once()  # a new connection asks for the types once
+        writer._connection.add_query_logger(lambda record: asked.append(record.query.split(maxsplit=1)[0]))
+        asked.clear()
+        await once()
+        assert asked == ["BEGIN;", "WITH", "COMMIT", "-", "BEGIN;", "SELECT", "WITH", "WITH", "COMMIT"]
 
 
 def test_a_clock_is_put_right_by_more_than_a_reading_leaves_open_and_by_nothing_less() -> None:
