@@ -94,9 +94,12 @@ async def base_of(connection: Any) -> int:
     """What is added to transactions' numbers. Moved on in a restored database, whose server counts from elsewhere."""
     async with connection.transaction():
         base, purged = await connection.fetchrow("SELECT base, purged FROM change_numbers FOR UPDATE")
-        newest = max(await connection.fetchval("SELECT coalesce(max(number), 0) FROM changes"), purged)
-        current = int(await connection.fetchval("SELECT pg_current_xact_id()::text"))
-        if newest >= current + base:
-            base = newest - current + 1
+        # of one moment: this transaction's own number is older than those that others have committed meanwhile
+        newest, following = await connection.fetchrow(
+            "SELECT coalesce(max(number), 0), pg_snapshot_xmax(pg_current_snapshot())::text::bigint FROM changes"
+        )
+        newest = max(newest, purged)
+        if newest >= following + base:
+            base = newest - following + 1
             await connection.execute("UPDATE change_numbers SET base = $1", base)
         return int(base)

@@ -38,6 +38,7 @@ from hub.testing.storage_samples import (
 )
 from plugins_core.postgres import queues
 from plugins_core.postgres.address import address_of
+from plugins_core.postgres.changes import base_of
 from plugins_core.postgres.commits import Commit, Mark, Transactions
 from plugins_core.postgres.membership import DatabaseClock
 from plugins_core.postgres.settings import PostgresSettings
@@ -170,6 +171,28 @@ async def test_a_restored_database_gives_higher_change_numbers(database: str, tm
 
 
 # several nodes
+
+
+async def test_a_hub_that_starts_beside_a_busy_one_counts_changes_as_that_does(
+    nodes: list[Storage], database: str
+) -> None:
+    connection = await asyncpg.connect(database)
+
+    class Meanwhile:
+        """The starting hub's connection, slow enough for another hub's commit after each answer."""
+
+        transaction = connection.transaction
+        execute = connection.execute
+
+        async def fetchrow(self, sql: str) -> Any:
+            found = await connection.fetchrow(sql)
+            await nodes[0].accept([Arrival((an_execution(),), an_event())], at=AT, room=0)
+            return found
+
+    try:
+        assert await base_of(Meanwhile()) == 0
+    finally:
+        await connection.close()
 
 
 async def test_a_delivery_that_all_nodes_take_at_once_is_one_event(nodes: list[Storage]) -> None:
