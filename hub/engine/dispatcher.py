@@ -447,6 +447,8 @@ class Dispatcher:
         """Let go of what was claimed while the node stops, as if it had not been."""
         try:
             await self._record(claim, release=True)
+            # a pause may be over before this is stored
+            self.wake(self._services.clock.now())
         except StorageError as error:
             log.warning("execution stays claimed", execution=claim.execution.id, error=str(error))
 

@@ -199,15 +199,17 @@ class DetailsContract:
         [claim] = await storage.claim(limit=1, at=AT)
         assert claim.suspect
 
-    @pytest.mark.parametrize("waits", ["for a moment", "for another", "for nothing"])
+    @pytest.mark.parametrize("waits", ["for a moment", "for another", "for an ended one", "for nothing"])
     async def test_what_is_killed_while_it_lets_go_is_claimed_at_once(
         self, storage: Storage, waits: str
     ) -> None:
         claim = await started(storage)
-        other = await started(storage)
+        other, ended = await started(storage), await started(storage)
+        await storage.record(step(ended, state=_S.SUCCESS))
         changes: dict[str, dict[str, Any]] = {
             "for a moment": {"wake_at": AT + 100 * HOUR},
             "for another": {"waits_for": (other.execution.id,)},
+            "for an ended one": {"waits_for": (ended.execution.id,)},
             "for nothing": {},
         }
         await kill(storage, claim)

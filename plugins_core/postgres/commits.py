@@ -101,10 +101,10 @@ class Transactions:
         self._name = uuid4().hex
         """What this process's connections are called in the rows of their last commits, with their own numbers."""
 
-    async def on(self, connection: Any, work: Callable[[Commit], Awaitable[T]]) -> T:
+    async def on(self, connection: Any, work: Callable[[Commit], Awaitable[T]], *, by_key: bool = True) -> T:
         """Run ``work`` in a transaction of a connection; its answer once that is durable.
 
-        Raises what ``work`` raises, with nothing stored, and the driver's ``Failure``. What stood in the way of
+        ``by_key`` says that all it reads and changes is found by keys. Raises what ``work`` raises, with nothing stored, and the driver's ``Failure``. What stood in the way of
         another is run again.
         """
         tries = 0
@@ -112,7 +112,7 @@ class Transactions:
             tries += 1
             node = self._member.number
             try:
-                return await self._once(connection, node, work)
+                return await self._once(connection, node, work, by_key)
             except NodeEnded:
                 if tries >= _MOST_TRIES:
                     raise StorageUnavailable("this node is ended again and again by others") from None
@@ -123,8 +123,10 @@ class Transactions:
                 if not is_transient(error) or tries >= _MOST_TRIES:
                     raise
 
-    async def _once(self, connection: Any, node: int, work: Callable[[Commit], Awaitable[T]]) -> T:
-        if not await begin(connection, node):
+    async def _once(
+        self, connection: Any, node: int, work: Callable[[Commit], Awaitable[T]], by_key: bool
+    ) -> T:
+        if not await begin(connection, node, by_key):
             await roll_back(connection)
             raise NodeEnded
         commit = Commit(connection, node, self.kin)
@@ -190,17 +192,17 @@ class Transactions:
             await asyncio.sleep(_ASK_AGAIN)
 
 
-_BY_INDEX = ", ".join(
-    f"set_config('enable_{way}', 'off', true)" for way in ("seqscan", "hashjoin", "mergejoin")
+_BY_KEY = "".join(
+    f", set_config('enable_{way}', 'off', true)" for way in ("seqscan", "hashjoin", "mergejoin")
 )
-"""What is written is found by keys. A planner that has seen a table while it was small keeps reading all of it, until
+"""A planner that has seen a table while it was small keeps reading all of it, until
 it is told of its growth, by which time that takes longer than everything else."""
 
 
-async def begin(connection: Any, node: int) -> bool:
+async def begin(connection: Any, node: int, by_key: bool) -> bool:
     """Begin a transaction under the lock of a node; answers whether the node has not been ended."""
     told = await connection.execute(
-        f"BEGIN; SELECT pg_advisory_xact_lock_shared({node}), {_BY_INDEX};"
+        f"BEGIN; SELECT pg_advisory_xact_lock_shared({node}){_BY_KEY if by_key else ''};"
         f" SELECT 1 FROM nodes WHERE number = {node} AND ended_at IS NULL"
     )
     return bool(told == "SELECT 1")

@@ -187,7 +187,7 @@ async def _wake_whose_time_has_come(connection: Any, steps: Sequence[Transition]
     ]
     if waiting:
         await connection.execute(
-            "UPDATE executions e SET ready_at = v.at FROM (SELECT w.id, min(w.at) AS at"
+            "UPDATE executions e SET ready_at = least(e.ready_at, v.at) FROM (SELECT w.id, min(w.at) AS at"
             " FROM unnest($1::text[], $2::text[], $3::bigint[]) AS w(id, child, at)"
             " WHERE NOT EXISTS (SELECT 1 FROM executions c WHERE c.id = w.child AND c.ended_at IS NULL)"
             " GROUP BY w.id) v WHERE e.id = v.id AND e.claimed = 0 AND e.ended_at IS NULL",

@@ -166,7 +166,9 @@ class PostgresStorage(Storage):
     async def claim(self, *, limit: int, at: datetime, held: Mapping[str, int] | None = None) -> list[Claim]:
         counted = dict(held or {})
         # what waits to be written is of executions that are held: none of them can be claimed
-        return await self._transact(lambda commit: claiming.claim_ready(commit, limit, at, counted))
+        return await self._transact(
+            lambda commit: claiming.claim_ready(commit, limit, at, counted), by_key=False
+        )
 
     async def next_wake_at(self) -> datetime | None:
         found = await self._value("SELECT min(ready_at) FROM executions WHERE ready_at IS NOT NULL")
@@ -464,19 +466,19 @@ class PostgresStorage(Storage):
         await self._writers.settled()
         return await self._transact(call)
 
-    async def _transact(self, call: Callable[[Commit], Awaitable[T]]) -> T:
-        """Do something in a transaction of its own.
+    async def _transact(self, call: Callable[[Commit], Awaitable[T]], *, by_key: bool = True) -> T:
+        """Do something in a transaction of its own, which finds its rows by their keys unless told otherwise.
 
         It goes on when its caller has gone: whether it was stored is never left open.
         """
-        task = asyncio.get_running_loop().create_task(self._in_transaction(call))
+        task = asyncio.get_running_loop().create_task(self._in_transaction(call, by_key))
         self._calls.add(task)
         task.add_done_callback(self._calls.discard)
         return await asyncio.shield(task)
 
-    async def _in_transaction(self, call: Callable[[Commit], Awaitable[T]]) -> T:
+    async def _in_transaction(self, call: Callable[[Commit], Awaitable[T]], by_key: bool) -> T:
         async with self.connection() as connection:
-            return await self._transactions.on(connection, call)
+            return await self._transactions.on(connection, call, by_key=by_key)
 
     async def _read(self, call: Callable[[Any], Awaitable[T]]) -> T:
         from plugins_core.postgres.driver import Failure, is_refusal

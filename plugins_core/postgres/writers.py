@@ -48,7 +48,9 @@ class Writers:
     def __init__(self, driver: Any, transactions: Transactions, *, count: int, queue_limit: int) -> None:
         self._limit = queue_limit
         self._arrived = Arrived()
-        self._writers = [Writer(driver, transactions, number, self._arrived) for number in range(count)]
+        self._writers = [
+            Writer(driver, transactions, number, self._arrived, self._wake_another) for number in range(count)
+        ]
 
     async def start(self) -> None:
         """Connect them. Raises the driver's ``Failure``."""
@@ -68,10 +70,14 @@ class Writers:
         self._check_room()
         future = self._arrived.put(work)
         if not any(writer.is_about_to_take for writer in self._writers):
-            idle = next((writer for writer in self._writers if writer.is_idle), None)
-            if idle is not None:
-                idle.wake()
+            self._wake_another()
         return future
+
+    def _wake_another(self) -> None:
+        """Have one that is idle take what has arrived, if there is one."""
+        idle = next((writer for writer in self._writers if writer.is_idle), None)
+        if idle is not None:
+            idle.wake()
 
     def record(self, work: RecordWork) -> asyncio.Future[Recorded]:
         """Store a step. Raises ``StorageOverloaded`` when too much is waiting."""
@@ -147,10 +153,19 @@ class Arrived:
 class Writer:
     """One connection and what waits for it."""
 
-    def __init__(self, driver: Any, transactions: Transactions, number: int, arrived: Arrived) -> None:
+    def __init__(
+        self,
+        driver: Any,
+        transactions: Transactions,
+        number: int,
+        arrived: Arrived,
+        leave_some: Callable[[], None],
+    ) -> None:
         self._driver = driver
         self._transactions = transactions
         self._arrived = arrived
+        self._leave_some = leave_some
+        """Called when it could not take all that has arrived."""
         self._name = f"writer {number + 1}"
         self._connection: Any = None
         self._jobs: list[Job] = []
@@ -160,8 +175,9 @@ class Writer:
         self._task: asyncio.Task[None] | None = None
         self._backoff = _FIRST_BACKOFF
         self._connect_after = 0.0
-        self._ended = 0
-        """How many items were committed or refused so far."""
+        self._own_under_way = 0
+        self._own_ended = 0
+        """How many of its own items, those that did not just arrive, were committed or refused so far."""
         # replaced whenever a batch is done
         self._done = asyncio.Event()
 
@@ -209,8 +225,10 @@ class Writer:
 
     async def settled(self) -> None:
         """Return once all that waits now is done."""
-        until = self._ended + self.waiting
-        while self._ended < until:
+        until = self._own_ended + self._own_under_way + len(self._jobs)
+        if self._under_way:  # with what has arrived among it
+            await self._done.wait()
+        while self._own_ended < until:
             await self._done.wait()
 
     async def _run(self) -> None:
@@ -221,9 +239,11 @@ class Writer:
             jobs = self._take()
             if jobs:
                 self._under_way = len(jobs)
+                if self._arrived.waiting:
+                    self._leave_some()
                 await self._commit(jobs)
-                self._under_way = 0
-                self._ended += len(jobs)
+                self._own_ended += self._own_under_way
+                self._under_way = self._own_under_way = 0
                 done, self._done = self._done, asyncio.Event()
                 done.set()
             elif self._closed:
@@ -234,10 +254,12 @@ class Writer:
     def _take(self) -> list[Job]:
         """The next jobs that share a commit: a call has one of its own."""
         if self._jobs and isinstance(self._jobs[0].work, CallWork):
+            self._own_under_way = 1
             return [self._jobs.pop(0)]
         calls = (number for number, job in enumerate(self._jobs) if isinstance(job.work, CallWork))
         size = min(next(calls, len(self._jobs)), _MOST_PER_COMMIT)
         jobs, self._jobs = self._jobs[:size], self._jobs[size:]
+        self._own_under_way = size
         return jobs + self._arrived.take(_MOST_PER_COMMIT - size)
 
     async def _commit(self, jobs: Sequence[Job]) -> None:

@@ -120,7 +120,8 @@ def _wake_if_over(connection: sqlite3.Connection, step: Transition) -> None:
     ).fetchone()
     if row[0] < len(step.waits_for):
         connection.execute(
-            "UPDATE executions SET ready_at = ? WHERE id = ? AND claimed = 0 AND ended_at IS NULL",
+            "UPDATE executions SET ready_at = min(coalesce(ready_at, ?1), ?1)"
+            " WHERE id = ?2 AND claimed = 0 AND ended_at IS NULL",
             (to_micros(step.at), step.execution_id),
         )
 

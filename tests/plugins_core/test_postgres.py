@@ -285,6 +285,58 @@ async def test_whoever_waits_for_all_that_is_being_written_waits_for_nothing_tha
             await asyncio.gather(*senders, return_exceptions=True)
 
 
+async def test_what_arrives_behind_a_call_hides_nothing_from_whoever_waits_for_what_came_before(
+    database: str, tmp_path: Path
+) -> None:
+    given = QUICK.model_copy(update={"writers": 1})
+    async with opened(database, tmp_path / "a", given) as storage:
+        claim = await started(storage)
+        writers = storage._writers  # type: ignore[attr-defined]
+        go_on = asyncio.Event()
+
+        async def slow(_: Any) -> None:
+            await go_on.wait()
+
+        async def soon(_: Any) -> None: ...
+
+        id = claim.execution.id
+        first = writers.call(id, slow)
+        await asyncio.sleep(0.05)
+        record = asyncio.ensure_future(storage.record(step(claim, progress=True)))
+        await asyncio.sleep(0)
+        second = writers.call(id, soon)
+        settled = asyncio.ensure_future(writers.settled())
+        await asyncio.sleep(0)
+        arrivals = [storage.accept([Arrival((an_execution(),))], at=AT, room=0) for _ in range(5)]
+        arriving = asyncio.gather(*arrivals)
+        await asyncio.sleep(0)
+        go_on.set()
+        await settled
+        assert first.done()
+        assert record.done()
+        assert second.done()
+        await arriving
+
+
+async def test_what_has_arrived_waits_for_no_call_while_another_connection_is_free(
+    database: str, tmp_path: Path
+) -> None:
+    async with opened(database, tmp_path / "a") as storage:
+        claim = await started(storage)
+        go_on = asyncio.Event()
+
+        async def slow(_: Any) -> None:
+            await go_on.wait()
+
+        call = storage._writers.call(claim.execution.id, slow)  # type: ignore[attr-defined]
+        # its connection is about to take the call, and so seems to be about to take this too
+        async with asyncio.timeout(10):
+            await storage.accept([Arrival((an_execution(),))], at=AT, room=0)
+        assert not call.done()
+        go_on.set()
+        await call
+
+
 async def test_what_is_written_is_found_by_its_key_from_the_first_row_on(
     durable_postgres: PostgresServer, tmp_path: Path
 ) -> None:

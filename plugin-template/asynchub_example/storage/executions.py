@@ -247,7 +247,7 @@ class Executions:
         if killing:
             return from_micros(0)
         if not all(map(self.is_live, step.waits_for)):
-            return step.at
+            return min(step.wake_at or step.at, step.at)
         return step.wake_at if step.wake_at is not None or step.waits_for else step.at
 
     def end(self, kept: Kept, state: ExecutionState, at: datetime, reason: str) -> None:
