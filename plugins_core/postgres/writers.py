@@ -1,7 +1,8 @@
 """The connections that write: each collects what waits, commits it at once, and answers each item.
 
 An execution's writes go over one connection, so that none overtakes another; what has arrived goes over the one that
-is free first. While a commit is under way the next items gather. When a shared transaction fails, its halves are tried apart, so one item's error is only its own.
+is free first. While a commit is under way the next items gather. When a shared transaction fails, its halves are tried
+apart, so one item's error is only its own.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ from hub.plugin import Storage
 from hub.testing.storage_contract import StorageContract
 from plugins_core.postgres import deliveries, recording, writers
 from tests.plugins_core import test_postgres as several
-from tests.plugins_core.test_postgres import opened
+from tests.support.postgres_nodes import opened
 
 
 @pytest.fixture

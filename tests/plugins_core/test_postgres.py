@@ -5,14 +5,9 @@ from __future__ import annotations
 import asyncio
 import gc
 import json
-import os
-import pwd
-import shutil
-import subprocess
-import tempfile
 import time
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -20,12 +15,11 @@ from typing import Any
 import asyncpg
 import pytest
 
-from hub.clock import SystemClock, to_micros
+from hub.clock import to_micros
 from hub.errors import FenceRefused, InvalidInput, StorageError, StorageUnavailable
 from hub.model.execution import Claim, ExecutionState, Queue
 from hub.model.ids import TriggerKey
-from hub.model.task_run import TaskRunState
-from hub.plugin import Arrival, EventFilter, ExecutionFilter, NotYours, Page, Storage, StorageSettings
+from hub.plugin import Arrival, EventFilter, ExecutionFilter, NotYours, Page, Storage
 from hub.testing.storage_samples import (
     AT,
     a_child_of,
@@ -42,27 +36,11 @@ from plugins_core.postgres.changes import base_of
 from plugins_core.postgres.commits import Commit, Mark, Transactions
 from plugins_core.postgres.membership import DatabaseClock
 from plugins_core.postgres.settings import PostgresSettings
-from plugins_core.postgres.storage import PostgresStorage
 from tests.services.postgres import PostgresServer, fetch
-from tests.support.ports import free_port
+from tests.support.postgres_nodes import QUICK, opened
 from tests.support.tcp_proxy import TcpProxy
 
 _S = ExecutionState
-QUICK = PostgresSettings(
-    allow_unsafe=True,
-    writers=2,
-    lease=timedelta(seconds=3),
-    heartbeat=timedelta(seconds=0.2),
-    statement_timeout=timedelta(seconds=2),
-    connect_timeout=timedelta(seconds=1),
-)
-
-
-@asynccontextmanager
-async def opened(url: str, folder: Path, given: PostgresSettings = QUICK) -> AsyncIterator[Storage]:
-    folder.mkdir(exist_ok=True, parents=True)
-    async with PostgresStorage.open(StorageSettings(url, folder, SystemClock(), settings=given)) as storage:
-        yield storage
 
 
 @pytest.fixture
@@ -227,157 +205,6 @@ async def test_nodes_that_claim_at_once_share_out_and_claim_nothing_twice(nodes:
     # what another was just looking at is passed over, and found by a later look
     await claim(nodes[0])
     assert sorted(claimed) == sorted(one.id for one in new)
-
-
-async def test_a_claim_is_four_round_trips_and_one_of_nothing_three(database: str, tmp_path: Path) -> None:
-    """An execution that waits for an idle hub waits for each of them."""
-    async with opened(database, tmp_path) as storage:
-        assert isinstance(storage, PostgresStorage)
-        asked: list[str] = []
-        await storage.claim(limit=10, at=AT)  # a new connection asks for the types once
-        async with storage.connection() as connection:
-            # the pool gives out the one that was used last
-            connection.add_query_logger(lambda record: asked.append(record.query.split(maxsplit=1)[0]))
-        for number in range(3):
-            await storage.accept([Arrival((an_execution(id=f"e{number}"),))], at=AT, room=0)
-        claims = await storage.claim(limit=10, at=AT)
-        assert [claim.execution.id for claim in claims] == ["e0", "e1", "e2"]
-        assert asked == ["BEGIN;", "WITH", "INSERT", "COMMIT"]
-        asked.clear()
-        assert await storage.claim(limit=10, at=AT) == []
-        assert asked == ["BEGIN;", "WITH", "COMMIT"]
-
-
-async def test_whoever_waits_for_all_that_is_being_written_waits_for_nothing_that_comes_later(
-    database: str, tmp_path: Path
-) -> None:
-    async with opened(database, tmp_path / "a") as storage:
-        stored = 0
-
-        async def arrive() -> None:
-            nonlocal stored
-            while True:
-                await storage.accept([Arrival((an_execution(),), an_event())], at=AT, room=0)
-                stored += 1
-
-        async def go_on(claim: Claim, pause: float) -> None:
-            nonlocal stored
-            while True:
-                # out of step with each other, so that some always come while others are being committed
-                await asyncio.sleep(pause)
-                await storage.record(step(claim, task_runs=(a_run(state=TaskRunState.RUNNING),)))
-                stored += 1
-
-        claims = [await started(storage) for _ in range(64)]
-        senders = [asyncio.ensure_future(arrive()) for _ in range(16)]
-        senders += [asyncio.ensure_future(go_on(claim, number * 1e-4)) for number, claim in enumerate(claims)]
-        try:
-            while stored < 32:
-                await asyncio.sleep(0.001)
-            for _ in range(20):
-                before = stored
-                await storage._writers.settled()  # type: ignore[attr-defined]
-                assert stored - before < 500
-            assert not any(sender.done() for sender in senders)
-        finally:
-            for sender in senders:
-                sender.cancel()
-            await asyncio.gather(*senders, return_exceptions=True)
-
-
-async def test_what_arrives_behind_a_call_hides_nothing_from_whoever_waits_for_what_came_before(
-    database: str, tmp_path: Path
-) -> None:
-    given = QUICK.model_copy(update={"writers": 1})
-    async with opened(database, tmp_path / "a", given) as storage:
-        claim = await started(storage)
-        writers = storage._writers  # type: ignore[attr-defined]
-        go_on = asyncio.Event()
-
-        async def slow(_: Any) -> None:
-            await go_on.wait()
-
-        async def soon(_: Any) -> None: ...
-
-        id = claim.execution.id
-        first = writers.call(id, slow)
-        await asyncio.sleep(0.05)
-        record = asyncio.ensure_future(storage.record(step(claim, progress=True)))
-        await asyncio.sleep(0)
-        second = writers.call(id, soon)
-        settled = asyncio.ensure_future(writers.settled())
-        await asyncio.sleep(0)
-        arrivals = [storage.accept([Arrival((an_execution(),))], at=AT, room=0) for _ in range(5)]
-        arriving = asyncio.gather(*arrivals)
-        await asyncio.sleep(0)
-        go_on.set()
-        await settled
-        assert first.done()
-        assert record.done()
-        assert second.done()
-        await arriving
-
-
-async def test_what_has_arrived_waits_for_no_call_while_another_connection_is_free(
-    database: str, tmp_path: Path
-) -> None:
-    async with opened(database, tmp_path / "a") as storage:
-        claim = await started(storage)
-        go_on = asyncio.Event()
-
-        async def slow(_: Any) -> None:
-            await go_on.wait()
-
-        call = storage._writers.call(claim.execution.id, slow)  # type: ignore[attr-defined]
-        # its connection is about to take the call, and so seems to be about to take this too
-        async with asyncio.timeout(10):
-            await storage.accept([Arrival((an_execution(),))], at=AT, room=0)
-        assert not call.done()
-        go_on.set()
-        await call
-
-
-async def test_what_is_written_is_found_by_its_key_from_the_first_row_on(
-    durable_postgres: PostgresServer, tmp_path: Path
-) -> None:
-    url = durable_postgres.database()
-    async with opened(url, tmp_path / "a") as storage:
-        for _ in range(40):
-            claims = [
-                claim
-                for accepted in await storage.accept(
-                    [Arrival((an_execution(),), an_event()) for _ in range(25)], at=AT
-                )
-                for claim in accepted.claims
-            ]
-            await asyncio.gather(
-                *(storage.record(step(one, state=_S.SUCCESS, task_runs=(a_run(),))) for one in claims)
-            )
-    # a table that was small when the plans were made: nothing has told the server of its growth
-    read = await fetch(
-        url, "SELECT coalesce(sum(seq_tup_read), 0) FROM pg_stat_user_tables WHERE relname = 'executions'"
-    )
-    assert read[0][0] < 1_000
-
-
-async def test_an_arrival_is_three_round_trips_and_an_end_five(database: str, tmp_path: Path) -> None:
-    """Callers wait for each of them, and each takes its share of the loop."""
-    given = QUICK.model_copy(update={"writers": 1})
-    async with opened(database, tmp_path, given) as storage:
-        asked: list[str] = []
-        [writer] = storage._writers._writers  # type: ignore[attr-defined]
-
-        async def once() -> None:
-            [accepted] = await storage.accept([Arrival((an_execution(),), an_event())], at=AT)
-            asked.append("-")
-            [claim] = accepted.claims
-            await storage.record(step(claim, state=_S.SUCCESS, task_runs=(a_run(),)))
-
-        await once()  # a new connection asks for the types once
-        writer._connection.add_query_logger(lambda record: asked.append(record.query.split(maxsplit=1)[0]))
-        asked.clear()
-        await once()
-        assert asked == ["BEGIN;", "WITH", "COMMIT", "-", "BEGIN;", "SELECT", "WITH", "WITH", "COMMIT"]
 
 
 def test_a_clock_is_put_right_by_more_than_a_reading_leaves_open_and_by_nothing_less() -> None:
@@ -698,73 +525,3 @@ async def test_a_server_that_crashes_and_comes_back_loses_nothing_that_was_answe
 
 def replace_lease(given: PostgresSettings) -> PostgresSettings:
     return given.model_copy(update={"lease": timedelta(seconds=30), "allow_unsafe": False})
-
-
-# poolers
-
-
-@asynccontextmanager
-async def pooled(server: PostgresServer, database: str, mode: str, folder: Path) -> AsyncIterator[str]:
-    """The database's URL through a real pooler."""
-    program = shutil.which("pgbouncer")
-    assert program is not None
-    name, port = database.rpartition("/")[2], free_port()
-    (folder / "users").write_text('"hub" ""\n')
-    (folder / "pgbouncer.ini").write_text(
-        f"[databases]\n{name} = host=127.0.0.1 port={server.port} dbname={name} user=hub\n"
-        f"[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\nauth_type = trust\n"
-        f"auth_file = {folder / 'users'}\npool_mode = {mode}\nunix_socket_dir =\n"
-        "ignore_startup_parameters = search_path,timezone,statement_timeout,lock_timeout,jit,"
-        "standard_conforming_strings,idle_in_transaction_session_timeout,tcp_keepalives_idle,"
-        "tcp_keepalives_interval,tcp_keepalives_count,extra_float_digits\n"
-    )
-    owner: dict[str, Any] = {}
-    if os.geteuid() == 0:
-        entry = pwd.getpwnam("nobody")
-        owner = {"user": entry.pw_uid, "group": entry.pw_gid, "extra_groups": []}
-        for path in (folder, *folder.iterdir()):
-            os.chown(path, entry.pw_uid, entry.pw_gid)
-    process = subprocess.Popen(
-        [program, str(folder / "pgbouncer.ini")], stderr=subprocess.DEVNULL, cwd="/", **owner
-    )
-    try:
-        async with asyncio.timeout(20):
-            while True:
-                with suppress(OSError):
-                    _, writer = await asyncio.open_connection("127.0.0.1", port)
-                    writer.close()
-                    break
-                assert process.poll() is None, "pgbouncer did not start"
-                await asyncio.sleep(0.02)
-        yield f"postgresql://hub@127.0.0.1:{port}/{name}"
-    finally:
-        process.terminate()
-        process.wait()
-
-
-@pytest.mark.skipif(shutil.which("pgbouncer") is None, reason="pgbouncer is not on the path")
-async def test_a_pooler_in_transaction_mode_is_refused_by_name(
-    postgres_server: PostgresServer, database: str, tmp_path: Path
-) -> None:
-    with tempfile.TemporaryDirectory() as name:
-        async with pooled(postgres_server, database, "transaction", Path(name)) as url:
-            with pytest.raises(StorageError, match="pooler in transaction mode"):
-                async with opened(url, tmp_path):
-                    pass
-
-
-@pytest.mark.skipif(shutil.which("pgbouncer") is None, reason="pgbouncer is not on the path")
-async def test_a_pooler_in_session_mode_is_taken(
-    postgres_server: PostgresServer, database: str, tmp_path: Path
-) -> None:
-    with tempfile.TemporaryDirectory() as name:
-        async with (
-            pooled(postgres_server, database, "session", Path(name)) as url,
-            opened(url, tmp_path) as storage,
-        ):
-            await started(storage)
-            assert await storage.counts() == {"CREATED": 1}
-            # this one keeps the schema's name to itself
-            with pytest.raises(StorageError, match="does not reach the server"):
-                async with opened(f"{url}?schema=other", tmp_path / "other"):
-                    pass
