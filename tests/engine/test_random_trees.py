@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -339,11 +340,19 @@ def _values_rendered_again(patch: pytest.MonkeyPatch) -> None:
 
 
 def _subflow_of_another_id(patch: pytest.MonkeyPatch) -> None:
-    real = task_context.derived_id  # type: ignore[attr-defined]
+    """Each start of the hub gives others; within one the execution can end, and what is wrong be seen."""
+    real, real_hub = task_context.derived_id, Watched.hub  # type: ignore[attr-defined]
+    opened = 0
+
+    def hub(self: Watched, folder: Path) -> AbstractAsyncContextManager[Harness]:
+        nonlocal opened
+        opened += 1
+        return real_hub(self, folder)
 
     def derived_id(*parts: str) -> str:
-        return real(*parts, str(random.random())) if len(parts) == 3 else real(*parts)
+        return real(*parts, str(opened)) if len(parts) == 3 else real(*parts)
 
+    patch.setattr(Watched, "hub", hub)
     patch.setattr(task_context, "derived_id", derived_id)
 
 
