@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
@@ -33,15 +34,15 @@ class SystemClock:
 class HubClock:
     """A hub's clock, which may be another's once it is known: several hubs follow that of their storage."""
 
+    now: Callable[[], datetime]
+    """The present moment, aware, in UTC: asked the other clock itself."""
+
     def __init__(self, clock: Clock) -> None:
-        self._clock = clock
+        self.follow(clock)
 
     def follow(self, clock: Clock) -> None:
         """From now on show what this one shows."""
-        self._clock = clock
-
-    def now(self) -> datetime:
-        return self._clock.now()
+        self.now = clock.now
 
 
 class LoopClock:

@@ -233,7 +233,7 @@ async def _set_alarm(live: LiveRun, length: timedelta) -> asyncio.TimerHandle:
     live.deadline = until
     left = (until - clock.now()).total_seconds()
     if left <= 0:
-        live.is_late = True
+        live.executor.stops.note_late(live)
         raise _timed_out(length)
     return asyncio.get_running_loop().call_later(left, live.executor.stops.run_out, live)
 

@@ -233,7 +233,9 @@ async def _render_but_deferred(
 def build(component: type[Any], values: Mapping[str, Any], owner: str) -> Any:
     """An instance of a component. Raises ``InvalidInput`` in the user's words."""
     try:
-        return component.model_validate(values)
+        return component.__pydantic_validator__.validate_python(
+            values
+        )  # what model_validate does, and no more
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         where = ".".join(str(part) for part in first["loc"])

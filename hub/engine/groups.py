@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Coroutine, Iterable
+from dataclasses import dataclass
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from hub.engine.scope import RunScope
 from hub.engine.stopping import Leaving, Reason, Stopped
@@ -13,13 +14,22 @@ from hub.model.task_run import TaskRunState
 from hub.plugin.context import Branch
 
 if TYPE_CHECKING:
-    from hub.engine.executor import Executor
+    from hub.engine.executor import Executor, SequenceEnd
     from hub.engine.task_runner import LiveRun
 
 MOST_BRANCHES = 1000
 """How many branches run side by side where nothing says less."""
 _PROGRESS_EVERY = 64
 """After how many finished branches a loop's place is stored; a new walk repeats fewer than these look-ups."""
+
+
+@dataclass(slots=True)
+class _Ended:
+    """A branch that has ended, while its end may still be being stored."""
+
+    index: int | None
+    end: SequenceEnd
+    storing: Coroutine[Any, Any, object] | None
 
 
 class Group:
@@ -48,32 +58,59 @@ class Group:
         # those that are complete above the lowest unfinished one, and whether each ended with a warning
         self._ahead: dict[int, bool] = {}
         self._workers = self._workers_at_start = 1
+        self._stores_behind = False
         self._empty = 0
 
     async def work(self) -> None:
-        """Take branches and run them until none is left; after a failure only those that had begun."""
-        for branch in self._branches:
-            scope = await self._branch_scope(branch)
-            if self.failed and not self._has_begun(branch, scope):
-                if not self._may_be_stored:
-                    return
-                continue
-            end = await self._executor.sequence(branch.tasks, scope, group=self._live)
-            self.done += 1
-            if end.failed_task is not None:
-                self.failed += 1
-                self.error = self.error or end.error
-                self.culprit = self.culprit or end.culprit
-                continue
-            self.warned += end.warned
-            if branch.index is not None:
-                self._advance(branch.index, end.warned)
+        """Take branches and run them until none is left; after a failure only those that had begun.
+
+        Side by side, a branch begins while the end of the one before it is being stored: they do not depend on
+        each other, and more ends share a flush. One after another, an end is durable before the next begins.
+        """
+        last: _Ended | None = None
+        try:
+            for branch in self._branches:
+                scope = await self._scope_on_walk(branch) if self._may_be_stored else self._scope_of(branch)
+                if self.failed and not self._has_begun(branch, scope):
+                    if not self._may_be_stored:
+                        return
+                    continue
+                end = await self._executor.sequence(branch.tasks, scope, group=self._live, leave_last=True)
+                if end.failed_task is not None:
+                    self.failed += 1
+                    self.error = self.error or end.error
+                    self.culprit = self.culprit or end.culprit
+                ended = _Ended(branch.index, end, self._executor.recorder.begin())
+                settling, last = (last, ended) if self._stores_behind else (ended, None)
+                if settling is not None:
+                    await self._settle(settling)
+        except asyncio.CancelledError:
+            # the process itself is going down, and nobody waits for answers any more
+            if last is not None and last.storing is not None:
+                last.storing.close()
+            last = None
+            raise
+        finally:
+            if last is not None:
+                await self._settle(last)
+
+    async def _settle(self, ended: _Ended) -> None:
+        """Count a branch once its end is durable: whatever is counted is not walked again."""
+        if ended.storing is not None:
+            await ended.storing
+        self.done += 1
+        if ended.end.failed_task is None:
+            self.warned += ended.end.warned
+            if ended.index is not None:
+                self._advance(ended.index, ended.end.warned)
 
     async def work_side_by_side(self, workers: int) -> None:
         """Run ``workers`` at a time. The last of them hands its place among what moves back to the group."""
         executor = self._executor
         executor.waits.split(workers - 1)
         self._workers = self._workers_at_start = workers
+        # a suspect's ends are stored one by one: what takes its node down is to be seen
+        self._stores_behind = not executor.claim.suspect
         loop = asyncio.get_running_loop()
         running = [loop.create_task(self._worker()) for _ in range(workers)]
         try:
@@ -111,21 +148,25 @@ class Group:
         """Whether an earlier walk had begun a branch."""
         return bool(branch.tasks) and f"{scope.prefix}{branch.tasks[0].id}" in scope.stored
 
-    async def _branch_scope(self, branch: Branch) -> RunScope:
-        if branch.index is None:
-            return self._scope.beside(f"{self._live.path}/", branch.names)
-        prefix = f"{self._live.path}[{branch.index}]/"
-        stored = {}
-        if self._may_be_stored:
+    async def _scope_on_walk(self, branch: Branch) -> RunScope:
+        """The scope of a branch that an earlier walk may have been in."""
+        scope = self._scope_of(branch)
+        if branch.index is not None:
             executor = self._executor
-            stored = await executor.recorder.persist(
-                lambda: executor.services.storage.scope_task_runs(executor.execution_id, prefix)
+            scope.stored = await executor.recorder.persist(
+                lambda: executor.services.storage.scope_task_runs(executor.execution_id, scope.prefix)
             )
             # Steps are stored in the order they are made, but those of one turn of the loop may pass each
-            # other: only a row of empty iterations longer than that can be says that none follows.
-            self._empty = 0 if stored else self._empty + 1
-            self._may_be_stored = self._empty <= 2 * self._workers_at_start
-        return self._scope.inside(prefix, branch.names, stored)
+            # other, of each worker the end before its last too: only a row of empty iterations longer than
+            # that can be says that none follows.
+            self._empty = 0 if scope.stored else self._empty + 1
+            self._may_be_stored = self._empty <= 4 * self._workers_at_start
+        return scope
+
+    def _scope_of(self, branch: Branch) -> RunScope:
+        if branch.index is None:
+            return self._scope.beside(f"{self._live.path}/", branch.names)
+        return self._scope.inside(f"{self._live.path}[{branch.index}]/", branch.names)
 
     def _advance(self, index: int, warned: bool) -> None:
         """Keep the lowest unfinished iteration, and the warnings below it; store them now and then."""

@@ -37,6 +37,8 @@ def outputs_of(returned: Any, model: type[BaseModel] | None = None) -> Mapping[s
 
 def plain(value: Any) -> Any:
     """The value as it comes back from the storage. Raises ``Unstorable`` for what cannot be stored."""
+    if jsontext.is_flat(value):
+        return value.copy()
     try:
         return jsontext.loads(jsontext.dump_bytes(value))
     except (TypeError, ValueError, RecursionError, InvalidInput) as error:

@@ -27,6 +27,8 @@ class Payloads:
         One is put away when its text is over 64 KiB, and when it holds the mark of a reference, so that nobody's
         data is taken for one. Raises ``InvalidInput`` for data that is nested too deep.
         """
+        if jsontext.is_flat(value) and _MARK not in value:
+            return None
         try:
             text = jsontext.dump_bytes(value)
         except RecursionError:

@@ -53,14 +53,17 @@ class Recorder:
         self._said_running = True
         tell_execution(self._services, self._claim.execution, ExecutionState.RUNNING)
 
-    async def note_start(self, live: LiveRun) -> None:
-        """A task starts: recorded without being waited for, and not at all when it ends at once."""
+    def note_start(self, live: LiveRun) -> Coroutine[Any, Any, object] | None:
+        """A task starts: recorded without being waited for, and not at all when it ends at once.
+
+        What is answered, where anything is, has to be waited for first.
+        """
         if self._claim.suspect and not self.has_progress.is_set():
-            await self.step(task_runs=(live.row(TaskRunState.RUNNING, outputs=live.progress),))
-            return
+            return self.step(task_runs=(live.row(TaskRunState.RUNNING, outputs=live.progress),))
         self._starts[live.path] = live
         if self._starts_handle is None:
-            self._starts_handle = asyncio.get_running_loop().call_soon(self._send_starts)
+            self._starts_handle = self._stops.loop.call_soon(self._send_starts)
+        return None
 
     def _send_starts(self) -> None:
         self._starts_handle = None
@@ -91,17 +94,43 @@ class Recorder:
 
     def soon(self, *rows: TaskRun, state: ExecutionState | None = None) -> None:
         """Store task runs without waiting."""
-        self._services.storage.record_soon(self._transition(task_runs=rows, state=state))
+        at = self._services.clock.now()
+        self._services.storage.record_soon(Transition(self._id, self._claim.fence, at, rows, state=state))
 
-    async def rows(self, *rows: TaskRun, progress: bool = False, notices: tuple[NewNotice, ...] = ()) -> None:
+    def rows(
+        self, *rows: TaskRun, progress: bool = False, notices: tuple[NewNotice, ...] = ()
+    ) -> Coroutine[Any, Any, object]:
         """Store task runs, with the notices they owe and the log lines that wait, and return when they are
         durable."""
         for row in rows:
             self._starts.pop(row.path, None)
-        # once said under a claim, progress stays: saying it again would rewrite the execution's row each time
-        await self.step(task_runs=rows, notices=notices, progress=progress and not self.has_progress.is_set())
-        if progress:
-            self.has_progress.set()
+        if notices or self.later or self.later_notices or self._log.has_lines:
+            return self.step(task_runs=rows, notices=notices, progress=progress)
+        at, is_news = self._services.clock.now(), self._is_news(progress)
+        return self._store(Transition(self._id, self._claim.fence, at, rows, progress=is_news), progress)
+
+    def begin(self) -> Coroutine[Any, Any, object] | None:
+        """Begin to store the ends that the next step would take along; None where there are none.
+
+        What is answered returns when they are durable, and is to be awaited, or closed by who goes down.
+        """
+        if not self.later:
+            return None
+        loop = self._stops.loop
+        # taken at once: a step that somebody else makes meanwhile would take them, and answer to nobody here
+        rows, notices = self._take_later()
+        if notices or self._log.has_lines:
+            step = self.step(task_runs=rows, notices=notices, progress=True)
+            return _answer_of(loop.create_task(step))
+        at = rows[-1].ended_at or self._services.clock.now()
+        transition = Transition(self._id, self._claim.fence, at, rows, progress=self._is_news(True))
+        try:
+            write = self._write(transition)
+        except StorageOverloaded:
+            return self._store(transition, True)
+        if not isinstance(write, asyncio.Future):
+            write = loop.create_task(_answer_of(write))
+        return self._store(transition, True, write)
 
     async def step(
         self,
@@ -109,48 +138,73 @@ class Recorder:
         task_runs: tuple[TaskRun, ...] = (),
         arrivals: tuple[Arrival, ...] = (),
         notices: tuple[NewNotice, ...] = (),
+        progress: bool = False,
         **changes: Any,
     ) -> Recorded:
-        """Record a step, again and again while the storage is away, and tell of it.
+        """Record a step with all that waits for one, again and again while the storage is away, and tell of it.
 
         Raises ``FenceRefused``, and ``StorageUnavailable`` when the node stops and it stays away.
         """
         lines = await self._log.take() if self._log.has_lines else ()
-        rows = (*self.later.values(), *task_runs)
-        self.later.clear()
-        notices, self.later_notices = (*self.later_notices, *notices), ()
+        rows, owed = self._take_later()
+        notices = (*owed, *notices)
         if notices:
             arrivals = (*arrivals, Arrival(notices=notices))
-        transition = self._transition(task_runs=rows, logs=lines, arrivals=arrivals, **changes)
+        transition = Transition(
+            self._id,
+            self._claim.fence,
+            self._services.clock.now(),
+            (*rows, *task_runs),
+            lines,
+            arrivals=arrivals,
+            progress=self._is_news(progress),
+            **changes,
+        )
+        return await self._store(transition, progress)
+
+    def _take_later(self) -> tuple[tuple[TaskRun, ...], tuple[NewNotice, ...]]:
+        rows, notices = tuple(self.later.values()), self.later_notices
+        self.later.clear()
+        self.later_notices = ()
+        return rows, notices
+
+    def _is_news(self, progress: bool) -> bool:
+        """Once said under a claim, progress stays: saying it again would rewrite the execution's row each time."""
+        return progress and not self.has_progress.is_set()
+
+    def _write(self, transition: Transition) -> Awaitable[Recorded]:
         services = self._services
-        namespace = self._claim.execution.flow.namespace
+        return services.turns.write(self._claim.execution.flow.namespace, services.storage.record, transition)
+
+    async def _store(
+        self, transition: Transition, progress: bool, write: Awaitable[Recorded] | None = None
+    ) -> Recorded:
+        """Store a step, of which one write may have begun, and tell of it."""
+        services = self._services
         try:
-            recorded = await services.turns.write(namespace, lambda: self._store(transition))
+            try:
+                recorded = await (write or self._write(transition))
+            except (StorageUnavailable, StorageOverloaded, OSError):
+                recorded = await self.persist(lambda: self._write(transition))
         except FenceRefused:
             # whatever else runs here runs for nobody
             self._stops.stop(Reason.LOST)
             raise
-        if arrivals and any(arrival.notices for arrival in arrivals):
+        if progress:
+            self.has_progress.set()
+        if any(arrival.notices for arrival in transition.arrivals):
             services.owed.set()
-        for row in rows:
+        for row in transition.task_runs:
             services.watches.row(self._id, row)
-        if services.bus.has_listeners:
-            for row in rows:
+            if services.bus.has_listeners:
                 services.bus.tell("taskRun", self._id, path=row.path, state=row.state.value)
-        tell_task_runs(services, self._claim.execution, rows)
+        tell_task_runs(services, self._claim.execution, transition.task_runs)
         return recorded
-
-    async def _store(self, transition: Transition) -> Recorded:
-        """Nearly always there is nothing to be patient about."""
-        storage = self._services.storage
-        try:
-            return await storage.record(transition)
-        except (StorageUnavailable, StorageOverloaded, OSError):
-            return await self.persist(lambda: storage.record(transition))
 
     def persist(self, work: Callable[[], Awaitable[T]]) -> Coroutine[Any, Any, T]:
         """Do it as soon as storage and disk allow it; see ``patience.persist``."""
         return persist(work, execution=self._id, has_given_up=lambda: self._stops.has_given_up)
 
-    def _transition(self, **changes: Any) -> Transition:
-        return Transition(self._id, self._claim.fence, self._services.clock.now(), **changes)
+
+async def _answer_of(work: Awaitable[T]) -> T:
+    return await work

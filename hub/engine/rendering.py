@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from hub.engine.secrets import SecretVault
-from hub.expressions import FunctionTable, NeedsAnswer, Request, Template, compile_template
+from hub.expressions import FunctionTable, NeedsAnswer, Request, compile_template
 
 Scope = Mapping[str, Any]
 Answers = Mapping[Request, object]
@@ -56,7 +56,9 @@ def _compile(raw: Any, functions: FunctionTable) -> Evaluate | None:
         if "{" not in raw:
             return None
         template = compile_template(raw, functions)
-        return None if template.is_constant and template.source == raw and "{%" not in raw else _of(template)
+        if template.is_constant and template.source == raw and "{%" not in raw:
+            return None
+        return template.evaluate
     if isinstance(raw, Mapping):
         items = {key: _compile(value, functions) for key, value in raw.items()}
         if not any(items.values()):
@@ -74,7 +76,3 @@ def _compile(raw: Any, functions: FunctionTable) -> Evaluate | None:
             evaluate(scope, answers) if evaluate else value for value, evaluate in both
         ]
     return None
-
-
-def _of(template: Template) -> Evaluate:
-    return lambda scope, answers: template.evaluate(scope, answers=answers)

@@ -27,12 +27,12 @@ class RunScope:
         self.names = names
         names["outputs"] = outputs
 
-    def inside(self, prefix: str, names: Mapping[str, Any], stored: Mapping[str, TaskRun]) -> RunScope:
+    def inside(self, prefix: str, names: Mapping[str, Any]) -> RunScope:
         """The scope of one iteration: it sees what is around it and keeps its own outputs to itself."""
         item, outer = names.get("item"), self.names.get("item")
         if item is not None and outer is not None:
             names = {**names, "item": {**item, "parent": outer}}
-        return RunScope({**self.names, **names}, dict(self.outputs), prefix, stored)
+        return RunScope({**self.names, **names}, self.outputs.copy(), prefix, {})
 
     def beside(self, prefix: str, names: Mapping[str, Any]) -> RunScope:
         """The scope of a branch that shares the outputs around it."""

@@ -58,7 +58,9 @@ class Stops:
 
     def __init__(self) -> None:
         self.reason: Reason | None = None
-        self.is_leaving = False
+        self._is_leaving = False
+        self._is_calm = True
+        """Whether nothing has had to stop yet: then nothing needs to be looked at."""
         self._open: dict[LiveRun | None, Interruptible] = {}
         self._told: set[LiveRun | None] = set()
         self._give_up_at: float | None = None
@@ -69,7 +71,9 @@ class Stops:
 
     def check(self, live: LiveRun | None) -> None:
         """Raise ``Leaving`` or ``Stopped`` where a task run, or the flow itself, may not go on."""
-        if self.is_leaving:
+        if self._is_calm:
+            return
+        if self._is_leaving:
             raise Leaving
         if self.has_to_stop(live):
             raise Stopped
@@ -91,8 +95,14 @@ class Stops:
 
     # told from outside
 
+    def leave(self) -> None:
+        """Have the tree left: nothing in it moves any more."""
+        self._is_leaving = True
+        self._is_calm = False
+
     def stop(self, reason: Reason) -> None:
         """Stop the whole execution."""
+        self._is_calm = False
         if reason is Reason.HAND_BACK and self._give_up_at is None:
             self._give_up_at = asyncio.get_running_loop().time() + _LAST_WORDS
         if self.reason is None or reason.value > self.reason.value:
@@ -101,8 +111,13 @@ class Stops:
 
     def run_out(self, live: LiveRun) -> None:
         """The time of a task run is over: it stops, with all that is inside it."""
-        live.is_late = True
+        self.note_late(live)
         self._interrupt()
+
+    def note_late(self, live: LiveRun) -> None:
+        """The time of a task run is over, and nothing of it runs."""
+        live.is_late = True
+        self._is_calm = False
 
     def _interrupt(self, *, again: bool = False) -> None:
         """Tell what has to stop, each once: a second time would break off its cleaning up."""

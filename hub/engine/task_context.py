@@ -45,13 +45,30 @@ class RunningTask(TaskContext):
         self._executor = executor
         self._live = live
         self._scope = scope
-        self.execution_id = executor.execution_id
-        self.flow = executor.claim.execution.flow
-        self.task_id = live.task.declaration.id
-        self.path = live.path
         self.attempt = live.attempts
-        self.logger = TaskRunLogger(executor.log, live.path, live.attempts)
         self._emitted = 0
+
+    # most tasks ask for few of these: each is made when it is asked for
+
+    @property
+    def execution_id(self) -> str:  # type: ignore[override]
+        return self._executor.execution_id
+
+    @property
+    def flow(self) -> FlowKey:  # type: ignore[override]
+        return self._executor.claim.execution.flow
+
+    @property
+    def task_id(self) -> str:  # type: ignore[override]
+        return self._live.task.declaration.id
+
+    @property
+    def path(self) -> str:  # type: ignore[override]
+        return self._live.path
+
+    @cached_property
+    def logger(self) -> TaskRunLogger:  # type: ignore[override]
+        return TaskRunLogger(self._executor.log, self._live.path, self.attempt)
 
     @cached_property
     def task_run_id(self) -> str:  # type: ignore[override]

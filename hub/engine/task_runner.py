@@ -136,16 +136,30 @@ class LiveRun:
         self.killed: threading.Event | None = None
         """What a thread looks at, where one runs for it."""
 
-    def row(self, state: TaskRunState, **changes: Any) -> TaskRun:
+    def row(
+        self,
+        state: TaskRunState,
+        *,
+        outputs: Mapping[str, Any] | None = None,
+        error: str | None = None,
+        decisions: Mapping[str, Any] | None = None,
+        ended_at: datetime | None = None,
+        wake_at: datetime | None = None,
+    ) -> TaskRun:
         """The task run as it is to be stored."""
+        task, begun = self.task.declaration, self.started_at
         return TaskRun(
-            path=self.path,
-            task=self.task.declaration.id,
-            type=self.task.declaration.type,
-            state=state,
-            attempts=self.attempts,
-            started_at=self.started_at,
-            **changes,
+            self.path,
+            task.id,
+            task.type,
+            state,
+            self.attempts,
+            outputs,
+            error,
+            decisions,
+            begun,
+            ended_at,
+            wake_at,
         )
 
     def say(self, level: str, message: str) -> None:
@@ -264,12 +278,14 @@ async def _attempts(live: LiveRun, scope: RunScope, *, record: bool) -> Ended:
         if live.stored is not None:
             await _wait_where_stored(live)
         executor.stops.check(live.group)
-        if _went_down_with_it(live):
+        if live.stored is not None and _went_down_with_it(live, live.stored):
             problem = await _after_crash(live)
             if problem is not None:
                 return await _failed(live, scope, problem, record=record)
         live.begin_attempt()
-        await executor.recorder.note_start(live)
+        start = executor.recorder.note_start(live)
+        if start is not None:
+            await start
         try:
             outputs = await attempt(live, scope)
         except Wait as wait:
@@ -383,10 +399,9 @@ async def _settled(live: LiveRun, *, changed: bool = False) -> Mapping[str, Any]
 # crashes
 
 
-def _went_down_with_it(live: LiveRun) -> bool:
+def _went_down_with_it(live: LiveRun, stored: TaskRun) -> bool:
     """Whether it is a leaf that was running when its node went down."""
-    stored = live.stored
-    return stored is not None and stored.state is TaskRunState.RUNNING and not live.task.is_group
+    return stored.state is TaskRunState.RUNNING and not live.task.is_group
 
 
 async def _after_crash(live: LiveRun) -> Problem | None:

@@ -16,10 +16,11 @@ import asyncio
 from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable
 from time import perf_counter
-from typing import TypeVar
+from typing import ParamSpec, TypeVar
 
 from hub.errors import StorageOverloaded
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
 _ROUND = 0.0005
@@ -106,9 +107,13 @@ class Turns:
 
     # writing
 
-    def write(self, namespace: str, work: Callable[[], Awaitable[T]]) -> Awaitable[T]:
+    def write(
+        self, namespace: str, work: Callable[P, Awaitable[T]], *args: P.args, **kwargs: P.kwargs
+    ) -> Awaitable[T]:
         """The answer of a write, begun when it is a namespace's turn."""
-        return work() if self.is_alone(namespace) else self._write_in_turn(namespace, work)
+        if self.is_alone(namespace):
+            return work(*args, **kwargs)
+        return self._write_in_turn(namespace, lambda: work(*args, **kwargs))
 
     async def _write_in_turn(self, namespace: str, work: Callable[[], Awaitable[T]]) -> T:
         await self._begin_write(namespace)

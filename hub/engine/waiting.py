@@ -62,7 +62,7 @@ class Waits:
             self._leave()
 
     def _leave(self) -> None:
-        self._stops.is_leaving = True
+        self._stops.leave()
         for sleeper in list(self._sleepers):
             sleeper.wake(Leaving())
 

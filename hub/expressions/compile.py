@@ -64,7 +64,7 @@ class Template:
 
             self._evaluate = text
 
-    def evaluate(self, scope: Mapping[str, Any], *, answers: Mapping[Request, object] = _NO_ANSWERS) -> Any:
+    def evaluate(self, scope: Mapping[str, Any], answers: Mapping[Request, object] = _NO_ANSWERS) -> Any:
         """The value over ``scope``. Raises ``ExpressionError``, and ``NeedsAnswer`` for what must be asked."""
         path = self._path
         if path:

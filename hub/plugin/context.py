@@ -9,7 +9,7 @@ import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import datetime
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol, TypeVar
@@ -17,6 +17,7 @@ from typing import Any, BinaryIO, Protocol, TypeVar
 from hub.model.event import Occurrence, Receipt
 from hub.model.execution import Execution, ExecutionState
 from hub.model.flow import TaskDeclaration
+from hub.model.frozen import dataclass
 from hub.model.ids import FlowKey, TriggerKey
 from hub.plugin.notifier import Attachment
 

@@ -318,8 +318,10 @@ class Storage(NoticeStorage, NodeStorage, PortableStorage):
         """
 
     @abstractmethod
-    async def record(self, transition: Transition) -> Recorded:
+    def record(self, transition: Transition) -> Awaitable[Recorded]:
         """Store one step of an execution. Raises ``FenceRefused``, with nothing of it stored.
+
+        An ``async def`` will do. One that answers a future has begun by then, and spares the hub a task for each.
 
         A task run that has ended stays as it ended, whatever a later step says of it; with the end of its
         execution every other one ends KILLED.

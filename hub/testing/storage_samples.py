@@ -17,6 +17,7 @@ from hub.plugin.storage import (
     ExecutionFilter,
     Killed,
     Page,
+    Recorded,
     Storage,
     Transition,
 )
@@ -85,6 +86,11 @@ async def paused(storage: Storage, claim: Claim, **changes: Any) -> Claim:
     given = {"state": ExecutionState.PAUSED, "release": True, "progress": True, **changes}
     await storage.record(step(claim, **given))
     return claim
+
+
+async def record(storage: Storage, transition: Transition) -> Recorded:
+    """Record a step beside others: begun in the order in which all of them are awaited."""
+    return await storage.record(transition)
 
 
 async def kill(storage: Storage, claim: Claim, ends: Mapping[str, Ends] | None = None) -> Killed:

@@ -24,6 +24,7 @@ from hub.testing.storage_samples import (
     kill,
     paths_of,
     paused,
+    record,
     started,
     step,
 )
@@ -80,15 +81,15 @@ class SteeringContract:
     async def test_a_kill_and_an_end_take_effect_in_their_order(self, storage: Storage) -> None:
         other, first, second = [await started(storage) for _ in range(3)]
         _, killed, _ = await asyncio.gather(
-            storage.record(step(other, state=_S.RUNNING)),
+            record(storage, step(other, state=_S.RUNNING)),
             kill(storage, first),
-            storage.record(step(first, state=_S.SUCCESS)),
+            record(storage, step(first, state=_S.SUCCESS)),
         )
         assert (killed.execution.state, killed.held) == (_S.KILLING, (first.execution.id,))
         _, killed, _ = await asyncio.gather(
-            storage.record(step(second, state=_S.SUCCESS)),
+            record(storage, step(second, state=_S.SUCCESS)),
             kill(storage, second),
-            storage.record(step(other, state=_S.SUCCESS)),
+            record(storage, step(other, state=_S.SUCCESS)),
         )
         assert (killed.execution.state, killed.held) == (_S.SUCCESS, ())
 

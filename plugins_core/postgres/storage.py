@@ -157,8 +157,8 @@ class PostgresStorage(Storage):
     ) -> asyncio.Future[list[Accepted]]:
         return self._writers.accept(AcceptWork.of_call(arrivals, at, move, room))
 
-    async def record(self, transition: Transition) -> Recorded:
-        return await self._writers.record(RecordWork(transition))
+    def record(self, transition: Transition) -> asyncio.Future[Recorded]:
+        return self._writers.record(RecordWork(transition))
 
     def record_soon(self, transition: Transition) -> None:
         self._writers.record_soon(RecordWork(transition))

@@ -128,8 +128,8 @@ class SqliteStorage(Storage):
     ) -> Awaitable[list[Accepted]]:
         return self._writer.submit(self._accepts, accepting.AcceptWork(arrivals, at, move, room))
 
-    async def record(self, transition: Transition) -> Recorded:
-        return await self._writer.submit(self._records, transition)
+    def record(self, transition: Transition) -> asyncio.Future[Recorded]:
+        return self._writer.submit(self._records, transition)
 
     def record_soon(self, transition: Transition) -> None:
         self._writer.submit_soon(self._records, transition)

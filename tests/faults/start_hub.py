@@ -153,7 +153,7 @@ def notices_after_commit() -> None:
             job.add_done_callback(later.discard)
         return recorded
 
-    SqliteStorage.record = parted  # type: ignore[method-assign]
+    SqliteStorage.record = parted  # type: ignore[method-assign, assignment]
 
 
 def settled_before_sent() -> None:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from hub.errors import InvalidInput
 from hub.model import jsontext
@@ -69,3 +72,34 @@ def test_what_no_json_can_hold_is_refused_in_words() -> None:
     with pytest.raises(InvalidInput, match="cannot be written"):
         jsontext.dumps([float("inf"), _LONG])
     assert jsontext.dumps(["\ud800"]) == '["?"]'
+
+
+_SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.just(_LONG) | st.binary()
+
+
+@given(st.dictionaries(st.text() | st.integers(), _SCALARS | st.lists(_SCALARS, max_size=2), max_size=10))
+def test_what_is_flat_comes_back_from_its_text_as_it_is(value: dict[Any, Any]) -> None:
+    if jsontext.is_flat(value):
+        again = jsontext.loads(jsontext.dumps(value))
+        assert again == value
+        assert [type(one) for one in again.values()] == [type(one) for one in value.values()]
+        assert len(jsontext.dumps(value)) < 32 * 1024
+
+
+@pytest.mark.parametrize(
+    ("value", "is_flat"),
+    [
+        ({"n": 1, "text": "ab", "yes": True, "nothing": None}, True),
+        ({}, True),
+        ({"n": 1.5}, False),
+        ({"n": 2**60}, False),
+        ({"text": "\ud800"}, False),
+        ({"text": "a" * 501}, False),
+        ({1: "one"}, False),
+        ({"deep": {}}, False),
+        ({str(n): n for n in range(9)}, False),
+        ([1], False),
+    ],
+)
+def test_few_short_texts_and_plain_numbers_are_flat(value: object, is_flat: bool) -> None:
+    assert jsontext.is_flat(value) is is_flat
