@@ -14,7 +14,7 @@ from typing import Any
 from uuid import uuid4
 
 from bench.rows import Options, Row
-from bench.subjects import Hub, folder, hub, memory_mib, python
+from bench.subjects import Hub, folder, hub, python
 
 _FLOW = """id: each
 namespace: bench
@@ -124,7 +124,7 @@ def _most_memory(options: Options, bootstrap: str, more: str, value: str) -> flo
     with _running(options, bootstrap, "waiting", more, value) as (running, data):
         _ended(data, 1)
         time.sleep(5 if options.quick else 20)
-        return memory_mib(running.process.pid, "VmHWM")
+        return running.memory_mib("VmHWM")
 
 
 @contextmanager

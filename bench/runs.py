@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from bench.rows import Options, Row, median
-from bench.subjects import folder, hub, memory_mib, python, write_flow
+from bench.subjects import folder, hub, python, write_flow
 
 _LOOP = """id: loop
 namespace: bench
@@ -63,7 +63,7 @@ def loops(options: Options) -> list[Row]:
                 write_flow(data, _LOOP)
                 with hub(data, data / "flows", options.command) as running:
                     ours.append(_took(running.run_flow("loop", {"values": list(range(count))})))
-                    memory = max(memory, memory_mib(running.process.pid, "VmHWM"))
+                    memory = max(memory, running.memory_mib("VmHWM"))
         rate, limit = count / median(ours), count / median(bare)
         per_item.append(1 / rate)
         rows.append(

@@ -71,8 +71,12 @@ class Hub:
         with urlopen(request, timeout=600) as answer:
             return json.loads(answer.read() or b"null")
 
-    def memory_mib(self) -> float:
-        return memory_mib(self.process.pid)
+    def memory_mib(self, field: str = "VmRSS") -> float:
+        """Of the hub with the processes that it has beside it."""
+        pid = self.process.pid
+        with open(f"/proc/{pid}/task/{pid}/children") as file:
+            beside = map(int, file.read().split())
+            return sum(memory_mib(one, field) for one in (pid, *beside))
 
     def run_flow(self, flow: str, inputs: Mapping[str, Any]) -> dict[str, Any]:
         """Start a flow and wait for its end."""

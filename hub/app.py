@@ -203,6 +203,7 @@ async def open_node(
         listeners, registry = make_listeners(registry)
         vault = SecretVault(sources)
         file_store = make_file_store(registry, prepared.file_store, place.data_dir)
+        stack.push_async_callback(file_store.close)
         file_store.use_storage(storage)
         await share_files(storage, file_store, instance)
         services = Services(
@@ -280,6 +281,7 @@ async def opened_storage(
         data_dir = place.data_dir if storage_class.single_process else node_dir
         store_type = _file_store_type(registry, place.settings, storage_class)
         files = make_file_store(registry, store_type, data_dir if store_type != "local" else place.data_dir)
+        stack.push_async_callback(files.close)
         files.use_storage(storage)
         yield storage, files
 

@@ -39,6 +39,9 @@ class FileStore(ABC):
         Raises ``HubError`` when it does not go with it.
         """
 
+    async def close(self) -> None:  # noqa: B027 - most stores hold nothing
+        """Let go of what it holds: the hub is done with it."""
+
     @abstractmethod
     async def put(self, owner: str, name: str, content: bytes) -> str:
         """Store ``content``; returns its URI once it is flushed, folder and all.

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -14,6 +15,7 @@ import pytest
 
 from hub.plugin import FileStore, NotFound, new_id
 from hub.testing import FileStoreContract
+from plugins_core.local import file_store
 from plugins_core.local.file_store import LocalFileStore
 
 
@@ -21,6 +23,33 @@ class TestLocalFileStore(FileStoreContract):
     @pytest.fixture
     def make(self, tmp_path: Path) -> Callable[[], FileStore]:
         return lambda: LocalFileStore(tmp_path)
+
+
+class TestLocalFileStoreWithItsProcess(FileStoreContract):
+    """The same where a process beside the hub writes every file that is small enough."""
+
+    @pytest.fixture
+    async def make(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> AsyncIterator[Callable[[], FileStore]]:
+        monkeypatch.setattr(file_store, "_BUSY", 1)
+        made: list[FileStore] = []
+
+        def make() -> FileStore:
+            made.append(LocalFileStore(tmp_path))
+            return made[-1]
+
+        yield make
+        for store in made:
+            await store.close()
+
+
+@asynccontextmanager
+async def closing(store: LocalFileStore) -> AsyncIterator[LocalFileStore]:
+    try:
+        yield store
+    finally:
+        await store.close()
 
 
 class CutsLongContent(LocalFileStore):
@@ -35,8 +64,8 @@ class ReadsFromTheBeginning(LocalFileStore):
 
 
 class OverwritesTheSameName(LocalFileStore):
-    def _put(self, owner: str, name: str, source: BinaryIO) -> str:
-        uri = super()._put(owner, name, source)
+    def _put(self, owner: str, name: str, content: Iterable[bytes]) -> str:
+        uri = super()._put(owner, name, content)
         path = self._existing(uri)
         target = path.with_name("always-the-same")
         os.replace(path, target)
@@ -74,28 +103,27 @@ class NamesEveryOwner(LocalFileStore):
 
 class WritesInTheLoop(LocalFileStore):
     async def put(self, owner: str, name: str, content: bytes) -> str:
-        import io
-
-        return self._put(owner, name, io.BytesIO(content))
+        return self._put(owner, name, [content])
 
     async def get(self, uri: str) -> bytes:
         return self._existing(uri).read_bytes()
 
 
 class LeavesHalfAFile(LocalFileStore):
-    def _put(self, owner: str, name: str, source: BinaryIO) -> str:
+    def _put(self, owner: str, name: str, content: Iterable[bytes]) -> str:
         folder = self._folder(owner)
-        self._make(folder)
+        folder.mkdir(parents=True, exist_ok=True)
         with (folder / f"{new_id()}-x").open("wb") as file:
-            shutil.copyfileobj(source, file, 10)
-        return super()._put(owner, name, source)
+            for piece in content:
+                file.write(piece)
+        return super()._put(owner, name, content)
 
 
 class TrustsTheName(LocalFileStore):
-    def _put(self, owner: str, name: str, source: BinaryIO) -> str:
+    def _put(self, owner: str, name: str, content: Iterable[bytes]) -> str:
         (self._root / owner).mkdir(parents=True, exist_ok=True)
         (self._root / owner / name).write_bytes(b"")
-        return super()._put(owner, name, source)
+        return super()._put(owner, name, content)
 
 
 PLANTED: list[tuple[type[LocalFileStore], str, dict[str, Any]]] = [
@@ -122,9 +150,11 @@ async def test_a_planted_bug_is_noticed(
     for folder in (sound, broken):
         folder.mkdir()
     suite = FileStoreContract()
-    await getattr(suite, test)(LocalFileStore(sound), **given)
-    with pytest.raises((AssertionError, pytest.fail.Exception, OSError, ValueError, NotFound)):
-        await getattr(suite, test)(planted(broken), **given)
+    async with closing(LocalFileStore(sound)) as store:
+        await getattr(suite, test)(store, **given)
+    async with closing(planted(broken)) as store:
+        with pytest.raises((AssertionError, pytest.fail.Exception, OSError, ValueError, NotFound)):
+            await getattr(suite, test)(store, **given)
 
 
 async def test_a_store_that_forgets_is_noticed(tmp_path: Path) -> None:

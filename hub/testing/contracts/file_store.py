@@ -14,7 +14,7 @@ import asyncio
 import hashlib
 import io
 import random
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -56,8 +56,10 @@ class FileStoreContract:
         raise NotImplementedError("give a fixture `make` that makes the store")
 
     @pytest.fixture
-    def store(self, make: Callable[[], FileStore]) -> FileStore:
-        return make()
+    async def store(self, make: Callable[[], FileStore]) -> AsyncIterator[FileStore]:
+        store = make()
+        yield store
+        await store.close()
 
     @pytest.mark.parametrize("content", [b"", b"text", bytes(range(256)) * 40, b"\0" * 3_000_000])
     async def test_what_is_put_is_what_is_given(self, store: FileStore, content: bytes) -> None:
