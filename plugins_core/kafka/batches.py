@@ -84,7 +84,8 @@ def _occurrence(record: Record, data: dict[str, Any], order: str | None) -> Occu
 
 async def _batch(records: Sequence[Record], trigger: Messages, ctx: TriggerContext, made: Made) -> None:
     lines, made.unreadable = trigger.reading.lines(records)
-    if not lines:
+    count = len(records) - len(made.unreadable)
+    if not count:
         return
     left_out = {record.offset for record, _ in made.unreadable}
     first = next(record for record in records if record.offset not in left_out)
@@ -92,7 +93,7 @@ async def _batch(records: Sequence[Record], trigger: Messages, ctx: TriggerConte
     event_id = new_id()
     data: dict[str, Any] = {
         "records": [],
-        "count": len(lines),
+        "count": count,
         "topic": first.topic,
         "partition": first.partition,
         "offset": first.offset,
@@ -100,11 +101,10 @@ async def _batch(records: Sequence[Record], trigger: Messages, ctx: TriggerConte
         "timestamp": moment(first.timestamp),
         "uri": None,
     }
-    if sum(map(len, lines)) <= _LARGEST_INLINE:
-        data["records"] = [jsontext.loads(line) for line in lines]
+    if len(lines) <= _LARGEST_INLINE:
+        data["records"] = [jsontext.loads(line) for line in lines.splitlines()]
     else:
-        lines.append(b"")
-        data["uri"] = await ctx.files(event_id).put("records.jsonl", b"\n".join(lines))
+        data["uri"] = await ctx.files(event_id).put("records.jsonl", lines)
     order = f"{first.topic}/{first.partition}" if trigger.ordered_by == "partition" else None
     made.occurrences.append(Occurrence(data, id=event_id, order=order))
 

@@ -35,6 +35,8 @@ _LONGEST_PAUSE = 5.0
 _POLL = 500
 _SHORT_POLL = 10
 """Milliseconds that one look for records may wait."""
+_COMMITS_APART = 0.05
+"""Seconds from one commit of offsets to the next; whoever leaves commits at once."""
 _STUCK_AFTER = 1.0
 """Seconds after which a partition that takes nothing is paused: until then what was fetched for it stays here."""
 _MOST_RECORDS = 500
@@ -332,11 +334,13 @@ class Reader:
     # commits
 
     async def _commit(self, consumer: AIOKafkaConsumer) -> None:
-        """Tell Kafka what is stored, once for all that has been since the last time."""
+        """Tell Kafka what is stored, at once after a pause, else once for all that has been since the last time."""
         while True:
             await self._commit_needed.wait()
             self._commit_needed.clear()
             await self._commit_now(consumer)
+            # what a crash brings again is known by the next offset in the storage; each telling takes time of the loop
+            await asyncio.sleep(_COMMITS_APART)
 
     async def _commit_now(self, consumer: AIOKafkaConsumer) -> None:
         """A commit that fails does no harm: the storage knows the next offset, and the next one tells."""

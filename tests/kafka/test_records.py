@@ -47,7 +47,8 @@ def test_a_line_of_a_batch_is_what_the_record_alone_would_be(
     raw_key = None if key is None else key.encode()
     headers = (("h", b"1"),) if header else ()
     record = Record(json.dumps(value, indent=indent).encode(), raw_key, headers, topic, partition=3)
-    [line], unreadable = READING.lines([record])
+    text, unreadable = READING.lines([record])
+    [line] = text.splitlines()
     assert not unreadable
     assert b"\n" not in line
     assert jsontext.loads(line) == READING.data(record)
@@ -55,7 +56,8 @@ def test_a_line_of_a_batch_is_what_the_record_alone_would_be(
 
 def test_what_cannot_be_read_is_left_out_of_the_lines() -> None:
     records = [Record(b"{", offset=1), Record(b"2", offset=2), Record(b"x" * 10_001, offset=3)]
-    lines, unreadable = READING.lines(records)
+    text, unreadable = READING.lines(records)
+    lines = text.splitlines()
     assert [jsontext.loads(line) for line in lines] == [READING.data(records[1])]
     assert [record.offset for record, _ in unreadable] == [1, 3]
     assert unreadable[0][1].startswith("its value is not JSON")
