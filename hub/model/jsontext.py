@@ -20,6 +20,10 @@ DEEPEST = 200
 """How deep data from outside may be nested: what wraps it on its way still fits orjson."""
 
 _ORJSON_DEEPEST = 254
+_SHORTEST_DEEP = 2 * (DEEPEST + 1)
+"""Bytes of the shortest text that is nested deeper than ``DEEPEST``, ``[[…]]``."""
+_SHORTEST_DEEP_OBJECT = 5 * DEEPEST + 2
+"""The same of one without lists, ``{"":{"":…{}…}}``."""
 _LONG_DIGITS = b"0" * 19
 _ALL_ZERO = bytes.maketrans(b"123456789", b"0" * 9)
 _HALF_PAIR = re.compile(rb"\\u[dD][89a-fA-F]")
@@ -71,10 +75,12 @@ def check_bounded(raw: bytes, *, has_lists: bool = True) -> None:
 
 
 def _has_many_brackets(raw: bytes, has_lists: bool = True) -> bool:
-    """Whether a JSON text might be nested deeper than ``DEEPEST``: what has fewer brackets is not.
+    """Whether a JSON text might be nested deeper than ``DEEPEST``: what is too short or has fewer brackets is not.
 
     Counting looks at every byte; of an object that holds neither lists nor objects it takes a third to see so.
     """
+    if len(raw) < (_SHORTEST_DEEP if has_lists else _SHORTEST_DEEP_OBJECT):
+        return False
     is_flat = raw.find(b"{", 1) < 0 and not (has_lists and b"[" in raw)
     return not is_flat and raw.count(b"[") + raw.count(b"{") > DEEPEST
 

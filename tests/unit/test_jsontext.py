@@ -58,6 +58,20 @@ def test_what_comes_from_outside_is_nested_two_hundred_levels_at_most(
         jsontext.loads_bounded(before + deepest + after)
 
 
+@pytest.mark.parametrize("depth", [199, 200, 201, 202])
+@pytest.mark.parametrize(("before", "inner", "after"), [("[", "[]", "]"), ('{"":', "{}", "}")])
+def test_the_shortest_text_of_a_depth_is_judged_by_its_depth(
+    depth: int, before: str, inner: str, after: str
+) -> None:
+    raw = (before * (depth - 1) + inner + after * (depth - 1)).encode()
+    for has_lists in {True, "[" in before}:
+        if depth <= 200:
+            jsontext.check_bounded(raw, has_lists=has_lists)
+        else:
+            with pytest.raises(ValueError, match="200 levels"):
+                jsontext.check_bounded(raw, has_lists=has_lists)
+
+
 def test_brackets_in_texts_and_beside_each_other_are_not_depth() -> None:
     wide = ["[" * 500, {"{{{": '"['}, *([] for _ in range(500))]
     assert jsontext.loads_bounded(json.dumps(wide)) == wide
