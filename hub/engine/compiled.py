@@ -233,9 +233,8 @@ async def _render_but_deferred(
 def build(component: type[Any], values: Mapping[str, Any], owner: str) -> Any:
     """An instance of a component. Raises ``InvalidInput`` in the user's words."""
     try:
-        return component.__pydantic_validator__.validate_python(
-            values
-        )  # what model_validate does, and no more
+        # what model_validate does, and no more
+        return component.__pydantic_validator__.validate_python(values)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         where = ".".join(str(part) for part in first["loc"])
