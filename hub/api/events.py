@@ -25,7 +25,7 @@ _UNNAMED = "cloudevents.received"
 
 async def list_events(call: Call) -> web.Response:
     services = call.node.services
-    filter = EventFilter(call.text("namespace"), call.text("flow"), dead=call.flag("dead"))
+    filter = EventFilter(*call.flow_wanted(), dead=call.flag("dead"))
     fitting = Fitting(services.payloads, LIST_BYTES, with_files=False)
     items, cursor = await listed(
         lambda page: services.storage.events(filter, page),
@@ -86,7 +86,7 @@ ROUTES = (
         EventList,
         query=(
             Query("namespace", "Only this namespace."),
-            Query("flow", "Only flows of this id."),
+            Query("flow", "Only flows of this id, or the one of this name, `NAMESPACE/ID`."),
             Query("dead", "Only dead letters, or only others.", "boolean"),
             *PAGE,
         ),

@@ -75,9 +75,10 @@ def filter_of(call: Call) -> ExecutionFilter | None:
         if not separator:
             raise InvalidInput(f'label is NAME=VALUE, got "{text[:60]}"')
         contradicts = contradicts or labels.setdefault(name, value) != value
+    namespace, flow = call.flow_wanted()
     found = ExecutionFilter(
-        namespace=call.text("namespace"),
-        flow=call.text("flow"),
+        namespace=namespace,
+        flow=flow,
         states=tuple(_state(part) for text in query.getall("state", []) for part in text.split(",") if part),
         labels=labels,
         since=_moment(call, "since"),
@@ -301,7 +302,7 @@ ROUTES = (
         ExecutionList,
         query=(
             Query("namespace", "Only this namespace."),
-            Query("flow", "Only flows of this id."),
+            Query("flow", "Only flows of this id, or the one of this name, `NAMESPACE/ID`."),
             Query("state", "Only this state.", repeatable=True),
             Query("label", "Only with this label, NAME=VALUE.", repeatable=True),
             Query("since", "Created at or after this moment, ISO 8601."),

@@ -21,11 +21,12 @@ _ONE = _BASE + "/{id}"
 async def list_notices(call: Call) -> web.Response:
     services = call.node.services
     states = [text for given in call.request.query.getall("state", []) for text in given.split(",") if text]
+    namespace, flow = call.flow_wanted()
     filter = NoticeFilter(
         states=tuple(map(_state, states)),
         notifier=call.text("notifier"),
-        namespace=call.text("namespace"),
-        flow=call.text("flow"),
+        namespace=namespace,
+        flow=flow,
         execution_id=call.text("execution"),
     )
 
@@ -89,7 +90,7 @@ ROUTES = (
             Query("state", "Only this state: `owed`, `delivered`, `dead` or `dropped`.", repeatable=True),
             Query("notifier", "Only those to this name."),
             Query("namespace", "Only this namespace."),
-            Query("flow", "Only flows of this id."),
+            Query("flow", "Only flows of this id, or the one of this name, `NAMESPACE/ID`."),
             Query("execution", "Only those of this execution."),
             *PAGE,
         ),

@@ -102,6 +102,19 @@ class Call:
             if not known[name].repeatable and len(self.request.query.getall(name)) > 1:
                 raise InvalidInput(f"{name} is given more than once")
 
+    def flow_wanted(self) -> tuple[str | None, str | None]:
+        """The namespace and the flow's id that the query asks for; ``flow`` may name both. Raises ``InvalidInput``."""
+        namespace, flow = self.text("namespace"), self.text("flow")
+        if flow is None or "/" not in flow:
+            return namespace, flow
+        named, _, id = flow.partition("/")
+        if namespace not in (None, named):
+            raise InvalidInput(
+                f'flow names the namespace "{named[:60]}", namespace says "{namespace[:60]}"',
+                hint="leave one of them out",
+            )
+        return named, id
+
     def text(self, name: str) -> str | None:
         """A query parameter, None when absent or empty."""
         return self.request.query.get(name) or None

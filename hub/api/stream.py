@@ -46,8 +46,7 @@ class _Wanted:
             if topic not in _TOPICS:
                 raise InvalidInput(f'unknown topic "{topic}"', hint=f"one of {', '.join(_TOPICS)}")
         self._topics = frozenset(topics or _TOPICS)
-        self._namespace = call.text("namespace")
-        self._flow = call.text("flow")
+        self._namespace, self._flow = call.flow_wanted()
         self._id = call.text("id")
         self.name: Hashable = (self._topics, self._namespace, self._flow, self._id)
         """What two readers have in common who want the same."""
@@ -158,7 +157,7 @@ ROUTES = (
         query=(
             Query("topic", "Only `execution`, `event`, `flow` or `notice`.", repeatable=True),
             Query("namespace", "Only this namespace."),
-            Query("flow", "Only flows of this id."),
+            Query("flow", "Only flows of this id, or the one of this name, `NAMESPACE/ID`."),
             Query("id", "Only this execution, event, flow or notice."),
             Query("lastEventId", "As the header `Last-Event-ID`."),
         ),

@@ -31,7 +31,7 @@ _NEXT_TIMES = 3
 
 async def list_triggers(call: Call) -> web.Response:
     """Those of a namespace or a flow, where one is named."""
-    namespace, flow = call.text("namespace"), call.text("flow")
+    namespace, flow = call.flow_wanted()
     catalog = call.node.catalog
     found = [
         (record.key, one)
@@ -111,7 +111,7 @@ ROUTES = (
         TriggerList,
         query=(
             Query("namespace", "Only this namespace."),
-            Query("flow", "Only flows of this id."),
+            Query("flow", "Only flows of this id, or the one of this name, `NAMESPACE/ID`."),
             *NAMES_PAGE,
         ),
     ),

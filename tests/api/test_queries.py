@@ -145,3 +145,24 @@ async def test_a_near_name_is_found_for_a_property(serving: Serve) -> None:
         await ask.node.catalog.put(_FLOW)
         answer = await ask("POST", _START, {"inptus": {}})
         assert answer.json["hint"] == 'did you mean "inputs"?'
+
+
+@pytest.mark.parametrize("place", ["executions", "events", "triggers"])
+async def test_a_list_finds_a_flow_by_its_name_too(serving: Serve, place: str) -> None:
+    async with serving() as ask:
+        for namespace in ("q", "other"):
+            await ask.node.catalog.put(
+                f"id: w\nnamespace: {namespace}\ntriggers: [{{id: h, type: webhook, key: k}}]\n"
+                "tasks: [{id: a, type: return, value: 1}]\n"
+            )
+            assert (await ask("POST", f"/api/v1/webhooks/{namespace}/w/k", b"{}")).status == 202
+        found = {}
+        for query in ("flow=w", "flow=q/w", "flow=q/w&namespace=q", "flow=q/x"):
+            answer = await ask("GET", f"/api/v1/{place}?{query}")
+            assert answer.status == 200, answer.raw
+            found[query] = [one["namespace"] for one in answer.json["items"]]
+        assert sorted(found.pop("flow=w")) == ["other", "q"]
+        assert found == {"flow=q/w": ["q"], "flow=q/w&namespace=q": ["q"], "flow=q/x": []}
+        refused = await ask("GET", f"/api/v1/{place}?flow=q/w&namespace=other")
+        assert refused.status == 422
+        assert refused.json["message"] == 'flow names the namespace "q", namespace says "other"'
