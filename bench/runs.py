@@ -57,7 +57,8 @@ def loops(options: Options) -> list[Row]:
     per_item: list[float] = []
     for count in (1000, 10000) if options.quick else (1000, 10000, 100000):
         ours, bare, memory = [], [], 0.0
-        for _ in range(1 if count > 10000 else options.rounds):
+        # a short one is over in the time of a hiccup
+        for _ in range(1 if count > 10000 else options.rounds if count > 1000 else options.rounds * 3):
             bare.append(_bare_sequence(count, 32))
             with folder() as data:
                 write_flow(data, _LOOP)

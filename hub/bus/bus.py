@@ -9,7 +9,7 @@ flows; the intake is handed in when the hub is put together.
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+from collections import Counter, deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,6 +19,9 @@ from hub.bus.listening import ListenerQueue
 from hub.model.event import Occurrence, Origin, Receipt
 from hub.plugin.context import Bookmark
 from hub.plugin.listener import News as ListenerNews
+
+_ALL = ""
+"""Stands for every topic."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +85,8 @@ class Bus:
     def __init__(self) -> None:
         self._intake: Intake | None = None
         self._subscriptions: set[Subscription] = set()
+        self._heard: Counter[str] = Counter()
+        """How many listen to each topic, and to all of them."""
         self._queues: set[ListenerQueue] = set()
 
     def open_to(self, intake: Intake) -> None:
@@ -108,6 +113,10 @@ class Bus:
     @property
     def has_listeners(self) -> bool:
         return bool(self._subscriptions)
+
+    def is_heard(self, topic: str) -> bool:
+        """Whether anybody listens to a topic: else its news need not be made."""
+        return topic in self._heard or _ALL in self._heard
 
     def tell(self, topic: str, id: str, **details: Any) -> None:
         """Bring news to every listener; never waits."""
@@ -138,8 +147,11 @@ class Bus:
     def subscribe(self, *topics: str, size: int = 1000) -> Iterator[Subscription]:
         """Listen to some topics (all when none is named) until the block ends."""
         subscription = Subscription(frozenset(topics), size)
+        heard = Counter(topics or (_ALL,))
         self._subscriptions.add(subscription)
+        self._heard += heard
         try:
             yield subscription
         finally:
             self._subscriptions.discard(subscription)
+            self._heard -= heard

@@ -471,7 +471,7 @@ class Executor:
         )
         self.has_progress.set()
         self.services.watches.end(self.execution_id, ())
-        if self.services.bus.has_listeners:
+        if self.services.bus.is_heard("execution"):
             execution = self.claim.execution
             self.services.bus.tell(
                 "execution",

@@ -192,13 +192,15 @@ class Recorder:
             raise
         if progress:
             self.has_progress.set()
-        if any(arrival.notices for arrival in transition.arrivals):
+        if transition.arrivals and any(arrival.notices for arrival in transition.arrivals):
             services.owed.set()
-        for row in transition.task_runs:
+        rows, bus = transition.task_runs, services.bus
+        for row in rows:
             services.watches.row(self._id, row)
-            if services.bus.has_listeners:
-                services.bus.tell("taskRun", self._id, path=row.path, state=row.state.value)
-        tell_task_runs(services, self._claim.execution, transition.task_runs)
+        if bus.is_heard("taskRun"):
+            for row in rows:
+                bus.tell("taskRun", self._id, path=row.path, state=row.state.value)
+        tell_task_runs(services, self._claim.execution, rows)
         return recorded
 
     def persist(self, work: Callable[[], Awaitable[T]]) -> Coroutine[Any, Any, T]:
