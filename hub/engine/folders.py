@@ -43,6 +43,8 @@ log = structlog.get_logger("hub.flows")
 
 SUFFIX = ".hub.yaml"
 _LARGEST = 1024 * 1024
+_READ_AT_ONCE = 32
+"""Files that are held in memory, read and not taken yet."""
 _RESCAN = 5.0
 """Seconds between scans that nothing asked for."""
 _LOOK_FOR_FOLDERS = 1.0
@@ -123,10 +125,18 @@ class FlowFolders:
         self._say_missing(look)
         self._look = look
         left: list[tuple[str, FlowKey]] = []
-        for path, mark in look.files.items():
-            if mark is None or path in self._refused or self._seen.get(path) != mark:
+        due = [
+            (path, mark)
+            for path, mark in look.files.items()
+            if mark is None or path in self._refused or self._seen.get(path) != mark
+        ]
+        for start in range(0, len(due), _READ_AT_ONCE):
+            some = due[start : start + _READ_AT_ONCE]
+            # a thread for each would take longer than the reading
+            contents = await asyncio.to_thread(_contents, [path for path, _ in some])
+            for (path, mark), content in zip(some, contents, strict=True):
                 before = self._flow_of.get(path)
-                is_settled = await self._read(path)
+                is_settled = await self._take(path, content)
                 self._remember(path, mark, is_settled)
                 if before is not None and self._flow_of.get(path) != before:
                     left.append((path, before))
@@ -223,10 +233,11 @@ class FlowFolders:
 
     # files
 
-    async def _read(self, path: str) -> bool:
+    async def _take(self, path: str, raw: bytes | OSError) -> bool:
         """Take a file's text; answers whether that is settled, for good or bad."""
         try:
-            raw = await asyncio.to_thread(_content, path)
+            if isinstance(raw, OSError):
+                raise raw
             if len(raw) > _LARGEST:
                 raise InvalidFlow([Problem("the file is larger than 1 MiB", Position(1, 1), file=path)])
             source = raw.decode("utf-8")
@@ -455,6 +466,17 @@ def _examine(path: str, look: Look) -> None:
         return
     if stat.S_ISREG(told.st_mode):
         look.files[path] = (told.st_mtime_ns, told.st_size, told.st_ino)
+
+
+def _contents(paths: Sequence[str]) -> list[bytes | OSError]:
+    """What files hold, or why they cannot be read."""
+    found: list[bytes | OSError] = []
+    for path in paths:
+        try:
+            found.append(_content(path))
+        except OSError as error:
+            found.append(error)
+    return found
 
 
 def _content(path: str) -> bytes:
