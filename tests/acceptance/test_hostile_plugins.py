@@ -224,8 +224,9 @@ def flow(name: str, type_name: str) -> bytes:
 
 def put_and_start(hub: HubProcess, name: str, type_name: str) -> str:
     assert hub.call("PUT", f"/api/v1/flows/t/{name}", flow(name, type_name)).status in (200, 201)
-    started: str = hub.call("POST", f"/api/v1/flows/t/{name}/executions", {}).json["id"]
-    return started
+    answer = hub.call("POST", f"/api/v1/flows/t/{name}/executions", {})
+    assert answer.status == 201, answer.json
+    return str(answer.json["id"])
 
 
 @pytest.fixture(scope="module")
