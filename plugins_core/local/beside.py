@@ -15,7 +15,7 @@ import os
 import socket
 import subprocess
 import sys
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 
 from plugins_core.local import durable
 
@@ -35,6 +35,7 @@ class FileProcess:
     """The process, once it was started."""
 
     def __init__(self, process: subprocess.Popen[bytes], control: socket.socket, memory: mmap.mmap) -> None:
+        control.setblocking(False)
         self._process = process
         self._control = control
         self._memory = memory
@@ -54,33 +55,26 @@ class FileProcess:
             return None
         size = _PLACES * LARGEST
         try:
-            handle = os.memfd_create("hub-files", os.MFD_CLOEXEC)
-            try:
+            with ExitStack() as undo:
+                handle = os.memfd_create("hub-files", os.MFD_CLOEXEC)
+                undo.callback(os.close, handle)
                 os.ftruncate(handle, size)
                 memory = mmap.mmap(handle, size)
-                ours, theirs = socket.socketpair()
-                with theirs:
-                    process = subprocess.Popen(  # noqa: S603 - our own program
-                        [
-                            sys.executable,
-                            "-I",
-                            "-S",
-                            durable.__file__,
-                            *map(str, (theirs.fileno(), handle, size)),
-                        ],
-                        pass_fds=(theirs.fileno(), handle),
-                        stdin=subprocess.DEVNULL,
-                        stdout=subprocess.DEVNULL,
-                        stderr=subprocess.DEVNULL,
-                        cwd="/",
-                        start_new_session=True,
-                    )
-            finally:
-                os.close(handle)
+                ours, theirs = map(undo.enter_context, socket.socketpair())
+                program = [durable.__file__, str(theirs.fileno()), str(handle), str(size)]
+                process = subprocess.Popen(  # noqa: S603 - our own program
+                    [sys.executable, "-I", "-S", *program],
+                    pass_fds=(theirs.fileno(), handle),
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL,
+                    stderr=subprocess.DEVNULL,
+                    cwd="/",
+                    start_new_session=True,
+                )
+                # the process has its own of all of them; the hub keeps its end of the line, and the memory
+                return cls(process, ours.dup(), memory)
         except OSError:
             return None
-        ours.setblocking(False)
-        return cls(process, ours, memory)
 
     @property
     def pid(self) -> int:

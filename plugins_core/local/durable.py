@@ -23,9 +23,9 @@ def keep(root: str, path: str, content: Iterable[bytes | memoryview]) -> None:
     """Write a new file below ``root``, whose missing folders are made. Raises ``OSError``, and leaves no half of it."""
     folder = os.path.dirname(path)
     try:
-        make_folder(root, folder)
+        _make_folder(root, folder)
         _write(path, content)
-        flush_folder(folder)
+        _flush_folder(folder)
     except BaseException:
         # nobody will ever name it: the disk is full, or who gave it has gone
         with suppress(OSError):
@@ -33,7 +33,7 @@ def keep(root: str, path: str, content: Iterable[bytes | memoryview]) -> None:
         raise
 
 
-def make_folder(root: str, folder: str) -> None:
+def _make_folder(root: str, folder: str) -> None:
     """Make a folder below ``root``, and those above it up to ``root`` itself, where they are missing."""
     missing = []
     while not os.path.isdir(folder):
@@ -45,10 +45,10 @@ def make_folder(root: str, folder: str) -> None:
         with suppress(FileExistsError):
             os.mkdir(one, 0o700)
         # a new name is durable only once its folder is flushed too
-        flush_folder(os.path.dirname(one))
+        _flush_folder(os.path.dirname(one))
 
 
-def flush_folder(folder: str) -> None:
+def _flush_folder(folder: str) -> None:
     """Have the names in a folder on the disk."""
     handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:

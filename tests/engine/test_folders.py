@@ -62,6 +62,17 @@ async def test_a_file_that_closes_a_loop_is_taken_once_another_has_opened_it(
     assert problems(hub) == {}
 
 
+async def test_every_file_is_taken_however_many_there_are(hub: Harness, folder: Path) -> None:
+    names = [f"f{number}" for number in range(100)]
+    for name in names:
+        (folder / f"{name}.hub.yaml").write_text(flow(name))
+    (folder / "broken.hub.yaml").write_text("id: [")
+    folders = FlowFolders([folder], hub.node.catalog)
+    await folders.scan()
+    assert in_use(hub) == {name: f"{name}.hub.yaml" for name in names}
+    assert list(problems(hub)) == ["broken.hub.yaml"]
+
+
 async def test_a_renamed_file_takes_its_flow_along_without_a_gap(hub: Harness, folder: Path) -> None:
     (folder / "b.hub.yaml").write_text(flow("one"))
     folders = FlowFolders([folder], hub.node.catalog)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -31,8 +31,9 @@ def loop_of(count: int, limit: int, *more: str) -> str:
 class Held:
     """Ends of iterations that are being stored, and are let through when the test says so."""
 
-    def __init__(self, stage: Stage, *, after: int = 0) -> None:
+    def __init__(self, stage: Stage, *, after: int = 0, only: Sequence[str] = ()) -> None:
         self._after = after
+        self._only = only
         self.waiting: list[str] = []
         self.go = asyncio.Event()
         self._arrived = asyncio.Condition()
@@ -40,6 +41,8 @@ class Held:
 
     async def _hold(self, step: Transition) -> None:
         paths = [run.path for run in step.task_runs if run.ended_at is not None and "[" in run.path]
+        if self._only:
+            paths = [path for path in paths if path in self._only]
         self._after -= len(paths)
         if paths and self._after < 0 and not self.go.is_set():
             async with self._arrived:
@@ -143,11 +146,13 @@ async def test_after_a_failure_none_begins_though_the_failure_is_not_stored_yet(
 async def test_the_end_of_the_last_branches_is_durable_before_the_group_ends(
     tmp_path: Path, stage: Stage
 ) -> None:
-    held = Held(stage)
+    # the second of either worker: it has no branch left, and nothing else to wait for
+    held = Held(stage, only=("each[1]/a", "each[3]/a"))
     async with stage.hub(tmp_path, "staged:x") as hub:
         started = await start(hub, loop_of(4, 2))
-        await held.reach(4)
+        await held.reach(2)
         await settled()
+        assert len(stage.calls) == 4
         group = (await hub.task_runs(started)).get("each")
         assert group is None or not group.state.is_terminal
         held.go.set()
@@ -199,6 +204,25 @@ async def test_an_end_that_the_storage_refused_is_stored_as_soon_as_it_is_back(
 async def test_a_crash_repeats_at_most_what_was_not_stored(tmp_path: Path, stage: Stage) -> None:
     """200 iterations, 4 at a time: those whose ends are being stored and those that run may come again, no other."""
     assert await _crashed_in_the_middle(tmp_path, stage) == set(range(200))
+
+
+async def test_an_end_with_log_lines_answers_for_its_own_row(tmp_path: Path, stage: Stage) -> None:
+    """Where one end cannot be stored, no other's step takes its row along and lets it count for stored."""
+
+    @stage.on("a")
+    def run(ctx: TaskContext) -> None:
+        ctx.logger.info("a line")
+
+    steps: list[list[str]] = []
+
+    async def keep(step: Transition) -> None:
+        steps.append([run.path for run in step.task_runs if run.ended_at and "[" in run.path])
+
+    stage.before_record = keep
+    async with stage.hub(tmp_path, "staged:x") as hub:
+        assert (await hub.ended(await start(hub, loop_of(12, 4)))).state is _S.SUCCESS
+    ends = [paths for paths in steps if paths]
+    assert sorted(ends) == sorted([f"each[{n}]/a"] for n in range(12))
 
 
 def _counted_too_early(patch: pytest.MonkeyPatch) -> None:

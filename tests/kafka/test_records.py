@@ -64,6 +64,18 @@ def test_what_cannot_be_read_is_left_out_of_the_lines() -> None:
     assert "10,001 bytes" in unreadable[1][1]
 
 
+def test_in_a_batch_too_what_is_nested_too_deep_is_left_out() -> None:
+    deep = [b"[" * 201 + b"]" * 201, b'{"":' * 200 + b"{}" + b"}" * 200]
+    sound = [b"[" * 200 + b"]" * 200, b'{"":' * 199 + b"{}" + b"}" * 199, b'{"flat":1}']
+    for raws in ([*deep, *sound], [deep[1], sound[2]]):
+        records = [Record(raw, offset=offset) for offset, raw in enumerate(raws)]
+        text, unreadable = READING.lines(records)
+        assert {record.value for record, _ in unreadable} == set(deep) & set(raws)
+        assert [jsontext.loads(line) for line in text.splitlines()] == [
+            READING.data(record) for record in records if record.value in sound
+        ]
+
+
 @given(
     raw=st.binary(max_size=50)
     | st.text().map(str.encode)
